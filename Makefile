@@ -1,0 +1,62 @@
+# Everything a learner, a teacher or a developer runs. `make help` lists it.
+# Each target sets up its own environment in .venv where there is none. On Windows, or without make, the README has
+# the plain commands.
+
+VENV ?= .venv
+PYTHON ?= python3
+# Options for pip, such as an index that carries PyTorch's small CPU build.
+PIP_OPTIONS ?=
+BIN := $(VENV)/bin
+LEARNER := $(VENV)/.learner
+DEVELOPER := $(VENV)/.developer
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab check test test-full notebooks mutants benchmarks constraints clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(LEARNER): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e .
+	@touch $@
+
+$(DEVELOPER): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[test]'
+	@touch $(LEARNER) $@
+
+demo: $(LEARNER) ## distil a real teacher on MNIST: a table, an interval, a figure (about a minute)
+	@$(BIN)/kdlib demo
+
+lab: $(LEARNER) ## open JupyterLab in your own copies of the lessons
+	@$(BIN)/python tools/lab.py
+
+check: $(LEARNER) ## does this machine work? OK or FAIL a line
+	@$(BIN)/kdlib check
+
+test: $(DEVELOPER) ## run everything: library, lessons, guards (about five minutes)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python tools/test.py
+
+test-full: $(DEVELOPER) ## run what needs full MNIST and CIFAR-10 (KDLIB_DATA)
+	$(BIN)/python tools/test.py --full
+
+notebooks: $(DEVELOPER) ## execute the lessons again, repeatably
+	$(BIN)/python tools/notebooks.py
+
+mutants: $(DEVELOPER) ## plant faults in the library, show which test or lesson catches each
+	$(BIN)/python tools/mutants.py
+
+benchmarks: $(DEVELOPER) ## measure the loop against the tutorial's and against the floor
+	$(BIN)/python benchmarks/loops.py
+
+constraints: ## compile constraints.txt again (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o constraints.txt
+
+clean: ## remove the environment and caches, keep your copies in my/
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

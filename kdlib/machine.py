@@ -1,0 +1,156 @@
+"""The machine a run happens on: device, precision, memory format, threads; and files that are never half written."""
+
+import hashlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run decided once about where and how it computes. Recorded with every result.
+
+    Attributes:
+        device: as PyTorch names it, ``"cpu"``, ``"cuda"`` …
+        precision: ``"float32"``, or ``"bfloat16"`` for mixed precision: forward passes in bfloat16 where PyTorch
+            holds that safe; weights, losses and every judged number in float32.
+        channels_last: whether image batches and convolutions lie in memory as N, H, W, C.
+        threads: of one CPU operation. The same numbers bit for bit need the same threads.
+    """
+
+    device: str
+    precision: str
+    channels_last: bool
+    threads: int
+
+    def autocast(self) -> torch.autocast:
+        """The context a training step's forward pass runs in."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @contextmanager
+    def threads_set(self) -> Iterator[None]:
+        """Use the recorded number of threads inside, the former one afterwards."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def decide(model: nn.Module, device: str = "auto", precision: str = "auto") -> Machine:
+    """Choose where and how to train ``model``; the same model on the same machine gets the same answer.
+
+    ``device="auto"`` takes CUDA where there is one, else the CPU. Convolutions go channels-last, and
+    ``precision="auto"`` gives them bfloat16 where the processor multiplies it natively. Networks of linear layers
+    stay in float32: there the optimizer's memory traffic dominates and bfloat16 gains little
+    (``benchmarks/precision.py`` measures both).
+
+    Raises:
+        ValueError: an unknown precision, or a device PyTorch does not know.
+        RuntimeError: a device that is not there.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"device {device!r} is unknown: use 'auto', 'cpu' or 'cuda'") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device 'cuda' was asked for, but PyTorch sees no CUDA device: use device='cpu' or 'auto'")
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    if precision == "auto":
+        precision = "bfloat16" if convolutional and has_native_bfloat16(kind) else "float32"
+    return Machine(device, precision, convolutional, torch.get_num_threads())
+
+
+def has_native_bfloat16(device_type: str = "cpu") -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AVX-512 BF16, AMX; compute capability 8 on CUDA)."""
+    if device_type == "cuda":
+        return torch.cuda.get_device_capability()[0] >= 8
+    return device_type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, by name."""
+
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    return {
+        "python": platform.python_version(),
+        **{
+            package: of(package) for package in ("kdlib", "torch", "torchvision", "numpy", "scipy", "pandas", "mlxtend")
+        },
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def stream_seed(stream: str, seed: int, epoch: int = 0) -> int:
+    """A seed for one stream of randomness (weights, order, augmentation …) of one run and epoch.
+
+    Streams with different names, seeds or epochs are unrelated. Nothing has to be carried from one epoch to the
+    next, so a resumed run draws exactly what an uninterrupted one draws.
+    """
+    digest = hashlib.sha256(f"{stream} {seed} {epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(stream: str, seed: int, epoch: int = 0) -> torch.Generator:
+    """A CPU generator for :func:`stream_seed`."""
+    return torch.Generator().manual_seed(stream_seed(stream, seed, epoch))
+
+
+@contextmanager
+def atomically(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path to write to; put it in the place of ``path`` when the block ends well.
+
+    Whenever the process dies, ``path`` holds either its old content or all of the new one. If the block raises
+    (Ctrl-C too), nothing is left behind. What a killed process left is swept up an hour later.
+
+    >>> import tempfile; folder = Path(tempfile.mkdtemp())
+    >>> with atomically(folder / "note.txt") as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> [file.name for file in folder.iterdir()]
+    ['note.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{path.name}.*.part"):
+        if time.time() - leftover.stat().st_mtime > 3600:
+            leftover.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if sys.platform != "win32":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

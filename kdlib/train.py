@@ -1,0 +1,432 @@
+"""The one training loop, for teachers, baselines and students alike; history, checkpoint, resume."""
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from tqdm.auto import tqdm
+
+from kdlib import losses, models, objectives, plots
+from kdlib.data import Augmentation, Dataset, Normaliser, Split, batches
+from kdlib.machine import Machine, atomically, decide, generator, stream_seed, versions
+
+OptimizerFactory = Callable[..., Optimizer]
+"""``factory(parameters) -> optimizer``"""
+
+Schedule = Callable[[Optimizer, int], LRScheduler | None]
+"""``schedule(optimizer, total_steps) -> scheduler``, stepped after every batch; or None for a constant rate"""
+
+
+def adamw(parameters: Any, lr: float = 2e-3, weight_decay: float = 1e-2) -> Optimizer:
+    """The default optimizer. For another rate: ``functools.partial(adamw, lr=1e-3)``."""
+    return AdamW(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    """The default schedule: up to the optimizer's rate over a fifth of the steps, then down to almost nothing."""
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, peaks, total_steps=max(total_steps, 2), pct_start=0.2, cycle_momentum=False)
+
+
+def constant(optimizer: Optimizer, total_steps: int) -> None:
+    """A schedule that leaves the learning rate alone."""
+
+
+class History(list):
+    """One dict an epoch: epoch, train_loss, learning_rate, seconds, and with validation its loss, errors and error."""
+
+    def plot(self, title: str = "") -> Any:
+        """Draw loss and validation error by epoch; returns the figure."""
+        return plots.learning_curves({"run": self}, title)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model and everything its training depended on.
+
+    Attributes:
+        model: the module that was passed to :func:`fit`, trained.
+        history: a row an epoch.
+        record: JSON-able. ``run``: what defines the run; ``machine``, ``versions``: where it happened; ``reported``:
+            which epoch's weights the model has, and why.
+        normalise: what its inputs must go through.
+    """
+
+    model: nn.Module
+    history: History
+    record: dict
+    normalise: Normaliser
+
+    @property
+    def seconds(self) -> float:
+        """Training and validation, all epochs; in an interrupted run, those of its parts."""
+        return sum(row["seconds"] for row in self.history)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Logits [N, C], float32, for raw inputs [N, …] as a split holds them."""
+        return models.predict(self.model, inputs, self.normalise)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write weights, recipe, history and record to one safetensors file, atomically."""
+        about = {"history": list(self.history), "record": self.record, "normalise": asdict(self.normalise)}
+        models.save(self.model, path, about)
+
+
+def load_fitted(path: str | os.PathLike, into: nn.Module | None = None) -> Fitted:
+    """Read what :meth:`Fitted.save` wrote. Arguments and errors are those of :func:`kdlib.models.load`.
+
+    Raises:
+        ValueError: moreover, the file holds a model but no training.
+    """
+    model = models.load(path, into)
+    if not isinstance(model.about, dict) or not {"history", "record", "normalise"} <= model.about.keys():
+        raise ValueError(f"{path} holds a model but no record of its training: use kdlib.models.load")
+    if model.about["record"]["machine"]["channels_last"]:
+        model.to(memory_format=torch.channels_last)
+    normalise = Normaliser(**{key: tuple(value) for key, value in model.about["normalise"].items()})
+    return Fitted(model, History(model.about["history"]), model.about["record"], normalise)
+
+
+def check_unseen(fitted: Fitted, data: Dataset) -> None:
+    """Raise ValueError if a model was trained on images that ``data`` tests with.
+
+    The offline digits are MNIST training images: whoever learned from full MNIST has seen them.
+    """
+    run = fitted.record["run"]
+    if (run["data"], run["source"], data.source) == ("mnist", "full", "offline"):
+        raise ValueError(
+            f"{run['model']} was trained on full MNIST, and the offline test digits are among its training images: "
+            f"errors on them would mean nothing. Use full MNIST, or a model trained on the offline digits"
+        )
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    objective: objectives.Objective | losses.HardLoss = losses.cross_entropy,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    optimizer: Optimizer | OptimizerFactory = adamw,
+    schedule: Schedule = one_cycle,
+    augment: Sequence[Augmentation] = (),
+    seed: int = 0,
+    order_seed: int | None = None,
+    augmentation_seed: int | None = None,
+    keep: str = "last",
+    device: str = "auto",
+    precision: str = "auto",
+    checkpoint: str | os.PathLike | None = None,
+    callback: Callable[[dict], None] | None = None,
+    progress: bool | str = True,
+) -> Fitted:
+    """Train a model, in place, on ``data.train``; measure it on ``data.validation`` after every epoch.
+
+    Args:
+        model: any module from prepared inputs [n, …] to logits [n, C]. Its initial weights are the caller's choice:
+            the builders in :mod:`kdlib.models` take a seed of their own.
+        data: see :class:`kdlib.data.Dataset`.
+        objective: a function of (logits, targets), or a :class:`kdlib.Distillation`.
+        epochs: passes over the training samples.
+        batch_size: samples a step.
+        optimizer: a function from parameters to an optimizer (``functools.partial(torch.optim.SGD, lr=0.1)``), or an
+            optimizer already made over this model's parameters.
+        schedule: a function from (optimizer, total steps) to a scheduler; :func:`constant` for none.
+        augment: whole-batch augmentations such as :func:`kdlib.data.flip`, applied in turn.
+        seed: of dropout, and of order and augmentation where they have no seed of their own.
+        order_seed, augmentation_seed: of the order of samples and of augmentation. Equal seeds give equal orders and
+            equal views whatever the model: that makes a comparison paired.
+        keep: ``"last"`` epoch's weights, or those of the ``"best"`` on validation (a choice the record states).
+        device, precision: see :func:`kdlib.machine.decide`.
+        checkpoint: a file written after every epoch. If it is there, the run goes on from it: on the CPU, with the
+            same PyTorch, bit for bit as if it had never stopped.
+        callback: called with each epoch's row of the history.
+        progress: a progress bar; a string is its title. ``KDLIB_PROGRESS=0`` turns all of them off.
+
+    Returns:
+        The trained model with its history and record.
+
+    Raises:
+        ValueError: arguments out of range; an optimizer over other parameters; logits that do not fit the classes; a
+            checkpoint of another run.
+        TypeError: an objective or teacher of the wrong kind.
+        FloatingPointError: a loss or weight became NaN or infinite; says at which step.
+    """
+    _check_arguments(data, epochs, batch_size, keep)
+    machine = decide(model, device, precision)
+    run = {
+        "model": models.describe(model),
+        "recipe": getattr(model, "recipe", None),
+        "parameters": models.count_parameters(model),
+        "data": data.name,
+        "source": data.source,
+        "detail": data.detail,
+        "train_samples": len(data.train),
+        "train_data": data.train.fingerprint,
+        "validation_samples": len(data.validation) if data.validation else 0,
+        "objective": objectives.describe(objective),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "schedule": objectives.name_of(schedule),
+        "augment": [objectives.name_of(augmentation) for augmentation in augment],
+        "seed": seed,
+        "order_seed": seed if order_seed is None else order_seed,
+        "augmentation_seed": seed if augmentation_seed is None else augmentation_seed,
+        "keep": keep,
+    }
+    initial_weights = models.fingerprint(model)
+    model.to(machine.device, memory_format=machine.memory_format)
+    optimizer = _make_optimizer(optimizer, model)
+    run["optimizer"] = {"name": type(optimizer).__name__, **_jsonable(optimizer.defaults)}
+    steps = -(-len(data.train) // batch_size)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        scheduler = schedule(optimizer, epochs * steps)
+    state = _State(model, optimizer, scheduler, History(), {}, initial_weights)
+
+    if checkpoint is not None and Path(checkpoint).exists():
+        machine = _resume(Path(checkpoint), run, machine, state, precision)
+    train = data.train.to(machine.device)
+    view = objectives.View(machine, data.normalise, fixed=not augment)
+    with ExitStack() as stack:
+        stack.enter_context(machine.threads_set())
+        stack.enter_context(torch.random.fork_rng())
+        batch_loss = stack.enter_context(objectives.bind(objective, model, train, view))
+        bar = stack.enter_context(_progress_bar(progress, run["model"], epochs * steps, len(state.history) * steps))
+        for epoch in range(len(state.history), epochs):
+            started = time.perf_counter()
+            torch.manual_seed(stream_seed("dropout", seed, epoch))
+            order = torch.randperm(len(train), generator=generator("order", run["order_seed"], epoch))
+            noise = generator("augmentation", run["augmentation_seed"], epoch)
+            learning_rate = optimizer.param_groups[0]["lr"]
+            model.train()
+            total = torch.zeros((), dtype=torch.float64)
+            seen = 0
+            for step, batch in enumerate(
+                batches(train, order, batch_size, data.normalise, augment, noise, machine.memory_format)
+            ):
+                with machine.autocast():
+                    logits = model(batch.inputs)
+                if step == 0:
+                    _check_logits(logits, batch.inputs, data)
+                loss = batch_loss(logits, batch)
+                value = loss.item()
+                if not abs(value) < float("inf"):
+                    raise FloatingPointError(_explain_nan(value, model, epoch, step, steps, learning_rate))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
+                total += value * len(batch.targets)
+                seen += len(batch.targets)
+                bar.update()
+            if not all(parameter.isfinite().all() for parameter in model.parameters()):
+                raise FloatingPointError(_explain_nan(value, model, epoch, step + 1, steps, learning_rate))
+            row = {"epoch": epoch + 1, "train_loss": total.item() / seen, "learning_rate": learning_rate}
+            row |= _validate(model, data)
+            row["seconds"] = time.perf_counter() - started
+            state.history.append(row)
+            if keep == "best" and row["validation_errors"] <= min(past["validation_errors"] for past in state.history):
+                state.best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            if checkpoint is not None:
+                _save_checkpoint(Path(checkpoint), run, machine, state)
+            if "validation_error" in row:
+                bar.set_postfix_str(f"validation error {row['validation_error']:.1%}")
+            if callback is not None:
+                callback(row)
+
+    reported = {"epoch": epochs, "chosen": "the last epoch"}
+    if keep == "best":
+        model.load_state_dict(state.best)
+        best = min(row["validation_errors"] for row in state.history)
+        reported["epoch"] = max(row["epoch"] for row in state.history if row["validation_errors"] == best)
+        reported["chosen"] = "the best epoch on validation (the latest, if several)"
+    record = {
+        "run": {**run, "initial_weights": state.initial_weights},
+        "machine": asdict(machine),
+        "versions": versions(),
+        "reported": reported,
+    }
+    return Fitted(model, state.history, record, data.normalise)
+
+
+# --- parts of the loop ---------------------------------------------------------------------------
+
+
+def _check_arguments(data: Dataset, epochs: int, batch_size: int, keep: str) -> None:
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data must be a kdlib.Dataset (kdlib.load, Dataset.from_tensors), not {type(data).__name__}")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number above 0, not {value!r}")
+    if keep not in ("last", "best"):
+        raise ValueError(f"keep must be 'last' or 'best', not {keep!r}")
+    if keep == "best" and (data.validation is None or not data.validation.labelled.any()):
+        raise ValueError("keep='best' needs labelled validation samples to choose by, and there are none")
+
+
+def _make_optimizer(optimizer: Optimizer | OptimizerFactory, model: nn.Module) -> Optimizer:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError("the model has no parameter that requires a gradient: there is nothing to train")
+    if not isinstance(optimizer, Optimizer):
+        return optimizer(parameters)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if held != {id(parameter) for parameter in parameters}:
+        raise ValueError(
+            "the optimizer holds other parameters than the model's trainable ones: make it over this model's "
+            "parameters, after every change that replaces them, or pass a function that makes it"
+        )
+    return optimizer
+
+
+def _check_logits(logits: Tensor, inputs: Tensor, data: Dataset) -> None:
+    if not isinstance(logits, Tensor) or logits.shape != (len(inputs), len(data.classes)):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the model gives {shape} for {len(inputs)} samples, but {data.name} has {len(data.classes)} classes: "
+            f"it must give logits [{len(inputs)}, {len(data.classes)}]"
+        )
+
+
+def _explain_nan(value: float, model: nn.Module, epoch: int, step: int, steps: int, learning_rate: float) -> str:
+    where = f"epoch {epoch + 1}, step {step + 1} of {steps}"
+    bad = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
+    if bad:
+        what = f"the update before {where} made weights NaN or infinite ({', '.join(bad[:3])})"
+    else:
+        what = f"the loss is {value} at {where}, while all weights are finite"
+    return (
+        f"{what}. The learning rate was {learning_rate:g}: try a tenth of it, look for infinite inputs, "
+        f"and for a loss that divides by something or takes a logarithm of 0"
+    )
+
+
+def _validate(model: nn.Module, data: Dataset) -> dict:
+    """Loss, number and share of errors on the labelled validation samples; nothing where there are none."""
+    if data.validation is None or not data.validation.labelled.any():
+        return {}
+    loss, errors, count = measure(model, data.validation, data.normalise)
+    return {"validation_loss": loss, "validation_errors": errors, "validation_error": errors / count}
+
+
+def measure(model: nn.Module, split: Split, normalise: Callable[[Tensor], Tensor]) -> tuple[float, int, int]:
+    """Mean cross-entropy in nats, number of errors, and number of samples, over the labelled samples of a split.
+
+    Computed in the precision of the weights (float32), whatever the training steps used.
+    """
+    labelled = split.select(split.labelled)
+    logits, targets = models.predict(model, labelled.inputs, normalise), labelled.targets.cpu()
+    return losses.cross_entropy(logits, targets).item(), int((logits.argmax(dim=1) != targets).sum()), len(targets)
+
+
+def _progress_bar(progress: bool | str, name: str, total: int, done: int) -> tqdm:
+    off = not progress or os.environ.get("KDLIB_PROGRESS") == "0"
+    title = progress if isinstance(progress, str) else name
+    return tqdm(total=total, initial=done, desc=title, unit="step", leave=False, disable=off)
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+@dataclass
+class _State:
+    """What changes from epoch to epoch. Randomness does not: it is a function of seed and epoch."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    history: History
+    best: dict[str, Tensor]
+    initial_weights: str
+
+
+def _save_checkpoint(path: Path, run: dict, machine: Machine, state: _State) -> None:
+    tensors: dict[str, Tensor] = {}
+    content = {
+        "run": run,
+        "machine": asdict(machine),
+        "initial_weights": state.initial_weights,
+        "history": list(state.history),
+        "model": _flatten(state.model.state_dict(), tensors),
+        "optimizer": _flatten(state.optimizer.state_dict(), tensors),
+        "scheduler": _flatten(state.scheduler.state_dict() if state.scheduler else None, tensors),
+        "best": _flatten(state.best, tensors),
+    }
+    with atomically(path) as temporary:
+        save_file(tensors, temporary, metadata={"kdlib-checkpoint": json.dumps(content)})
+
+
+def _resume(path: Path, run: dict, machine: Machine, state: _State, precision: str) -> Machine:
+    """Put a checkpoint's state into ``state``; return the machine settings the run goes on with."""
+    content, tensors = models.read_safetensors(path, "kdlib-checkpoint", "a checkpoint of kdlib")
+    saved, wanted = content["run"], json.loads(json.dumps(run))
+    if different := [key for key in wanted if saved.get(key) != wanted[key]]:
+        changes = "; ".join(f"{key}: {saved.get(key)} there, {wanted[key]} here" for key in different)
+        raise ValueError(f"{path} is the checkpoint of another run ({changes}). Use another file, or delete this one")
+    try:
+        state.model.load_state_dict(_unflatten(content["model"], tensors))
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit {run['model']}: {error}") from error
+    state.optimizer.load_state_dict(_unflatten(content["optimizer"], tensors))
+    for parameter, values in state.optimizer.state.items():
+        for key, value in values.items():  # give moments the memory layout of their weights again
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    if state.scheduler is not None:
+        state.scheduler.load_state_dict(_unflatten(content["scheduler"], tensors))
+    state.history.extend(content["history"])
+    state.best = _unflatten(content["best"], tensors)
+    state.initial_weights = content["initial_weights"]
+    former = Machine(**content["machine"])
+    return replace(
+        machine,
+        precision=former.precision if precision == "auto" else machine.precision,
+        threads=min(former.threads, os.cpu_count() or 1),
+    )
+
+
+def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """JSON for a state dict; its tensors go into ``tensors`` and are named in their place."""
+    if isinstance(value, Tensor):
+        key = str(len(tensors))
+        tensors[key] = value.detach().cpu().contiguous().clone()
+        return {"tensor": key}
+    if isinstance(value, dict):
+        return {"dict": [[key, _flatten(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return {type(value).__name__: [_flatten(item, tensors) for item in value]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(
+        f"a checkpoint cannot hold a {type(value).__name__} from the state of the optimizer or schedule: "
+        f"use one whose state_dict() has numbers and tensors only, or train without a checkpoint"
+    )
+
+
+def _unflatten(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _unflatten(item, tensors) for key, item in content}
+    items = [_unflatten(item, tensors) for item in content]
+    return tuple(items) if kind == "tuple" else items
+
+
+def _jsonable(settings: dict) -> dict:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}

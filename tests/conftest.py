@@ -1,0 +1,63 @@
+"""What tests share: no progress bars, a cache and data folder of their own, small data sets."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ["KDLIB_PROGRESS"] = "0"
+
+from kdlib import Dataset, data, models
+
+
+@pytest.fixture(autouse=True)
+def no_surprises(monkeypatch, request):
+    """Tests see no data folder, no settings and no failed download of the person who runs them."""
+    if "full_data" not in request.keywords:
+        monkeypatch.setenv("KDLIB_DATA", str(Path(os.devnull).parent / "no-such-folder"))
+    for name in ("KDLIB_SOURCE", "KDLIB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(data, "_failed_downloads", {})
+
+
+def make_data(samples=200, features=6, classes=3, seed=0, **options):
+    """Float vectors around one centre a class."""
+    source = torch.Generator().manual_seed(seed)
+    targets = torch.arange(samples) % classes
+    centres = 2 * torch.randn(classes, features, generator=source)
+    inputs = centres[targets] + torch.randn(samples, features, generator=source)
+    return Dataset.from_tensors(inputs, targets, name="blobs", **options)
+
+
+def make_images(samples=96, classes=3, channels=3, size=12, seed=0, **options):
+    """uint8 images with a bright band a class."""
+    source = torch.Generator().manual_seed(seed)
+    targets = torch.arange(samples) % classes
+    images = torch.randint(0, 100, (samples, channels, size, size), generator=source, dtype=torch.uint8)
+    for row, target in enumerate(targets):
+        images[row, :, 3 * target : 3 * target + 3] += 100
+    return Dataset.from_tensors(images, targets, name="bands", **options)
+
+
+@pytest.fixture
+def blobs():
+    return make_data()
+
+
+@pytest.fixture
+def bands():
+    return make_images()
+
+
+def student(seed=0, hidden=8, **options):
+    return models.mlp(hidden, features=6, classes=3, seed=seed, **options)
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same_weights(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

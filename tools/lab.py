@@ -1,0 +1,66 @@
+"""Open JupyterLab in the learner's own copies of the lessons (folder ``my/``, which git ignores).
+
+A copy the learner never touched is replaced when its lesson has a newer version. A copy with work in it is kept: the
+newer version is put beside it, and that is said.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def refresh(lessons: Path, copies: Path) -> list[str]:
+    """Bring the copies up to date without losing work; returns what there is to say."""
+    copies.mkdir(exist_ok=True)
+    ledger = copies / ".lessons.json"
+    given = json.loads(ledger.read_text()) if ledger.exists() else {}
+    said = []
+    for lesson in sorted(lessons.glob("*.ipynb")):
+        copy, newest = copies / lesson.name, digest(lesson)
+        if not copy.exists() or digest(copy) == given.get(lesson.name):
+            if not copy.exists() or digest(copy) != newest:
+                shutil.copyfile(lesson, copy)
+                said.append(
+                    f"{lesson.name}: your copy is ready"
+                    if lesson.name not in given
+                    else f"{lesson.name}: brought up to date"
+                )
+            given[lesson.name] = newest
+        elif given.get(lesson.name) != newest:
+            beside = copies / f"{lesson.stem}.new.ipynb"
+            shutil.copyfile(lesson, beside)
+            given[lesson.name] = newest
+            said.append(
+                f"{lesson.name}: there is a newer version; your work is kept, the new one is beside it as {beside.name}"
+            )
+    temporary = ledger.with_suffix(".part")
+    temporary.write_text(json.dumps(given, indent=1))
+    temporary.replace(ledger)
+    return said
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--copies", type=Path, default=ROOT / "my", help="folder of your copies")
+    parser.add_argument("--no-open", action="store_true", help="only bring the copies up to date")
+    options = parser.parse_args()
+    for line in refresh(ROOT / "notebooks", options.copies):
+        print(line)
+    print(f"your copies: {options.copies}")
+    if options.no_open:
+        return 0
+    return subprocess.call([sys.executable, "-m", "jupyter", "lab", f"--notebook-dir={options.copies}"])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

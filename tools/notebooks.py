@@ -1,0 +1,79 @@
+"""Execute the lessons from a fresh kernel, so that running this twice gives the same bytes.
+
+No timing metadata, no widget ids that differ, no progress bars, data from the offline sources. A cell tagged ``varies``
+(it prints seconds, versions or what this machine has) keeps its committed output while its code is unchanged, since no
+two runs agree on it. A hash of the code cells is kept in the metadata: tests find a cell edited after execution.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT = 600
+
+
+def code_hash(notebook: nbformat.NotebookNode) -> str:
+    """SHA-256 of the code cells' sources."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\n\0".join(sources).encode()).hexdigest()
+
+
+def execute(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    kept = {
+        cell.source: cell.outputs
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "varies" in cell.metadata.get("tags", []) and cell.outputs
+    }
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"{path.stem[:2]}-{number:03d}"
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+    NotebookClient(
+        notebook,
+        timeout=TIMEOUT,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source in kept:
+            cell.outputs = kept[cell.source]
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["kdlib"] = {"code_sha256": code_hash(notebook)}
+    text = _stable_widget_ids(notebook, path.stem)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _stable_widget_ids(notebook: nbformat.NotebookNode, stem: str) -> str:
+    """The notebook as text, its random widget model ids replaced in order of creation."""
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    text = nbformat.writes(notebook, version=4) + "\n"
+    for number, model_id in enumerate(widgets.get("state", {})):
+        text = text.replace(model_id, hashlib.md5(f"{stem} {number}".encode()).hexdigest())
+    return nbformat.writes(nbformat.reads(text, as_version=4), version=4) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="*", type=Path, default=sorted((ROOT / "notebooks").glob("*.ipynb")))
+    os.environ.update(KDLIB_SOURCE="offline", KDLIB_OFFLINE="1", KDLIB_PROGRESS="0")
+    for path in parser.parse_args().notebooks:
+        print(f"executing {path.name}", file=sys.stderr)
+        execute(path.resolve())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
