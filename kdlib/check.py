@@ -99,7 +99,5 @@ def _speed() -> tuple[bool, str]:
     for _ in range(5):
         a @ a
     gigaflops = 5 * 2 * 1024**3 / (time.perf_counter() - started) / 1e9
-    return (
-        True,
-        f"speed: {len(inputs) / fitted.history[-1]['seconds']:,.0f} digits a second into mlp(64); {gigaflops:,.0f} GFLOP/s in float32",
-    )
+    rate = len(inputs) / fitted.history[-1]["seconds"]
+    return True, f"speed: {rate:,.0f} digits a second into mlp(64); {gigaflops:,.0f} GFLOP/s in float32"

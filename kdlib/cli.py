@@ -131,7 +131,8 @@ def _fit_and_save(options: argparse.Namespace, objective: object) -> None:
     row = fitted.history[-1]
     validation = f", validation errors {row['validation_errors']}" if "validation_errors" in row else ""
     print(
-        f"{models.describe(model)}: {len(fitted.history)} epochs, {fitted.seconds:.1f} s{validation}; saved to {options.out}"
+        f"{models.describe(model)}: {len(fitted.history)} epochs, {fitted.seconds:.1f} s{validation}; "
+        f"saved to {options.out}"
     )
 
 
@@ -159,7 +160,8 @@ def build(text: str, data: Dataset, seed: int) -> nn.Module:
         named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, AttributeError, KeyError, ValueError) as error:
         raise ValueError(
-            f"{text!r} is no model: write it like mlp(64), convnet(width=16) or lenet; there are {', '.join(models.BUILDERS)}"
+            f"{text!r} is no model: write it like mlp(64), convnet(width=16) or lenet; "
+            f"there are {', '.join(models.BUILDERS)}"
         ) from error
     shape = data.train.inputs.shape[1:]
     sizes = {"features": shape.numel(), "classes": len(data.classes), "channels": shape[0], "image_size": shape[-1]}

@@ -243,7 +243,8 @@ def load(
         folder: look here and nowhere else; without data in it, there is no fallback.
         download: fetch what is missing, with its size and progress. Not tried where ``KDLIB_OFFLINE=1``, nor again in
             a session where it failed.
-        source: ``"auto"``; ``"full"`` forbids the fallback; ``"offline"`` asks for it. None takes ``KDLIB_SOURCE``, or auto.
+        source: ``"auto"``; ``"full"`` forbids the fallback; ``"offline"`` asks for it. None takes
+            ``KDLIB_SOURCE``, or auto.
         verbose: print what was found.
 
     Returns:
@@ -268,14 +269,19 @@ def load(
     found, why = None, ""
     if source != "offline":
         place = Path(folder).expanduser() if folder is not None else sources.data_folder()
-        found = sources.find(name, place)
+        try:
+            found = sources.find(name, place)
+        except FileNotFoundError:
+            if not download:
+                raise
         if found is None and download:
             why = _try_download(name, place)
-            found = sources.find(name, place)
+            found = None if why else sources.find(name, place)
         if found is None and (folder is not None or source == "full"):
             error = ConnectionError if why else FileNotFoundError
             raise error(
-                f"no {sources.KNOWN[name].title} in {place}: neither torchvision's layout nor a folder {name}/ of images. "
+                f"no {sources.KNOWN[name].title} in {place}: neither torchvision's layout "
+                f"nor a folder {name}/ of images. "
                 + (why or f"Fetch it with `kdlib data fetch {name}`, point KDLIB_DATA at it, or allow source='offline'")
             )
     found = found or sources.offline(name)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from kdlib import models
 from kdlib.data import Dataset, shifted_crop
@@ -52,7 +53,7 @@ class Demonstration:
         ]
         return "\n".join(lines)
 
-    def figure(self):
+    def figure(self) -> Figure:
         """The pairs of runs as a picture."""
         labels, samples = self.table["labels"].iloc[-1], self.comparison.samples
         title = f"Students with {labels} labels, alone and taught\n({self.data.source} MNIST, {samples:,} test digits)"

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable
 
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy import stats
 
 from kdlib import plots
@@ -87,7 +88,7 @@ class Comparison:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Student's t-interval of :attr:`mean`: where the mean over many seeds lies, for this teacher and these data."""
+        """Student's t-interval of :attr:`mean`: where the mean over many seeds lies, this teacher given."""
         n = len(self.runs)
         half = stats.t.ppf((1 + self.confidence) / 2, n - 1) * self.runs["saved"].std(ddof=1) / math.sqrt(n)
         return self.mean - half, self.mean + half
@@ -100,11 +101,12 @@ class Comparison:
     def __str__(self) -> str:
         low, high = self.interval
         return (
-            f"errors saved: {self.mean:+.1f} of {self.samples:,}, {self.confidence:.0%} interval [{low:+.1f}, {high:+.1f}], "
+            f"errors saved: {self.mean:+.1f} of {self.samples:,}, "
+            f"{self.confidence:.0%} interval [{low:+.1f}, {high:+.1f}], "
             f"better in {self.wins} of {len(self.runs)} seeds"
         )
 
-    def plot(self, title: str = ""):
+    def plot(self, title: str = "") -> Figure:
         """Draw the pairs; returns the figure."""
         return plots.paired_comparison(self.runs["baseline_errors"], self.runs["student_errors"], title=title)
 

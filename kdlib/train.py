@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -46,7 +47,7 @@ def constant(optimizer: Optimizer, total_steps: int) -> None:
 class History(list):
     """One dict an epoch: epoch, train_loss, learning_rate, seconds, and with validation its loss, errors and error."""
 
-    def plot(self, title: str = "") -> Any:
+    def plot(self, title: str = "") -> Figure:
         """Draw loss and validation error by epoch; returns the figure."""
         return plots.learning_curves({"run": self}, title)
 

@@ -1,4 +1,4 @@
-"""What a teacher does to a run: nothing to itself, the right answer for the right sample, the same view as the student."""
+"""A teacher: unchanged by a run, heard by the student, about the right sample, on the same view."""
 
 import copy
 import math
