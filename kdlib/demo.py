@@ -18,15 +18,14 @@ from kdlib.train import Fitted, fit, measure
 
 # Chosen on validation (benchmarks/demo_settings.py); the test images were looked at once, with these.
 SETTINGS = {
-    "full": {"teacher": models.lenet, "teacher_epochs": 4, "labels": 1_000, "epochs": 60},
+    "full": {"teacher": models.lenet, "teacher_epochs": 4, "labels": 1_000},
     "offline": {
         "teacher": partial(models.mlp, 800, 800, dropout=0.5),
         "teacher_epochs": 12,
-        "labels": 300,
-        "epochs": 100,
+        "labels": 500,
     },
 }
-BATCH_SIZE, TEMPERATURE, ALPHA = 32, 8.0, 0.9
+EPOCHS, BATCH_SIZE, TEMPERATURE, ALPHA = 60, 32, 8.0, 0.9
 TEACHER_SHIFT = partial(shifted_crop, padding=2)
 
 
@@ -91,7 +90,7 @@ def run(data: Dataset, seeds: int = 5) -> Demonstration:
         fitted = fit(
             models.mlp(64, seed=seed),
             data.subsample_train(settings["labels"], seed),
-            epochs=settings["epochs"],
+            epochs=EPOCHS,
             batch_size=BATCH_SIZE,
             seed=seed,
             progress=f"{name}, seed {seed + 1} of {seeds}",

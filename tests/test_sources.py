@@ -107,15 +107,12 @@ def write_cifar(folder, files):
 def write_folder(folder, name="cifar10", each=3, suffix=".png"):
     known = sources.KNOWN[name]
     draw = np.random.RandomState(0)
-    for part, first in (("train", 0), ("test", 0)):
-        position = first
-        for repeat in range(each):
-            for class_name in known.classes:
-                place = folder / name / part / class_name
-                place.mkdir(parents=True, exist_ok=True)
-                shape = (known.size, known.size, 3) if known.channels == 3 else (known.size, known.size)
-                Image.fromarray(draw.randint(0, 256, shape, np.uint8)).save(place / f"{position:05d}{suffix}")
-                position += 1
+    shape = (known.size, known.size, 3) if known.channels == 3 else (known.size, known.size)
+    for part in ("train", "test"):
+        for position in range(each * len(known.classes)):
+            place = folder / name / part / known.classes[position % len(known.classes)]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw.randint(0, 256, shape, np.uint8)).save(place / f"{position:05d}{suffix}")
     return folder / name
 
 
@@ -461,7 +458,7 @@ def test_a_download_goes_on_with_the_files_it_lacks(tmp_path, mirrors, server):
         (tmp_path / "MNIST" / "raw" / name).unlink()
     server.asked.clear()
     assert kdlib.load("mnist", tmp_path, download=True).source == "full"
-    assert server.asked == ["/good/t10k-images-idx3-ubyte.gz"]
+    assert set(server.asked) == {"/good/t10k-images-idx3-ubyte.gz"}
 
 
 def test_cifar10_is_unpacked_whole_and_only_where_it_belongs(tmp_path, server, cifar_files, monkeypatch):

@@ -1,0 +1,267 @@
+"""The house in order: imports one way, packaging that agrees, learners' work kept, notebooks clean."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import kdlib
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ORDER = (
+    "losses machine plots models standin sources data objectives train metrics demo check cli".split()  # noqa: SIM905
+)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TAGS = {"nbval-ignore-output", "nbval-skip", "raises-exception", "varies"}
+COMPARED_SHARE = 0.6
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- the library ---------------------------------------------------------------------------------
+
+
+def test_imports_go_one_way():
+    files = {path.stem for path in (ROOT / "kdlib").glob("*.py")} - {"__init__", "__main__"}
+    assert files == set(ORDER), "a new file needs its place in the order"
+    for place, name in enumerate(ORDER[:-1]):
+        tree = ast.parse((ROOT / "kdlib" / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            imported = []
+            if isinstance(node, ast.ImportFrom) and node.module == "kdlib":
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdlib."):
+                imported = [node.module.split(".")[1]]
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("kdlib") for alias in node.names), (
+                    f"{name} imports the package itself"
+                )
+            for one in imported:
+                assert one in ORDER[:place], f"kdlib/{name}.py imports {one}, which does not come before it"
+
+
+def test_everything_public_is_there_and_documented():
+    for name in kdlib.__all__:
+        assert getattr(kdlib, name).__doc__, name
+
+
+def test_importing_kdlib_draws_nothing_and_needs_no_torchvision():
+    code = "import sys, kdlib; print([m for m in ('torchvision', 'mlxtend', 'matplotlib.pyplot') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# --- packaging -----------------------------------------------------------------------------------
+
+
+def conda_specs():
+    """Name and versions of each conda dependency, under the names pip knows."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment.keys() == {"name", "channels", "dependencies"} and environment["channels"] == ["conda-forge"]
+    renamed = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+    specs, pip = {}, []
+    for dependency in environment["dependencies"]:
+        if isinstance(dependency, dict):
+            pip = dependency["pip"]
+            continue
+        name, versions = re.fullmatch(r"([a-z0-9-]+)(.*)", dependency).groups()
+        specs[canonicalize_name(renamed.get(name, name))] = SpecifierSet(versions)
+    return specs, pip
+
+
+def requirements(extra=None):
+    lines = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
+    return {canonicalize_name(Requirement(line).name): Requirement(line).specifier for line in lines}
+
+
+def constraints():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(pin.name): (str(pin.specifier).removeprefix("=="), pin.marker) for pin in pins}
+
+
+def test_environment_yml_agrees_with_pyproject():
+    conda, pip = conda_specs()
+    assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
+    conda.pop("pip")
+    assert conda == requirements() | requirements("test")
+    assert pip == ["--no-deps -e ."]
+
+
+def test_every_requirement_is_pinned_within_its_range():
+    pins = constraints()
+    for name, versions in (requirements() | requirements("test") | requirements("instructor")).items():
+        assert versions.contains(pins[name][0]), f"{name} {versions} does not allow the pinned {pins[name][0]}"
+    assert {"torch": "2.14", "torchvision": "0.29.2"}.items() <= {
+        name: str(versions).removeprefix(">=") for name, versions in requirements().items()
+    }.items()
+
+
+def test_constraints_are_for_all_platforms_and_name_no_host():
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "://" not in text and "--" not in text and " @ " not in text
+    markers = {str(marker) for _, marker in constraints().values() if marker is not None}
+    assert any("win32" in marker for marker in markers) and any(
+        "darwin" in marker or "linux" in marker for marker in markers
+    )
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == kdlib.__version__
+    assert f"## {kdlib.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_make_help_lists_every_target():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.M)
+    described = set(re.findall(r"^([a-z-]+):.*## ", text, re.M))
+    assert described == set(phony.split())
+
+
+def test_no_file_names_a_registry_or_this_machine():
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    hosts = ("pypi" + ".org", "python" + "hosted", "registry" + ".npmjs", "deb.debian" + ".org")
+    for name in filter(None, tracked.split("\0")):
+        content = (ROOT / name).read_bytes()
+        for word in (*hosts, str(ROOT)):
+            assert word.encode() not in content, f"{name} names {word}"
+
+
+def test_links_in_the_readme_resolve():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+# --- make lab ------------------------------------------------------------------------------------
+
+
+def test_a_learners_work_is_kept_and_newer_lessons_are_offered(tmp_path):
+    refresh = tool("lab").refresh
+    lessons, copies = tmp_path / "notebooks", tmp_path / "my"
+    lessons.mkdir()
+    for name in ("00", "01"):
+        (lessons / f"{name}.ipynb").write_text(f"{name} first")
+    assert [line.endswith("your copy is ready") for line in refresh(lessons, copies)] == [True, True]
+    assert refresh(lessons, copies) == []
+
+    (copies / "00.ipynb").write_text("00 with my work")
+    assert refresh(lessons, copies) == []
+    for name in ("00", "01"):
+        (lessons / f"{name}.ipynb").write_text(f"{name} second")
+    said = refresh(lessons, copies)
+    assert "your work is kept" in said[0] and "00.new.ipynb" in said[0] and said[1] == "01.ipynb: brought up to date"
+    content = {path.name: path.read_text() for path in copies.glob("*.ipynb")}
+    assert content == {"00.ipynb": "00 with my work", "00.new.ipynb": "00 second", "01.ipynb": "01 second"}
+    assert refresh(lessons, copies) == []
+
+    (copies / "01.ipynb").unlink()
+    assert refresh(lessons, copies) == ["01.ipynb: brought up to date"]
+    assert (copies / "01.ipynb").read_text() == "01 second"
+
+
+def test_the_learners_folder_is_ignored_by_git():
+    ignored = subprocess.run(["git", "check-ignore", "my/00_start_here.ipynb"], cwd=ROOT, capture_output=True)
+    assert ignored.returncode == 0
+
+
+# --- make mutants --------------------------------------------------------------------------------
+
+
+def test_every_mutant_finds_its_place_in_the_library():
+    for mutant in tool("mutants").MUTANTS:
+        source = (ROOT / "kdlib" / mutant.file).read_text(encoding="utf-8")
+        assert source.count(mutant.old) == 1, (
+            f"{mutant.name}: {mutant.file} holds {mutant.old!r} {source.count(mutant.old)} times"
+        )
+        assert mutant.old != mutant.new
+
+
+# --- notebooks -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    text = request.param.read_text(encoding="utf-8")
+    return request.param, text, nbformat.reads(text, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_lessons():
+    assert NOTEBOOKS
+
+
+def test_it_was_executed_top_to_bottom_without_errors(notebook):
+    path, _, content = notebook
+    assert [cell.execution_count for cell in code_cells(content)] == list(range(1, len(code_cells(content)) + 1))
+    for cell in code_cells(content):
+        for output in cell.outputs:
+            assert output.output_type != "error" or "raises-exception" in cell.metadata.get("tags", [])
+            assert output.get("name") != "stderr", f"{path.name} shows warnings:\n{output.text}"
+
+
+def test_no_code_was_edited_after_it_ran(notebook):
+    path, _, content = notebook
+    assert content.metadata["kdlib"]["code_sha256"] == tool("notebooks").code_hash(content), (
+        f"run tools/notebooks.py {path}"
+    )
+
+
+def test_it_holds_no_paths_times_or_unknown_tags(notebook):
+    _, text, content = notebook
+    assert not re.search(r"(?<![\w.])/(home|root|Users|tmp|work)/|[A-Z]:\\\\", text)
+    assert set(content.metadata) <= {"kernelspec", "language_info", "kdlib", "widgets"}
+    for cell in content.cells:
+        assert set(cell.metadata.get("tags", [])) <= TAGS
+        assert "execution" not in cell.metadata
+
+
+def test_most_cells_are_compared(notebook):
+    _, _, content = notebook
+    cells = code_cells(content)
+    compared = [
+        cell for cell in cells if not {"nbval-ignore-output", "nbval-skip"} & set(cell.metadata.get("tags", []))
+    ]
+    assert len(compared) >= COMPARED_SHARE * len(cells)
+
+
+def test_a_cell_whose_output_varies_is_not_compared(notebook):
+    _, _, content = notebook
+    for cell in code_cells(content):
+        tags = cell.metadata.get("tags", [])
+        assert "varies" not in tags or "nbval-ignore-output" in tags
+
+
+def test_its_links_resolve_in_a_learners_copy_too(notebook):
+    path, _, content = notebook
+    for cell in content.cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^)#]+)\)", cell.source):
+                assert target.startswith("https://") or (path.parent / target).exists(), f"{path.name}: {target}"
+                assert target.startswith("https://") or "/" not in target, f"{target} would be lost in my/"
+
+
+def test_it_is_small_enough_to_read_and_to_diff(notebook):
+    path, _, content = notebook
+    assert path.stat().st_size < 1_500_000
+    for cell in code_cells(content):
+        assert len(cell.source.splitlines()) <= 25, f"{path.name}: {cell.source[:60]} … is long for one idea"

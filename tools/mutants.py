@@ -1,0 +1,193 @@
+"""Plant faults in a copy of the library, one at a time, and show which test or lesson catches each.
+
+A fault nobody notices means a test that cannot fail. Exits 1 if one survives.
+
+    python tools/mutants.py [NAME ...]
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ("tests/test_losses.py", "tests/test_objectives.py", "tests/test_train.py", "tests/test_metrics.py")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant("T squared dropped", "losses.py", "return mean * temperature**2 if t_squared else mean", "return mean"),
+    Mutant(
+        "KL's arguments exchanged",
+        "losses.py",
+        "divergence = _expectation(log_p, log_p - log_q)",
+        "divergence = _expectation(log_q, log_q - log_p)",
+    ),
+    Mutant(
+        "KL divided by the classes too",
+        "losses.py",
+        "mean = per_position.sum() / max(per_position.numel(), 1)",
+        "mean = per_position.sum() / max(per_position.numel(), 1) / 10",
+    ),
+    Mutant(
+        "alpha on the wrong term",
+        "losses.py",
+        "alpha * soft_term + (1 - alpha) * hard_term()",
+        "(1 - alpha) * soft_term + alpha * hard_term()",
+    ),
+    Mutant(
+        "temperature for the student only",
+        "losses.py",
+        "return _widen(student_logits) / temperature, _widen(teacher_logits) / temperature",
+        "return _widen(student_logits) / temperature, _widen(teacher_logits)",
+    ),
+    Mutant(
+        "squared logits not centred",
+        "losses.py",
+        "(difference - difference.mean(dim=-1, keepdim=True)).square()",
+        "difference.square()",
+    ),
+    Mutant(
+        "low precision not widened",
+        "losses.py",
+        "return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits",
+        "return logits",
+    ),
+    Mutant(
+        "cached logits looked up by position in the batch",
+        "objectives.py",
+        "table = logits_table(teacher, split, view.normalise, view.machine.precision).to(view.machine.device)\n"
+        "                _check_agreement(table, split)\n"
+        "                yield lambda batch: table[batch.index]",
+        "table = logits_table(teacher, split, view.normalise, view.machine.precision).to(view.machine.device)\n"
+        "                _check_agreement(table, split)\n"
+        "                yield lambda batch: table[: len(batch.index)]",
+    ),
+    Mutant(
+        "cache written in another order",
+        "objectives.py",
+        "table[split.index.cpu()] = logits",
+        "table[split.index.cpu().flip(0)] = logits",
+    ),
+    Mutant(
+        "teacher left in train mode",
+        "objectives.py",
+        "with models.evaluating(teacher):\n\n                def ask",
+        "with models.evaluating(student):\n                teacher.train()\n\n                def ask",
+    ),
+    Mutant(
+        "teacher computes gradients",
+        "objectives.py",
+        "with torch.no_grad(), view.machine.autocast():",
+        "with view.machine.autocast():",
+    ),
+    Mutant(
+        "teacher sees another view",
+        "objectives.py",
+        "return teacher(batch.inputs).float()",
+        "return teacher(batch.inputs.flip(0)).float()",
+    ),
+    Mutant("student shares its teacher's weights", "objectives.py", "    if shared:\n", "    if False:\n"),
+    Mutant(
+        "student left in eval mode", "train.py", "            model.train()\n", "            model.train(epoch == 0)\n"
+    ),
+    Mutant(
+        "modes not restored after validation",
+        "models.py",
+        "            module.training = training\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "order forgotten by the seed",
+        "train.py",
+        'generator=generator("order", run["order_seed"], epoch)',
+        'generator=generator("order", 0, 0)',
+    ),
+    Mutant("schedule not stepped", "train.py", "                    scheduler.step()\n", "                    pass\n"),
+    Mutant("gradients not cleared", "train.py", "                optimizer.zero_grad()\n", "                pass\n"),
+    Mutant("best epoch not restored", "train.py", "        model.load_state_dict(state.best)\n", "        pass\n"),
+    Mutant(
+        "optimizer's state not resumed",
+        "train.py",
+        '    state.optimizer.load_state_dict(_unflatten(content["optimizer"], tensors))\n',
+        "",
+    ),
+    Mutant(
+        "checkpoint of another run accepted",
+        "train.py",
+        "if different := [key for key in wanted if saved.get(key) != wanted[key]]:",
+        "if different := []:",
+    ),
+    Mutant(
+        "optimizer over another model accepted",
+        "train.py",
+        "    if held != {id(parameter) for parameter in parameters}:\n",
+        "    if False:\n",
+    ),
+    Mutant("NaN goes unnoticed", "train.py", 'if not abs(value) < float("inf"):', "if False:"),
+    Mutant(
+        "unpaired runs compared",
+        "metrics.py",
+        "if different := [key for key in PAIRED if one[key] != other[key]]:",
+        "if different := []:",
+    ),
+    Mutant(
+        "interval of a normal, not of t",
+        "metrics.py",
+        "stats.t.ppf((1 + self.confidence) / 2, n - 1)",
+        "stats.norm.ppf((1 + self.confidence) / 2)",
+    ),
+)
+
+
+def caught_by(mutant: Mutant) -> str | None:
+    """The first test or lesson that fails on a copy of the library with the fault, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("kdlib", "tests", "notebooks", "pyproject.toml", "tools"):
+            source = ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
+        path = copy / "kdlib" / mutant.file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(mutant.old) == 1, f"{mutant.name} has no place in {mutant.file}"
+        path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        environment = {**os.environ, "PYTHONPATH": str(copy), "KDLIB_SOURCE": "offline", "KDLIB_PROGRESS": "0"}
+        for arguments in (TESTS, ("--nbval", "--nbval-current-env", "notebooks")):
+            tests = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *arguments]
+            run = subprocess.run(tests, cwd=copy, env=environment, capture_output=True, text=True)
+            if run.returncode == 1:
+                return re.search(r"^(?:FAILED|ERROR) (\S+)", run.stdout, re.M).group(1)
+            if run.returncode != 0:
+                raise RuntimeError(f"the tests did not run:\n{run.stdout}\n{run.stderr}")
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="which faults; without it, all")
+    names = parser.parse_args().names
+    survivors = 0
+    for mutant in MUTANTS:
+        if names and mutant.name not in names:
+            continue
+        caught = caught_by(mutant)
+        survivors += caught is None
+        print(f"{'SURVIVED' if caught is None else 'caught  '} {mutant.name:50} {caught or ''}", flush=True)
+    print(f"{survivors} of {len(MUTANTS)} faults survived")
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
