@@ -48,14 +48,17 @@ def _data(options: argparse.Namespace) -> int:
             print(f"{sources.KNOWN[name].title} ({sources.KNOWN[name].megabytes} MB) into {folder}")
             sources.download(name, folder)
     print(f"data folder: {folder}")
-    missing = 0
+    fine = True
     for name in names:
-        if sources.find(name, folder) is not None:
-            print(kdlib.load(name, folder, verbose=False))
-        else:
-            missing += 1
-            print(f"{sources.KNOWN[name].title}: not here")
-    return int(missing > 0 and options.action == "verify")
+        title = sources.KNOWN[name].title
+        try:
+            here = sources.find(name, folder) is not None
+            print(kdlib.load(name, folder, verbose=False) if here else f"{title}: not here")
+        except (OSError, ValueError) as error:
+            here = False
+            print(f"{title}: {error}")
+        fine &= here
+    return int(options.action == "verify" and not fine)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -108,9 +111,11 @@ def _load(options: argparse.Namespace, verbose: bool = True) -> Dataset:
 
 
 def _fit_and_save(options: argparse.Namespace, objective: object) -> None:
+    if Path(options.out).is_dir():
+        raise ValueError(f"--out must name a file, and {options.out} is a folder")
     data = _load(options)
     model = build(options.model, data, options.seed)
-    if options.labels:
+    if options.labels is not None:
         data = data.subsample_train(options.labels, options.seed)
     augmentations = {"flip": kdlib.flip, "shift": partial(kdlib.shifted_crop, padding=options.padding)}
     fitted = kdlib.fit(

@@ -2,10 +2,12 @@
 
 import difflib
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -175,15 +177,17 @@ class Dataset:
         pairs = {"train": (inputs, targets), "test": test}
         if isinstance(validation, tuple):
             pairs["validation"] = validation
-        elif validation is not None and not 0 < validation < 1:
-            raise ValueError(f"validation must be a share between 0 and 1, a pair of tensors or None, not {validation}")
+        elif validation is not None and not (isinstance(validation, Real) and 0 < validation < 1):
+            raise ValueError(
+                f"validation must be a share between 0 and 1, a pair (inputs, targets) or None, not {validation!r}"
+            )
         splits = {part: _checked_split(part, *pair) for part, pair in pairs.items() if pair is not None}
         if classes is None:
             highest = max(int(split.targets.max()) for split in splits.values())
             if highest < 0:
                 raise ValueError("no sample has a label, so the number of classes is unknown: pass classes=")
             classes = highest + 1
-        names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+        names = tuple(map(str, range(classes))) if isinstance(classes, Integral) else tuple(classes)
         for part, split in splits.items():
             _check_labels(part, split, len(names))
             if split.inputs.shape[1:] != inputs.shape[1:]:
@@ -191,13 +195,23 @@ class Dataset:
                     f"{part} inputs have shape {tuple(split.inputs.shape[1:])} a sample, "
                     f"training inputs {tuple(inputs.shape[1:])}"
                 )
-        if len(mean) != len(std) or (mean and len(mean) not in (1, inputs.shape[1])) or any(s <= 0 for s in std):
+        if (
+            len(mean) != len(std)
+            or (mean and len(mean) not in (1, inputs.shape[1]))
+            or not all(0 < s < math.inf for s in std)
+            or not all(map(math.isfinite, mean))
+        ):
             raise ValueError(
                 "mean and std must have one number for each channel (dimension 1), std above 0, or both be empty"
             )
         train, held_out = splits["train"], splits.get("validation")
-        if isinstance(validation, float) and train.labelled.any():
-            train, held_out = _cut(train, max(1, round(validation * int(train.labelled.sum()))))
+        if isinstance(validation, Real) and (labelled := int(train.labelled.sum())):
+            count = max(1, round(validation * labelled))
+            if count >= len(train):
+                raise ValueError(
+                    f"validation={validation:g} would take all of the {len(train)} training samples: use less, or None"
+                )
+            train, held_out = _cut(train, count)
         return cls(
             name, train, held_out, splits.get("test"), names, tuple(mean), tuple(std), "own", "the caller's tensors"
         )
@@ -244,7 +258,7 @@ def load(
         download: fetch what is missing, with its size and progress. Not tried where ``KDLIB_OFFLINE=1``, nor again in
             a session where it failed.
         source: ``"auto"``; ``"full"`` forbids the fallback; ``"offline"`` asks for it. None takes
-            ``KDLIB_SOURCE``, or auto.
+            ``KDLIB_SOURCE`` if no folder is named, or auto.
         verbose: print what was found.
 
     Returns:
@@ -263,7 +277,7 @@ def load(
             + (f"; did you mean {close[0]!r}?" if close else "")
             + f" Known are {' and '.join(map(repr, sources.KNOWN))}; for your own, see Dataset.from_tensors"
         )
-    source = source or os.environ.get("KDLIB_SOURCE") or "auto"
+    source = source or (None if folder is not None else os.environ.get("KDLIB_SOURCE")) or "auto"
     if source not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
     found, why = None, ""
@@ -367,6 +381,8 @@ def _check_labels(part: str, split: Split, classes: int) -> None:
 
 def _stack(items: Any) -> tuple[Tensor, Tensor]:
     """Inputs and targets of a map-style data set."""
+    if len(items) == 0:
+        raise ValueError("the data set is empty")
     inputs, targets = [], []
     for row in range(len(items)):
         sample, target = items[row]
@@ -420,7 +436,7 @@ def batches(
         memory_format: of image batches.
     """
     for rows in order.split(batch_size):
-        if len(rows) == 1 and len(order) > 1:
+        if len(rows) == 1 < min(batch_size, len(order)):
             return
         rows = rows.to(split.targets.device)
         inputs = split.inputs[rows]

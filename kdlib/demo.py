@@ -79,6 +79,8 @@ def run(data: Dataset, seeds: int = 5) -> Demonstration:
     >>> import kdlib
     >>> demonstration = run(kdlib.load("mnist", source="offline"))  # doctest: +SKIP
     """
+    if seeds < 2:
+        raise ValueError(f"seeds must be at least 2, for a spread, not {seeds}")
     settings = SETTINGS["full" if data.source == "full" else "offline"]
     teacher = fit(
         settings["teacher"](), data, epochs=settings["teacher_epochs"], augment=[TEACHER_SHIFT], progress="teacher"

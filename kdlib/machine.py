@@ -106,6 +106,11 @@ def versions() -> dict[str, str]:
     }
 
 
+def progress_is_off() -> bool:
+    """Whether ``KDLIB_PROGRESS=0`` turns all progress bars off."""
+    return os.environ.get("KDLIB_PROGRESS") == "0"
+
+
 def stream_seed(stream: str, seed: int, epoch: int = 0) -> int:
     """A seed for one stream of randomness (weights, order, augmentation …) of one run and epoch.
 

@@ -39,10 +39,7 @@ def evaluate(*fitted: Fitted, on: Split) -> pd.DataFrame:
         TypeError: something is no Fitted, or ``on`` no Split.
         ValueError: the split has no labels.
     """
-    if not isinstance(on, Split):
-        raise TypeError(f"on must be a split, such as data.test, not {type(on).__name__}")
-    if not on.labelled.any():
-        raise ValueError("the split has no labels to compare with")
+    _check_split(on)
     rows = []
     for one in fitted:
         if not isinstance(one, Fitted):
@@ -64,6 +61,13 @@ def evaluate(*fitted: Fitted, on: Split) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _check_split(on: Split) -> None:
+    if not isinstance(on, Split):
+        raise TypeError(f"on must be a split, such as data.test, not {type(on).__name__}")
+    if not on.labelled.any():
+        raise ValueError("the split has no labels to compare with")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +133,13 @@ def compare_over_seeds(
         seeds: how many (0, 1, …), or which; at least two.
 
     Raises:
-        ValueError: fewer than two seeds, or a pair that is not one (the message names what differs).
+        TypeError: ``on`` is no Split.
+        ValueError: no labels, fewer than two seeds or one twice, or runs that are no pair (it names what differs).
     """
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if len(seeds) < 2:
-        raise ValueError("a spread needs at least two seeds")
+    if len(set(seeds)) < max(2, len(seeds)):
+        raise ValueError(f"a spread needs at least two seeds, each once, not {seeds}")
+    _check_split(on)
     rows = []
     for seed in seeds:
         baseline, student = make_baseline(seed), make_student(seed)

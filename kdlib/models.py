@@ -69,6 +69,8 @@ def mlp(*hidden: int, features: int = 28 * 28, classes: int = 10, dropout: float
     >>> mlp(32)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ValueError(f"mlp: dropout must be a number from 0 to below 1, not {dropout!r}")
     layers: list[nn.Module] = [nn.Flatten()]
     for size in hidden:
         layers += [nn.Linear(features, size), nn.ReLU()]
@@ -313,22 +315,28 @@ def load(path: str | os.PathLike, into: nn.Module | None = None) -> nn.Module:
     """
     path = Path(path)
     content, weights = read_safetensors(path, "kdlib-model", "a model saved by kdlib")
-    recipe = content["recipe"]
-    if into is None:
-        if recipe is None:
-            raise ValueError(
-                f"{path.name} holds the weights of a {content['class']}, which kdlib cannot build: "
-                f"pass one of the same shape as into="
-            )
-        if recipe["builder"] not in BUILDERS:
-            raise ValueError(f"{path.name} wants the builder {recipe['builder']!r}; there are {', '.join(BUILDERS)}")
-        into = BUILDERS[recipe["builder"]](*recipe["args"], **recipe["kwargs"])
+    try:
+        recipe, class_name, about = content["recipe"], content["class"], content["about"]
+        into = into or _rebuild(path, recipe, class_name)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path.name} does not describe a model as kdlib does: {error}") from error
     try:
         into.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the weights in {path.name} do not fit {describe(into)}: {error}") from error
-    into.about = content["about"]
+    into.about = about
     return into
+
+
+def _rebuild(path: Path, recipe: dict | None, class_name: str) -> nn.Module:
+    if recipe is None:
+        raise ValueError(
+            f"{path.name} holds the weights of a {class_name}, which kdlib cannot build: "
+            f"pass one of the same shape as into="
+        )
+    if recipe["builder"] not in BUILDERS:
+        raise ValueError(f"{path.name} wants the builder {recipe['builder']!r}; there are {', '.join(BUILDERS)}")
+    return BUILDERS[recipe["builder"]](*recipe["args"], **recipe["kwargs"])
 
 
 def read_safetensors(path: Path, key: str, kind: str) -> tuple[dict, dict[str, Tensor]]:

@@ -138,7 +138,7 @@ class Distillation:
                 warnings.warn(
                     "a table of teacher logits belongs to the samples as they are, but augmentation changes what the "
                     "student sees: pass the teacher as a module to have both see the same batch",
-                    stacklevel=4,
+                    stacklevel=2,
                 )
             table = self.teacher.log() if self.table_holds == "probabilities" else self.teacher
             _check_rows(table, split)
@@ -269,7 +269,7 @@ def _check_agreement(table: Tensor, split: Split) -> None:
         warnings.warn(
             f"the teacher agrees with only {agreement:.1%} of the labels, about chance: is it trained, and are the "
             f"rows of a table in the order of the samples?",
-            stacklevel=5,
+            stacklevel=2,
         )
 
 

@@ -68,7 +68,7 @@ def paired_comparison(
         mean = sum(errors) / len(errors)
         side, align = (-0.12, "right") if place == 0 else (1.12, "left")
         axis.annotate(f"mean {mean:.0f}", (side, mean), ha=align, va="center", color=style["color"], weight="bold")
-    axis.set(xlim=(-0.6, 1.6), ylim=(0, 1.1 * max(*baseline, *student)), ylabel="test errors")
+    axis.set(xlim=(-0.6, 1.6), ylim=(0, 1.1 * max(1, *baseline, *student)), ylabel="test errors")
     axis.set_xticks((0, 1), names)
     axis.legend(loc="lower center", frameon=False)
     axis.set_title(title, fontsize=13)

