@@ -1,10 +1,10 @@
 """The one training loop, for teachers, baselines and students alike; history, checkpoint, resume."""
 
 import json
+import math
 import os
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm.auto import tqdm
 
 from kdlib import losses, models, objectives, plots
-from kdlib.data import Augmentation, Dataset, Normaliser, Split, batches
+from kdlib.data import Augmentation, Batch, Dataset, Normaliser, Split, batches
 from kdlib.machine import Machine, atomically, decide, generator, progress_is_off, stream_seed, versions
 
 OptimizerFactory = Callable[..., Optimizer]
@@ -166,38 +166,30 @@ def fit(
     """
     _check_arguments(data, epochs, batch_size, keep)
     machine = decide(model, device, precision)
-    run = {
-        "model": models.describe(model),
-        "recipe": getattr(model, "recipe", None),
-        "parameters": models.count_parameters(model),
-        "data": data.name,
-        "source": data.source,
-        "detail": data.detail,
-        "train_samples": len(data.train),
-        "train_data": data.train.fingerprint,
-        "validation_samples": len(data.validation) if data.validation else 0,
-        "objective": objectives.describe(objective),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "schedule": objectives.name_of(schedule),
-        "augment": [objectives.name_of(augmentation) for augmentation in augment],
-        "seed": seed,
-        "order_seed": seed if order_seed is None else order_seed,
-        "augmentation_seed": seed if augmentation_seed is None else augmentation_seed,
-        "keep": keep,
-    }
+    order_seed = seed if order_seed is None else order_seed
+    augmentation_seed = seed if augmentation_seed is None else augmentation_seed
     initial_weights = models.fingerprint(model)
     model.to(machine.device, memory_format=machine.memory_format)
     optimizer = _make_optimizer(optimizer, model)
-    run["optimizer"] = {"name": type(optimizer).__name__, **_jsonable(optimizer.defaults)}
     steps = -(-len(data.train) // batch_size)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-        scheduler = schedule(optimizer, epochs * steps)
+    scheduler = schedule(optimizer, epochs * steps)
+    run = {
+        **_describe(model, data),
+        "objective": objectives.describe(objective),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "optimizer": {"name": type(optimizer).__name__, **optimizer.defaults},
+        "schedule": objectives.name_of(schedule),
+        "augment": [objectives.name_of(augmentation) for augmentation in augment],
+        "seed": seed,
+        "order_seed": order_seed,
+        "augmentation_seed": augmentation_seed,
+        "keep": keep,
+    }
     state = _State(model, optimizer, scheduler, History(), {}, initial_weights)
-
     if checkpoint is not None and Path(checkpoint).exists():
         machine = _resume(Path(checkpoint), run, machine, state, precision)
+
     train = data.train.to(machine.device)
     view = objectives.View(machine, data.normalise, fixed=not augment)
     with ExitStack() as stack:
@@ -207,35 +199,14 @@ def fit(
         bar = stack.enter_context(_progress_bar(progress, run["model"], epochs * steps, len(state.history) * steps))
         for epoch in range(len(state.history), epochs):
             started = time.perf_counter()
-            torch.manual_seed(stream_seed("dropout", seed, epoch))
-            order = torch.randperm(len(train), generator=generator("order", run["order_seed"], epoch))
-            noise = generator("augmentation", run["augmentation_seed"], epoch)
             learning_rate = optimizer.param_groups[0]["lr"]
-            model.train()
-            total = torch.zeros((), dtype=torch.float64)
-            seen = 0
-            for step, batch in enumerate(
-                batches(train, order, batch_size, data.normalise, augment, noise, machine.memory_format)
-            ):
-                with machine.autocast():
-                    logits = model(batch.inputs)
-                if step == 0:
-                    _check_logits(logits, batch.inputs, data)
-                loss = batch_loss(logits, batch)
-                value = loss.item()
-                if not abs(value) < float("inf"):
-                    raise FloatingPointError(_explain_nan(value, model, epoch, step, steps, learning_rate))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                if scheduler is not None:
-                    scheduler.step()
-                total += value * len(batch.targets)
-                seen += len(batch.targets)
-                bar.update()
-            if not all(parameter.isfinite().all() for parameter in model.parameters()):
-                raise FloatingPointError(_explain_nan(value, model, epoch, step + 1, steps, learning_rate))
-            row = {"epoch": epoch + 1, "train_loss": total.item() / seen, "learning_rate": learning_rate}
+            torch.manual_seed(stream_seed("dropout", seed, epoch))
+            order = torch.randperm(len(train), generator=generator("order", order_seed, epoch))
+            noise = generator("augmentation", augmentation_seed, epoch)
+            shown = batches(train, order, batch_size, data.normalise, augment, noise, machine.memory_format)
+            where = f"epoch {epoch + 1}, step {{step}} of {steps}, learning rate {learning_rate:g}"
+            train_loss = _train_epoch(state, shown, batch_loss, machine, len(data.classes), where, bar)
+            row = {"epoch": epoch + 1, "train_loss": train_loss, "learning_rate": learning_rate}
             row |= _validate(model, data)
             row["seconds"] = time.perf_counter() - started
             state.history.append(row)
@@ -255,12 +226,46 @@ def fit(
         reported["epoch"] = max(row["epoch"] for row in state.history if row["validation_errors"] == best)
         reported["chosen"] = "the best epoch on validation (the latest, if several)"
     record = {
-        "run": {**run, "initial_weights": state.initial_weights},
+        "run": {**json.loads(json.dumps(run)), "initial_weights": state.initial_weights},
         "machine": asdict(machine),
         "versions": versions(),
         "reported": reported,
     }
     return Fitted(model, state.history, record, data.normalise)
+
+
+def _train_epoch(
+    state: "_State",
+    shown: Iterable[Batch],
+    batch_loss: objectives.BatchLoss,
+    machine: Machine,
+    classes: int,
+    where: str,
+    bar: tqdm,
+) -> float:
+    """One pass over the training samples; returns the mean loss of a sample. The heart of the library."""
+    model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
+    model.train()
+    total, seen = 0.0, 0
+    for step, batch in enumerate(shown, start=1):
+        with machine.autocast():
+            logits = model(batch.inputs)
+        _check_logits(logits, len(batch.targets), classes)
+        loss = batch_loss(logits, batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(_explain_nan(value, model, where.format(step=step)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+        total += value * len(batch.targets)
+        seen += len(batch.targets)
+        bar.update()
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise FloatingPointError(_explain_nan(value, model, f"the end of {where.format(step=step)}"))
+    return total / seen
 
 
 # --- parts of the loop ---------------------------------------------------------------------------
@@ -293,25 +298,38 @@ def _make_optimizer(optimizer: Optimizer | OptimizerFactory, model: nn.Module) -
     return optimizer
 
 
-def _check_logits(logits: Tensor, inputs: Tensor, data: Dataset) -> None:
-    if not isinstance(logits, Tensor) or logits.shape != (len(inputs), len(data.classes)):
+def _describe(model: nn.Module, data: Dataset) -> dict:
+    return {
+        "model": models.describe(model),
+        "recipe": getattr(model, "recipe", None),
+        "parameters": models.count_parameters(model),
+        "data": data.name,
+        "source": data.source,
+        "detail": data.detail,
+        "train_samples": len(data.train),
+        "train_data": data.train.fingerprint,
+        "validation_samples": len(data.validation) if data.validation else 0,
+    }
+
+
+def _check_logits(logits: Tensor, samples: int, classes: int) -> None:
+    if not isinstance(logits, Tensor) or logits.shape != (samples, classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
-            f"the model gives {shape} for {len(inputs)} samples, but {data.name} has {len(data.classes)} classes: "
-            f"it must give logits [{len(inputs)}, {len(data.classes)}]"
+            f"the model gives {shape} for {samples} samples, but the data have {classes} classes: "
+            f"it must give logits [{samples}, {classes}]"
         )
 
 
-def _explain_nan(value: float, model: nn.Module, epoch: int, step: int, steps: int, learning_rate: float) -> str:
-    where = f"epoch {epoch + 1}, step {step + 1} of {steps}"
+def _explain_nan(value: float, model: nn.Module, where: str) -> str:
     bad = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
     if bad:
-        what = f"the update before {where} made weights NaN or infinite ({', '.join(bad[:3])})"
+        what = f"an update made weights NaN or infinite ({', '.join(bad[:3])}), just before {where}"
     else:
-        what = f"the loss is {value} at {where}, while all weights are finite"
+        what = f"the loss is {value}, while all weights are finite, at {where}"
     return (
-        f"{what}. The learning rate was {learning_rate:g}: try a tenth of it, look for infinite inputs, "
-        f"and for a loss that divides by something or takes a logarithm of 0"
+        f"{what}. Try a tenth of the learning rate; look for infinite inputs, and for a loss that divides by something "
+        f"or takes a logarithm of 0"
     )
 
 
@@ -427,7 +445,3 @@ def _unflatten(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {key: _unflatten(item, tensors) for key, item in content}
     items = [_unflatten(item, tensors) for item in content]
     return tuple(items) if kind == "tuple" else items
-
-
-def _jsonable(settings: dict) -> dict:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}

@@ -423,7 +423,8 @@ def test_nan_in_the_loss_is_caught_at_its_step(blobs):
         return loss * torch.nan if len(calls) == 4 else loss
 
     with pytest.raises(
-        FloatingPointError, match=r"the loss is nan at epoch 2, step 1 of 3, while all weights are finite.*0\.00"
+        FloatingPointError,
+        match=r"the loss is nan, while all weights are finite, at epoch 2, step 1 of 3, learning rate 0\.00",
     ):
         kdlib.fit(student(), blobs, breaks, epochs=2, batch_size=60)
     assert len(calls) == 4
@@ -434,7 +435,9 @@ def test_an_update_that_ruins_weights_is_named(blobs):
         zero = (logits - logits.detach()).abs().sum()
         return losses.cross_entropy(logits, targets) + zero.sqrt()
 
-    with pytest.raises(FloatingPointError, match="the update before epoch 1, step 2 of 3 made weights NaN"):
+    with pytest.raises(
+        FloatingPointError, match="an update made weights NaN or infinite .*, just before epoch 1, step 2 of 3"
+    ):
         kdlib.fit(student(), blobs, bad_gradient, epochs=2, batch_size=60)
 
 
@@ -442,7 +445,7 @@ def test_an_update_that_ruins_weights_in_the_last_step_is_caught_too(blobs):
     def bad_gradient(logits, targets):
         return losses.cross_entropy(logits, targets) + (logits - logits.detach()).abs().sum().sqrt()
 
-    with pytest.raises(FloatingPointError, match="made weights NaN"):
+    with pytest.raises(FloatingPointError, match="just before the end of epoch 1, step 1 of 1"):
         kdlib.fit(student(), blobs, bad_gradient, epochs=1, batch_size=200)
 
 

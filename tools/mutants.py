@@ -101,7 +101,10 @@ MUTANTS = (
     ),
     Mutant("student shares its teacher's weights", "objectives.py", "    if shared:\n", "    if False:\n"),
     Mutant(
-        "student left in eval mode", "train.py", "            model.train()\n", "            model.train(epoch == 0)\n"
+        "student left in eval mode",
+        "train.py",
+        "    model.train()\n    total",
+        "    model.train(not state.history)\n    total",
     ),
     Mutant(
         "modes not restored after validation",
@@ -112,11 +115,11 @@ MUTANTS = (
     Mutant(
         "order forgotten by the seed",
         "train.py",
-        'generator=generator("order", run["order_seed"], epoch)',
+        'generator=generator("order", order_seed, epoch)',
         'generator=generator("order", 0, 0)',
     ),
-    Mutant("schedule not stepped", "train.py", "                    scheduler.step()\n", "                    pass\n"),
-    Mutant("gradients not cleared", "train.py", "                optimizer.zero_grad()\n", "                pass\n"),
+    Mutant("schedule not stepped", "train.py", "            scheduler.step()\n", "            pass\n"),
+    Mutant("gradients not cleared", "train.py", "        optimizer.zero_grad()\n", "        pass\n"),
     Mutant("best epoch not restored", "train.py", "        model.load_state_dict(state.best)\n", "        pass\n"),
     Mutant(
         "optimizer's state not resumed",
@@ -136,7 +139,7 @@ MUTANTS = (
         "    if held != {id(parameter) for parameter in parameters}:\n",
         "    if False:\n",
     ),
-    Mutant("NaN goes unnoticed", "train.py", 'if not abs(value) < float("inf"):', "if False:"),
+    Mutant("NaN goes unnoticed", "train.py", "if not math.isfinite(value):", "if False:"),
     Mutant(
         "unpaired runs compared",
         "metrics.py",
