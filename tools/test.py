@@ -29,8 +29,6 @@ def main() -> int:
         "--nbval",
         "--nbval-current-env",
         f"--nbval-cell-timeout={LESSON_TIMEOUT}",
-        "-p",
-        "no:doctest",
         "notebooks",
     ]
     environment = {"KDLIB_SOURCE": "full" if full else "offline", "KDLIB_OFFLINE": "1", "KDLIB_PROGRESS": "0"}
