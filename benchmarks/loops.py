@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 import kdlib
-from kdlib import losses, objectives
+from kdlib import losses, models, objectives
 from kdlib.machine import has_native_bfloat16, versions
 from kdlib.train import constant
 
@@ -92,6 +92,21 @@ def our_epoch(data: kdlib.Dataset, teacher: nn.Module | torch.Tensor, precision:
     return fitted.history[-1]["seconds"]
 
 
+def linear_epoch(data: kdlib.Dataset, precision: str) -> float:
+    """The second epoch of a wide net of linear layers on labels alone."""
+    fitted = kdlib.fit(
+        models.mlp(800, features=3 * 32 * 32),
+        data,
+        epochs=2,
+        batch_size=BATCH,
+        schedule=constant,
+        precision=precision,
+        device="cpu",
+        progress=False,
+    )
+    return fitted.history[-1]["seconds"]
+
+
 def floor_epoch(data: kdlib.Dataset, precision: str) -> float:
     """The student's own forward, backward and step, on one fixed batch, as often as an epoch has batches."""
     student = student_net().to(memory_format=torch.channels_last)
@@ -140,6 +155,8 @@ def main() -> None:
         "ours, teacher's logits looked up, precision as `kdlib` chooses": partial(our_epoch, data, table, "auto", True),
         "once, before the two rows above: all of the teacher's logits": table_epoch,
         f"the floor: the student alone on one fixed batch, {fast}": partial(floor_epoch, data, fast),
+        "for comparison, linear layers: mlp(800) on labels, float32": partial(linear_epoch, data, "float32"),
+        "the same, bfloat16": partial(linear_epoch, data, "bfloat16"),
     }
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(options.rounds):

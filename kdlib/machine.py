@@ -58,8 +58,8 @@ def decide(model: nn.Module, device: str = "auto", precision: str = "auto") -> M
 
     ``device="auto"`` takes CUDA where there is one, else the CPU. Convolutions go channels-last, and
     ``precision="auto"`` gives them bfloat16 where the processor multiplies it natively. Networks of linear layers
-    stay in float32: there the optimizer's memory traffic dominates and bfloat16 gains little
-    (``benchmarks/precision.py`` measures both).
+    stay in float32: the small ones of the lessons spend their time in the optimizer; a wide one gains some from
+    ``precision="bfloat16"`` (``benchmarks/loops.md``).
 
     Raises:
         ValueError: an unknown precision, or a device PyTorch does not know.

@@ -13,6 +13,8 @@ import kdlib
 from kdlib import Distillation, losses, models, train
 from kdlib.machine import Machine
 
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher agrees")
+
 CONVOLUTIONS = {"channels": 3, "classes": 3}
 
 
