@@ -309,8 +309,8 @@ def load(
 
 def _try_download(name: str, folder: Path) -> str:
     """Download unless that is pointless; return why there is nothing, or an empty string."""
-    if os.environ.get("KDLIB_OFFLINE") == "1":
-        return "Nothing was downloaded: KDLIB_OFFLINE=1"
+    if sources.is_offline():
+        return sources.OFFLINE
     if name not in _failed_downloads:
         known = sources.KNOWN[name]
         print(f"Downloading {known.title} ({known.megabytes} MB)")

@@ -17,6 +17,7 @@ PAIRED = (
     "train_samples",
     "initial_weights",
     "epochs",
+    "batch_size",
     "augment",
     "order_seed",
     "augmentation_seed",
@@ -124,8 +125,8 @@ def compare_over_seeds(
 ) -> Comparison:
     """Train baseline and student for each seed, and compare them pair by pair.
 
-    A pair must share training data, initial weights, epochs, augmentation, and the seeds of order and augmentation:
-    that is checked, since a comparison that is not paired "proves" whatever one likes.
+    A pair must share training data, initial weights, epochs, batch size, augmentation, and the seeds of order and
+    augmentation: that is checked, since a comparison that is not paired "proves" whatever one likes.
 
     Args:
         make_baseline, make_student: from a seed to a result of :func:`kdlib.fit`.

@@ -361,15 +361,27 @@ def stratified(targets: Tensor, count: int, seed: int = 0) -> np.ndarray:
 # --- download ------------------------------------------------------------------------------------
 
 
+OFFLINE = "Nothing was downloaded: KDLIB_OFFLINE=1"
+
+
+def is_offline() -> bool:
+    """Whether ``KDLIB_OFFLINE=1`` forbids all downloads."""
+    return os.environ.get("KDLIB_OFFLINE") == "1"
+
+
 def download(name: str, folder: Path) -> None:
     """Fetch a data set into ``folder``, in torchvision's layout, from the servers torchvision names.
 
     Each file is compared with its published MD5 before it gets its name, and files that are there already are kept.
 
     Raises:
-        ConnectionError: every mirror failed; the message says how each did and where files could be put by hand.
+        ConnectionError: every mirror failed; the message says how each did and where files could be put by hand. Or
+            ``KDLIB_OFFLINE=1``: nothing was tried.
     """
     from torchvision.datasets import CIFAR10, MNIST
+
+    if is_offline():
+        raise ConnectionError(OFFLINE)
 
     if name == "mnist":
         raw = folder / "MNIST" / "raw"

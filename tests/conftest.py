@@ -1,6 +1,7 @@
 """What tests share: no progress bars, a cache and data folder of their own, small data sets."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 os.environ["KDLIB_PROGRESS"] = "0"
 
 from kdlib import Dataset, data, models
+
+# Started in the background by a shell, this process ignores Ctrl-C, and so would every process the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

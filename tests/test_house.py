@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import kdlib
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ORDER = (
-    "losses machine plots models standin sources data objectives train metrics demo check cli".split()  # noqa: SIM905
+    "losses machine plots widgets models standin sources data objectives train metrics demo check cli".split()  # noqa: SIM905
 )
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TAGS = {"nbval-ignore-output", "nbval-skip", "raises-exception", "varies"}
@@ -143,6 +144,18 @@ def test_no_file_names_a_registry_or_this_machine():
             assert word.encode() not in content, f"{name} names {word}"
 
 
+def test_the_readmes_programs_run(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    programs = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    assert len(programs) == 2
+    for number, program in enumerate(programs):
+        environment = {**os.environ, "KDLIB_SOURCE": "offline"}
+        command = [sys.executable, "-W", "error", "-c", program]
+        run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0 and run.stderr == "", f"program {number + 1}: {run.stderr}"
+    assert (tmp_path / "runs" / "student.safetensors").exists()
+
+
 def test_links_in_the_readme_resolve():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
@@ -152,28 +165,40 @@ def test_links_in_the_readme_resolve():
 # --- make lab ------------------------------------------------------------------------------------
 
 
+def write_lesson(path, text, output=None):
+    cell = nbformat.v4.new_code_cell(text, id="one")
+    if output:
+        cell.outputs, cell.execution_count = [nbformat.v4.new_output("stream", text=output)], 1
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+
+
+def code_of(path):
+    return nbformat.read(path, as_version=4).cells[0].source
+
+
 def test_a_learners_work_is_kept_and_newer_lessons_are_offered(tmp_path):
     refresh = tool("lab").refresh
     lessons, copies = tmp_path / "notebooks", tmp_path / "my"
     lessons.mkdir()
     for name in ("00", "01"):
-        (lessons / f"{name}.ipynb").write_text(f"{name} first")
+        write_lesson(lessons / f"{name}.ipynb", f"{name} first", output="the answer")
     assert [line.endswith("your copy is ready") for line in refresh(lessons, copies)] == [True, True]
     assert refresh(lessons, copies) == []
+    assert "the answer" not in (copies / "00.ipynb").read_text(), "a prediction would be spoiled"
 
-    (copies / "00.ipynb").write_text("00 with my work")
+    write_lesson(copies / "00.ipynb", "00 with my work")
     assert refresh(lessons, copies) == []
     for name in ("00", "01"):
-        (lessons / f"{name}.ipynb").write_text(f"{name} second")
+        write_lesson(lessons / f"{name}.ipynb", f"{name} second")
     said = refresh(lessons, copies)
     assert "your work is kept" in said[0] and "00.new.ipynb" in said[0] and said[1] == "01.ipynb: brought up to date"
-    content = {path.name: path.read_text() for path in copies.glob("*.ipynb")}
+    content = {path.name: code_of(path) for path in copies.glob("*.ipynb")}
     assert content == {"00.ipynb": "00 with my work", "00.new.ipynb": "00 second", "01.ipynb": "01 second"}
     assert refresh(lessons, copies) == []
 
     (copies / "01.ipynb").unlink()
     assert refresh(lessons, copies) == ["01.ipynb: brought up to date"]
-    assert (copies / "01.ipynb").read_text() == "01 second"
+    assert code_of(copies / "01.ipynb") == "01 second"
 
 
 def test_the_learners_folder_is_ignored_by_git():

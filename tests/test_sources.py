@@ -443,6 +443,9 @@ def test_offline_means_no_attempt(tmp_path, mirrors, server, monkeypatch, capsys
     monkeypatch.setenv("KDLIB_OFFLINE", "1")
     assert kdlib.load("mnist", download=True).source == "offline"
     assert server.asked == [] and "KDLIB_OFFLINE=1" in capsys.readouterr().out
+    with pytest.raises(ConnectionError, match="KDLIB_OFFLINE=1"):  # kdlib data fetch
+        sources.download("mnist", tmp_path)
+    assert server.asked == []
 
 
 def test_nothing_is_downloaded_unasked(tmp_path, mirrors, server, monkeypatch):

@@ -1,13 +1,13 @@
 """Open JupyterLab in the learner's own copies of the lessons (folder ``my/``, which git ignores).
 
-A copy the learner never touched is replaced when its lesson has a newer version. A copy with work in it is kept: the
-newer version is put beside it, and that is said.
+The copies carry no outputs, so that no prediction is answered before it is made; ``notebooks/`` has them. A copy the
+learner never touched is replaced when its lesson has a newer version. A copy with work in it is kept: the newer version
+is put beside it, and that is said.
 """
 
 import argparse
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +15,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def without_outputs(lesson: Path) -> bytes:
+    notebook = json.loads(lesson.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+    notebook["metadata"].pop("widgets", None)
+    return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def refresh(lessons: Path, copies: Path) -> list[str]:
@@ -26,10 +35,11 @@ def refresh(lessons: Path, copies: Path) -> list[str]:
     given = json.loads(ledger.read_text()) if ledger.exists() else {}
     said = []
     for lesson in sorted(lessons.glob("*.ipynb")):
-        copy, newest = copies / lesson.name, digest(lesson)
-        if not copy.exists() or digest(copy) == given.get(lesson.name):
-            if not copy.exists() or digest(copy) != newest:
-                shutil.copyfile(lesson, copy)
+        copy, content = copies / lesson.name, without_outputs(lesson)
+        newest = digest(content)
+        if not copy.exists() or digest(copy.read_bytes()) == given.get(lesson.name):
+            if not copy.exists() or copy.read_bytes() != content:
+                copy.write_bytes(content)
                 said.append(
                     f"{lesson.name}: your copy is ready"
                     if lesson.name not in given
@@ -38,7 +48,7 @@ def refresh(lessons: Path, copies: Path) -> list[str]:
             given[lesson.name] = newest
         elif given.get(lesson.name) != newest:
             beside = copies / f"{lesson.stem}.new.ipynb"
-            shutil.copyfile(lesson, beside)
+            beside.write_bytes(content)
             given[lesson.name] = newest
             said.append(
                 f"{lesson.name}: there is a newer version; your work is kept, the new one is beside it as {beside.name}"

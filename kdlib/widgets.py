@@ -1,0 +1,62 @@
+"""Pictures with controls, and the library's source, for notebooks. The only file that knows of notebooks."""
+
+import inspect
+import io
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+
+
+def explore(draw: Callable[..., tuple[Figure, str]], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
+    """Controls above a picture that is drawn again whenever one of them moves.
+
+    The picture is a PNG, so that ``draw`` called by hand gives the same figure for print. What it shows is also said in
+    a sentence below it, for those who cannot see it. Sliders answer to the arrow keys.
+
+    Args:
+        draw: takes each control's value under the control's name; returns a figure and a sentence about it.
+        controls: widgets with a value. One without a ``description`` is labelled with its name.
+
+    Returns:
+        The widget; a cell that ends with it shows it.
+
+    >>> def draw(width):
+    ...     return Figure(figsize=(width, 1)), f"{width} inches wide"
+    >>> explore(draw, width=ipywidgets.IntSlider(3)).children[-1].value
+    '3 inches wide'
+    """
+    picture, sentence = ipywidgets.Image(format="png"), ipywidgets.Label()
+
+    def redraw(_: Any = None) -> None:
+        figure, sentence.value = draw(**{name: control.value for name, control in controls.items()})
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=figure.dpi)
+        _close(figure)
+        picture.value = png.getvalue()
+
+    for name, control in controls.items():
+        control.description = control.description or name
+        control.style.description_width = "initial"
+        control.observe(redraw, names="value")
+    redraw()
+    return ipywidgets.VBox([*controls.values(), picture, sentence])
+
+
+def _close(figure: Figure) -> None:
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)
+
+
+def source(*things: Callable) -> Markdown:
+    """The library's own source of functions or classes, to read in a lesson instead of a copy that ages.
+
+    >>> from kdlib.losses import check_fraction
+    >>> print(source(check_fraction).data.splitlines()[2])
+    def check_fraction(name: str, value: float) -> None:
+    """
+    blocks = [f"*{thing.__module__}*\n```python\n{inspect.getsource(thing)}```" for thing in things]
+    return Markdown("\n\n".join(blocks))
