@@ -113,7 +113,9 @@ class Comparison:
 
     def plot(self, title: str = "") -> Figure:
         """Draw the pairs; returns the figure."""
-        return plots.paired_comparison(self.runs["baseline_errors"], self.runs["student_errors"], title=title)
+        return plots.paired_comparison(
+            self.runs["baseline_errors"], self.runs["student_errors"], self.samples, title=title
+        )
 
 
 def compare_over_seeds(

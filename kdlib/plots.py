@@ -50,13 +50,19 @@ def learning_curves(histories: dict[str, Sequence[dict]], title: str = "") -> Fi
 
 
 def paired_comparison(
-    baseline: Sequence[int], student: Sequence[int], *, title: str = "", names: tuple[str, str] = ("alone", "taught")
+    baseline: Sequence[int],
+    student: Sequence[int],
+    samples: int,
+    *,
+    title: str = "",
+    names: tuple[str, str] = ("alone", "taught"),
 ) -> Figure:
-    """Test errors of two kinds of run, a line joining the two runs of each pair, the means beside them.
+    """Errors of two kinds of run, a line joining the two runs of each pair, the means beside them.
 
     Args:
-        baseline: test errors, one a seed.
-        student: test errors of the paired runs, in the same order.
+        baseline: errors, one a seed.
+        student: errors of the paired runs, in the same order.
+        samples: they were judged on.
         title: above the figure.
         names: of the two kinds.
     """
@@ -64,11 +70,12 @@ def paired_comparison(
     for index, pair in enumerate(zip(baseline, student, strict=True)):
         axis.plot((0, 1), pair, color="#999999", linewidth=1.5, zorder=1, label="one seed" if index == 0 else None)
     for place, (errors, style) in enumerate(zip((baseline, student), STYLES, strict=False)):
-        axis.scatter([place] * len(errors), errors, s=70, color=style["color"], marker=style["marker"], zorder=2)
+        open_marker = {"marker": style["marker"], "facecolor": "white", "edgecolor": style["color"], "linewidth": 2}
+        axis.scatter([place] * len(errors), errors, s=60, zorder=2, **open_marker)
         mean = sum(errors) / len(errors)
         side, align = (-0.12, "right") if place == 0 else (1.12, "left")
         axis.annotate(f"mean {mean:.0f}", (side, mean), ha=align, va="center", color=style["color"], weight="bold")
-    axis.set(xlim=(-0.6, 1.6), ylim=(0, 1.1 * max(1, *baseline, *student)), ylabel="test errors")
+    axis.set(xlim=(-0.6, 1.6), ylim=(0, 1.1 * max(1, *baseline, *student)), ylabel=f"errors, of {samples:,}")
     axis.set_xticks((0, 1), names)
     axis.legend(loc="lower center", frameon=False)
     axis.set_title(title, fontsize=13)
