@@ -37,7 +37,7 @@ lab: $(LEARNER) ## open JupyterLab in your own copies of the lessons
 check: $(LEARNER) ## does this machine work? OK or FAIL a line
 	@$(BIN)/kdlib check
 
-test: $(DEVELOPER) ## run everything: library, lessons, guards (about five minutes)
+test: $(DEVELOPER) ## run everything: library, lessons, guards (some minutes)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python tools/test.py
