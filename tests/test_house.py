@@ -106,7 +106,9 @@ def test_environment_yml_agrees_with_pyproject():
 
 def test_every_requirement_is_pinned_within_its_range():
     pins = constraints()
-    for name, versions in (requirements() | requirements("test") | requirements("instructor")).items():
+    for name, versions in (
+        requirements() | requirements("test") | requirements("browser") | requirements("instructor")
+    ).items():
         assert versions.contains(pins[name][0]), f"{name} {versions} does not allow the pinned {pins[name][0]}"
     assert {"torch": "2.14", "torchvision": "0.29.2"}.items() <= {
         name: str(versions).removeprefix(">=") for name, versions in requirements().items()

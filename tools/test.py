@@ -1,6 +1,8 @@
-"""Run the tests in their order: library and guards over two processes, then the lessons under nbval.
+"""Run the tests in their order: library and guards, then the lessons under nbval.
 
 ``--full`` runs what needs full MNIST and CIFAR-10: the tests marked ``full_data``, then the lessons on that data.
+
+    python tools/test.py [--full] [notebooks/03_teacher_and_student_on_mnist.ipynb ...]
 """
 
 import argparse
@@ -22,19 +24,25 @@ def pytest(*arguments: str, **environment: str) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lessons", nargs="*", default=["notebooks"], help="which; without it, all")
     parser.add_argument("--full", action="store_true", help="on full data")
-    full = parser.parse_args().full
-    lessons = [
-        "--nbval",
-        "--nbval-current-env",
-        f"--nbval-cell-timeout={LESSON_TIMEOUT}",
-        "notebooks",
-    ]
-    environment = {"KDLIB_SOURCE": "full" if full else "offline", "KDLIB_OFFLINE": "1", "KDLIB_PROGRESS": "0"}
-    # Two processes of one thread each: twice as fast on two cores as one process of two.
-    library = pytest("-n", "2", "-q", *(["-m", "full_data"] if full else []), OMP_NUM_THREADS="1")
-    lesson = pytest("-q", *lessons, **environment)
+    options = parser.parse_args()
+    # Two processes of one thread each: on two cores far faster than one process of two.
+    parallel = ["-n", "2", "-q"]
+    nbval = ["--nbval", "--nbval-current-env", f"--nbval-cell-timeout={LESSON_TIMEOUT}"]
+    source = "full" if options.full else "offline"
+    library = pytest(*parallel, *(["-m", "full_data"] if options.full else []), OMP_NUM_THREADS="1")
+    lesson = pytest(
+        *parallel,
+        "--dist=loadfile",
+        *nbval,
+        *options.lessons,
+        OMP_NUM_THREADS="1",
+        KDLIB_SOURCE=source,
+        KDLIB_OFFLINE="1",
+        KDLIB_PROGRESS="0",
+    )
     return library or lesson
 
 

@@ -1,0 +1,141 @@
+"""Lesson 01 as a reader meets it: JupyterLab in headless Chromium, run all, move the slider, see the figure change.
+
+Needs Chromium and Playwright (``pip install -e '.[browser]'``); skipped where one is missing.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+LESSON = Path(__file__).resolve().parent.parent / "notebooks" / "01_softmax_and_temperature.ipynb"
+OFFLINE_FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+def answer(url):
+    """What the server says, or None while it is not ready."""
+    try:
+        return json.load(urllib.request.urlopen(url, timeout=2))
+    except OSError:
+        return None
+
+
+def wait_for(condition, seconds, what):
+    deadline = time.time() + seconds
+    while not (result := condition()):
+        assert time.time() < deadline, f"no {what} within {seconds} s"
+        time.sleep(0.25)
+    return result
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """The address of a JupyterLab of our own, with the lesson in it."""
+    root = tmp_path / "root"
+    root.mkdir()
+    shutil.copy(LESSON, root / "lesson.ipynb")
+    settings = tmp_path / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    no_news = {"fetchNews": "false", "checkForUpdates": False}
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(no_news))
+    folders = (
+        "JUPYTER_CONFIG_DIR",
+        "JUPYTER_DATA_DIR",
+        "JUPYTER_RUNTIME_DIR",
+        "IPYTHONDIR",
+        "JUPYTERLAB_WORKSPACES_DIR",
+    )
+    environment = {
+        **os.environ,
+        **{name: str(tmp_path / name) for name in folders},
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "KDLIB_SOURCE": "offline",
+    }
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+    command += [f"--port={port}", "--IdentityProvider.token=", "--ServerApp.port_retries=0"]
+    with open(tmp_path / "lab.log", "w") as log:
+        server = subprocess.Popen(
+            [*command, f"--ServerApp.root_dir={root}"], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            wait_for(lambda: answer(f"http://127.0.0.1:{port}/api/status"), 90, "server")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def run_all_cells(page):
+    """On a cold start the first click on the menu can be lost: look whether anything runs."""
+    started = (
+        "() => [...document.querySelectorAll('.jp-InputPrompt')].some(e => /\\[(\\*|\\d+)\\]/.test(e.textContent))"
+    )
+    for attempt in range(3):
+        page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
+        page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
+        try:
+            page.wait_for_function(started, timeout=10_000)
+            return
+        except playwright.TimeoutError:
+            assert attempt < 2, "Run All Cells did nothing, three times"
+            page.keyboard.press("Escape")
+
+
+def test_the_slider_of_lesson_01_changes_its_figure(lab):
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=OFFLINE_FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{lab}/lab/tree/lesson.ipynb?reset", wait_until="domcontentloaded")
+        page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=60_000)
+        wait_for(
+            lambda: any(
+                k["execution_state"] == "idle" and k["connections"] for k in answer(f"{lab}/api/kernels") or []
+            ),
+            60,
+            "idle kernel",
+        )
+        page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=60_000)
+        assert page.locator("mjx-container").count() > 0 and page.locator("mjx-merror").count() == 0
+        run_all_cells(page)
+        handle = page.locator(".noUi-handle").first
+        wait_for(lambda: scrolled_to(page, handle), 180, "slider")
+        picture, sentence = page.locator(".widget-image").first, page.locator(".widget-label", has_text="class").last
+        before, said = picture.get_attribute("src"), sentence.inner_text()
+        handle.focus()
+        for _ in range(8):
+            page.keyboard.press("ArrowRight")
+        wait_for(lambda: picture.get_attribute("src") != before and sentence.inner_text() != said, 30, "change")
+        assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+        assert not errors
+        browser.close()
+
+
+def scrolled_to(page, locator):
+    """JupyterLab draws cells as they come into view: scroll on, from the end back to the top, until it is there."""
+    if locator.count():
+        locator.scroll_into_view_if_needed()
+        return locator.is_visible()
+    page.evaluate(
+        """() => {
+            const panel = document.querySelector('.jp-WindowedPanel-outer')
+            const atEnd = panel.scrollTop + panel.clientHeight > panel.scrollHeight - 5
+            panel.scrollTop = atEnd ? 0 : panel.scrollTop + 500
+        }"""
+    )
+    return False
