@@ -18,8 +18,7 @@ def new_figure(columns: int = 1, *, width: float = 8.0, height: float = 4.0) -> 
     """An empty figure with ``columns`` axes side by side, large type, no top and right spines."""
     import matplotlib.pyplot as plt
 
-    settings = {"font.size": 13, "axes.spines.top": False, "axes.spines.right": False}
-    with plt.rc_context(settings):
+    with plt.rc_context({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False}):
         figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, layout="constrained")
     return figure, list(axes[0])
 
@@ -44,7 +43,7 @@ def learning_curves(histories: dict[str, Sequence[dict]], title: str = "") -> Fi
         axis.set(xlabel="epoch", ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
     if len(histories) > 1:
-        axes[0].legend(frameon=False)
+        axes[0].legend(frameon=False, fontsize=13)
     figure.suptitle(title)
     return figure
 
@@ -74,9 +73,9 @@ def paired_comparison(
         axis.scatter([place] * len(errors), errors, s=60, zorder=2, **open_marker)
         mean = sum(errors) / len(errors)
         side, align = (-0.12, "right") if place == 0 else (1.12, "left")
-        axis.annotate(f"mean {mean:.0f}", (side, mean), ha=align, va="center", color=style["color"], weight="bold")
+        axis.annotate(f"mean {mean:.0f}", (side, mean), ha=align, va="center", color=style["color"], weight="bold", fontsize=13)
     axis.set(xlim=(-0.6, 1.6), ylim=(0, 1.1 * max(1, *baseline, *student)), ylabel=f"errors, of {samples:,}")
     axis.set_xticks((0, 1), names)
-    axis.legend(loc="lower center", frameon=False)
+    axis.legend(loc="lower center", frameon=False, fontsize=13)
     axis.set_title(title, fontsize=13)
     return figure
