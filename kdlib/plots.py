@@ -73,7 +73,9 @@ def paired_comparison(
         axis.scatter([place] * len(errors), errors, s=60, zorder=2, **open_marker)
         mean = sum(errors) / len(errors)
         side, align = (-0.12, "right") if place == 0 else (1.12, "left")
-        axis.annotate(f"mean {mean:.0f}", (side, mean), ha=align, va="center", color=style["color"], weight="bold", fontsize=13)
+        axis.annotate(
+            f"mean {mean:.0f}", (side, mean), ha=align, va="center", color=style["color"], weight="bold", fontsize=13
+        )
     axis.set(xlim=(-0.6, 1.6), ylim=(0, 1.1 * max(1, *baseline, *student)), ylabel=f"errors, of {samples:,}")
     axis.set_xticks((0, 1), names)
     axis.legend(loc="lower center", frameon=False, fontsize=13)
