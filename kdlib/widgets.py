@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -58,5 +59,5 @@ def source(*things: Callable) -> Markdown:
     >>> print(source(check_fraction).data.splitlines()[2])
     def check_fraction(name: str, value: float) -> None:
     """
-    blocks = [f"*{thing.__module__}*\n```python\n{inspect.getsource(thing)}```" for thing in things]
+    blocks = [f"*{thing.__module__}*\n```python\n{textwrap.dedent(inspect.getsource(thing))}```" for thing in things]
     return Markdown("\n\n".join(blocks))
