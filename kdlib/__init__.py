@@ -1,9 +1,11 @@
 """kdlib: knowledge distillation in small, readable parts. The library of the course in ``notebooks/``."""
 
-from kdlib import data, losses, metrics, models, plots
+from kdlib import compare, cost, curves, data, losses, metrics, models, plots, shifts
+from kdlib.compare import compare_over_seeds, evaluate
 from kdlib.data import Dataset, flip, load, shifted_crop
-from kdlib.metrics import compare_over_seeds, evaluate
 from kdlib.objectives import Distillation, logits_table
+from kdlib.pretrained import pretrained
+from kdlib.scorecards import scorecard
 from kdlib.train import Fitted, fit, load_fitted
 
 __version__ = "0.1.0"
@@ -12,7 +14,10 @@ __all__ = [
     "Dataset",
     "Distillation",
     "Fitted",
+    "compare",
     "compare_over_seeds",
+    "cost",
+    "curves",
     "data",
     "evaluate",
     "fit",
@@ -24,5 +29,8 @@ __all__ = [
     "metrics",
     "models",
     "plots",
+    "pretrained",
+    "scorecard",
     "shifted_crop",
+    "shifts",
 ]

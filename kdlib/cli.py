@@ -11,8 +11,9 @@ from pathlib import Path
 from torch import nn
 
 import kdlib
-from kdlib import losses, models, sources
+from kdlib import losses, models, sources, studies
 from kdlib.data import SOURCES, Dataset
+from kdlib.pretrained import CHECKSUMS, pretrained
 from kdlib.train import adamw, check_unseen
 
 
@@ -66,8 +67,12 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _distill(options: argparse.Namespace) -> None:
-    teacher = kdlib.load_fitted(options.teacher)
-    check_unseen(teacher, _load(options, verbose=False))
+    data = _load(options, verbose=False)
+    if options.teacher in CHECKSUMS:
+        teacher = pretrained(options.teacher, data)
+    else:
+        teacher = kdlib.load_fitted(options.teacher)
+        check_unseen(teacher, data)
     objective = kdlib.Distillation(
         teacher.model,
         temperature=options.temperature,
@@ -87,6 +92,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     table = kdlib.evaluate(*fitted, on=getattr(data, options.split))
     table.insert(0, "file", [Path(path).name for path in options.files])
     print(table.to_string(index=False, float_format=lambda number: f"{number:.4f}"))
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    options.data, _ = studies.STUDIES[options.name]
+    data = _load(options)
+    path = Path(options.out or f"runs/{options.name}.json")
+    ledger = studies.conduct(options.name, data, path)
+    print(f"{len(ledger.rows)} rows in {path}")
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -124,7 +137,7 @@ def _fit_and_save(options: argparse.Namespace, objective: object) -> None:
         objective,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        optimizer=partial(adamw, lr=options.lr),
+        optimizer=partial(adamw, lr=options.lr, weight_decay=options.weight_decay),
         augment=[augmentations[name] for name in options.augment],
         seed=options.seed,
         keep=options.keep,
@@ -211,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--epochs", type=int, default=10)
     training.add_argument("--batch-size", type=int, default=128)
     training.add_argument("--lr", type=float, default=2e-3, help="AdamW's highest learning rate")
+    training.add_argument("--weight-decay", type=float, default=1e-2, help="AdamW's")
     training.add_argument("--augment", nargs="*", choices=("flip", "shift"), default=[])
     training.add_argument("--padding", type=int, default=2, help="pixels of the shift")
     training.add_argument("--labels", type=int, help="train on this many samples only, classes in proportion")
@@ -234,7 +248,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--label-smoothing", type=float, default=0.0)
 
     command = add("distill", _distill, "Train a student with a teacher.", which, where, training)
-    command.add_argument("--teacher", required=True, help="a file written by kdlib train or kdlib distill")
+    command.add_argument(
+        "--teacher", required=True, help=f"a file of kdlib train or distill, or {' or '.join(CHECKSUMS)}"
+    )
     command.add_argument("--temperature", type=float, default=4.0)
     command.add_argument("--alpha", type=float, default=0.9, help="weight of the soft loss")
     command.add_argument("--soft", choices=tuple(losses.SOFT_LOSSES), default="forward_kl")
@@ -244,6 +260,10 @@ def _parser() -> argparse.ArgumentParser:
     command = add("evaluate", _evaluate, "Errors of saved models on one split.", which, where)
     command.add_argument("files", nargs="+", help="files written by kdlib train or kdlib distill")
     command.add_argument("--split", choices=("validation", "test"), default="test")
+
+    command = add("reproduce", _reproduce, "Compute again what the course keeps the results of; resumes.", where)
+    command.add_argument("name", choices=tuple(studies.STUDIES))
+    command.add_argument("--out", help="JSON file; without it, runs/NAME.json")
 
     add("check", _check, "Does this machine work? For pasting into a bug report.")
     return parser

@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdlib import models
+from kdlib.compare import Comparison, compare_over_seeds
 from kdlib.data import Dataset, shifted_crop
 from kdlib.losses import HardLoss, cross_entropy
 from kdlib.machine import atomically
-from kdlib.metrics import Comparison, compare_over_seeds
 from kdlib.objectives import Distillation, logits_table, name_of
 from kdlib.train import Fitted, fit, measure
 

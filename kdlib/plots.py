@@ -1,7 +1,9 @@
 """Pictures of plain numbers. Readable from the back row and without colour vision: own markers, own dashes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,13 +16,15 @@ STYLES = (
 )
 
 
-def new_figure(columns: int = 1, *, width: float = 8.0, height: float = 4.0) -> tuple[Figure, list[Axes]]:
-    """An empty figure with ``columns`` axes side by side, large type, no top and right spines."""
+def new_figure(
+    columns: int = 1, *, rows: int = 1, width: float = 8.0, height: float = 4.0
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure with ``rows`` times ``columns`` axes, large type, no top and right spines."""
     import matplotlib.pyplot as plt
 
     with plt.rc_context({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, layout="constrained")
-    return figure, list(axes[0])
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+    return figure, list(axes.flat)
 
 
 def learning_curves(histories: dict[str, Sequence[dict]], title: str = "") -> Figure:
@@ -80,4 +84,176 @@ def paired_comparison(
     axis.set_xticks((0, 1), names)
     axis.legend(loc="lower center", frameon=False, fontsize=13)
     axis.set_title(title, fontsize=13)
+    return figure
+
+
+# --- judging -------------------------------------------------------------------------------------
+
+
+def reliability_diagram(axis: Axes, tables: dict[str, pd.DataFrame]) -> None:
+    """Accuracy against confidence by bin, one line a model; the diagonal is perfect calibration.
+
+    Args:
+        axis: to draw on.
+        tables: for each name, rows of :func:`kdlib.metrics.reliability`; bins of fewer than 10 samples are left out.
+    """
+    axis.plot((0, 1), (0, 1), color="#999999", linewidth=1)
+    for style, (name, table) in zip(STYLES, tables.items(), strict=False):
+        shown = table[table["samples"] >= 10]
+        axis.plot(shown["confidence"], shown["accuracy"], label=name, linewidth=2, markersize=6, **style)
+    axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+
+
+def confusion(axis: Axes, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+    """A confusion matrix [C, C] as a picture: a row a label, a column an answer; right answers are left blank."""
+    wrong = np.array(matrix, float)
+    np.fill_diagonal(wrong, np.nan)
+    heat_map(axis, wrong, classes, classes, "{:.0f}", fontsize=11)
+    axis.set(xlabel="answer", ylabel="label")
+    axis.tick_params(axis="x", rotation=90)
+
+
+def heat_map(
+    axis: Axes,
+    values: np.ndarray,
+    rows: Sequence[object],
+    columns: Sequence[object],
+    form: str = "{:.1f}",
+    fontsize: int = 13,
+) -> None:
+    """Numbers [rows, columns] on a grid, darker where larger, each written into its field; NaN stays empty."""
+    values = np.asarray(values, float)
+    axis.imshow(values, cmap="Blues", aspect="auto")
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            colour = "white" if value > middle else "black"
+            axis.text(column, row, form.format(value), ha="center", va="center", color=colour, fontsize=fontsize)
+    axis.set_xticks(range(len(columns)), [str(column) for column in columns])
+    axis.set_yticks(range(len(rows)), [str(row) for row in rows])
+
+
+def extrapolations(
+    axis: Axes,
+    x: Sequence[float],
+    accuracy: Sequence[float],
+    law: Callable[[np.ndarray], np.ndarray],
+    line: Callable[[np.ndarray], np.ndarray],
+    until: float,
+) -> None:
+    """Measured accuracies, a saturating power law of the error, and a straight line, drawn on beyond the data.
+
+    Args:
+        axis: to draw on.
+        x: samples or epochs that were measured.
+        accuracy: shares from 0 to 1.
+        law: from x to error.
+        line: from x to accuracy.
+        until: the largest x to draw.
+    """
+    beyond = np.linspace(min(x), until, 200)
+    axis.axhline(1, color="#999999", linewidth=1)
+    axis.plot(beyond, 1 - law(beyond), label="power law", linewidth=2, color=STYLES[0]["color"])
+    axis.plot(beyond, line(beyond), label="straight line", linewidth=2, color=STYLES[1]["color"], linestyle="--")
+    axis.scatter(x, accuracy, label="measured", color="black", zorder=3, s=36)
+    axis.set(ylabel="accuracy")
+    axis.legend(frameon=False, fontsize=13)
+
+
+def trade_off(axis: Axes, costs: dict[str, float], gains: dict[str, float], kept: Sequence[int] = ()) -> None:
+    """Gain against cost on a logarithmic scale, one marker a name; a line joins the points that nobody beats.
+
+    Args:
+        axis: to draw on.
+        costs: by name, above 0.
+        gains: by name.
+        kept: positions of the points on the frontier, see :func:`kdlib.cost.frontier`.
+    """
+    names, xs, ys = list(costs), list(costs.values()), list(gains.values())
+    axis.plot([xs[i] for i in kept], [ys[i] for i in kept], color="#999999", linewidth=2, zorder=1)
+    for place, (name, x, y) in enumerate(zip(names, xs, ys, strict=True)):
+        style = STYLES[place % len(STYLES)]
+        axis.scatter(x, y, s=90, color=style["color"], marker=style["marker"], label=name, zorder=2)
+    axis.set_xscale("log")
+    low, high = min(xs) / 2, max(xs) * 2
+    axis.set_xlim(low, high)
+    ticks = [m * 10.0**power for power in range(-4, 7) for m in (1, 3) if low <= m * 10.0**power <= high]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_xticks([], minor=True)
+    axis.margins(y=0.2)
+
+
+def under_shifts(axis: Axes, tables: dict[str, pd.DataFrame]) -> None:
+    """Accuracy (%) at the strongest shift of each kind, one marker a model.
+
+    Args:
+        axis: to draw on.
+        tables: for each name, the rows of :func:`kdlib.shifts.under_shifts`.
+    """
+    kinds = list(dict.fromkeys(next(iter(tables.values()))["shift"]))
+    for style, (name, table) in zip(STYLES, tables.items(), strict=False):
+        strongest = 100 * table.groupby("shift")["accuracy"].last()[kinds]
+        marker = {"color": style["color"], "marker": style["marker"], "markersize": 9}
+        axis.plot(strongest, range(len(kinds)), label=name, linestyle="", **marker)
+    axis.set_yticks(range(len(kinds)), kinds)
+    axis.set(xlabel="accuracy, strongest shift (%)", ylim=(len(kinds) - 0.5, -0.5))
+
+
+def with_intervals(axis: Axes, frame: pd.DataFrame, figures: Sequence[str], models: Sequence[str]) -> None:
+    """Figures of a scorecard as dots with their intervals: a row a figure, a marker a model."""
+    for place, model in enumerate(models):
+        rows = frame[frame["model"] == model].set_index("figure").reindex(figures)
+        height = np.arange(len(figures)) + 0.2 * (place - (len(models) - 1) / 2)
+        bars = np.nan_to_num([rows["value"] - rows["low"], rows["high"] - rows["value"]]).clip(min=0)
+        style = STYLES[place % len(STYLES)]
+        marker = {"color": style["color"], "marker": style["marker"], "markersize": 9, "capsize": 3}
+        axis.errorbar(rows["value"], height, xerr=bars, linestyle="", **marker)
+    axis.set_yticks(range(len(figures)), [figure.replace(" where", "\nwhere") for figure in figures])
+    axis.set_ylim(len(figures) - 0.5, -0.5)
+
+
+def scorecard(
+    frame: pd.DataFrame,
+    reliability: dict[str, pd.DataFrame],
+    shifted: dict[str, pd.DataFrame],
+    histories: dict[str, Sequence[dict]],
+    title: str = "",
+) -> Figure:
+    """Six panels, one a family of figures. Arguments are attributes of :class:`kdlib.scorecards.Scorecard`."""
+    figure, axes = new_figure(3, rows=2, width=17, height=10)
+    task, probability, fidelity, learning, efficiency, stability = axes
+    models = list(frame["model"].unique())
+
+    with_intervals(task, frame, ["accuracy", "macro precision", "macro recall", "macro F1"], models)
+    task.set_xlabel("%")
+    reliability_diagram(probability, reliability)
+    likeness = frame[(frame["family"] == "fidelity") & (frame["unit"] == "%")]
+    with_intervals(fidelity, likeness, list(likeness["figure"].unique()), models)
+    fidelity.set_xlabel("same answer (%)")
+
+    for style, name in zip(STYLES, models, strict=False):
+        points = [
+            (row["epoch"], 100 * row["validation_error"])
+            for row in histories.get(name, ())
+            if "validation_error" in row
+        ]
+        if points:
+            learning.plot(*zip(*points, strict=True), linewidth=2, markersize=5, **style)
+    learning.set(xlabel="epoch", ylabel="validation error (%)", ylim=(0, None))
+
+    wide = frame.pivot(index="figure", columns="model", values="value")[models]
+    trade_off(efficiency, wide.loc["operations"].to_dict(), wide.loc["accuracy"].to_dict())
+    efficiency.set(xlabel="MFLOP an image", ylabel="accuracy (%)")
+    if shifted:
+        under_shifts(stability, shifted)
+    else:
+        stability.set_axis_off()
+
+    for axis, name in zip(
+        axes, ("task", "probability", "fidelity", "learning curve", "efficiency", "stability"), strict=True
+    ):
+        axis.set_title(name, fontsize=14, weight="bold")
+    handles, labels = probability.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=14)
+    figure.suptitle(title, x=0.01, ha="left")
     return figure

@@ -306,6 +306,7 @@ def _describe(model: nn.Module, data: Dataset) -> dict:
         "data": data.name,
         "source": data.source,
         "detail": data.detail,
+        "classes": list(data.classes),
         "train_samples": len(data.train),
         "train_data": data.train.fingerprint,
         "validation_samples": len(data.validation) if data.validation else 0,

@@ -1,220 +1,256 @@
-"""Judging: errors as one would count them, intervals as SciPy has them, and no pair that is none."""
+"""Figures about predictions: scikit-learn's where it has the same, by hand elsewhere, and clear words at the door."""
 
-import dataclasses
-import re
+import math
+import warnings
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import make_data, student
-from scipy import stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
 
 import kdlib
-from kdlib import Dataset, Distillation, compare_over_seeds, evaluate, train
-from kdlib.losses import UNLABELLED
-from kdlib.metrics import Comparison, check_paired
+from kdlib import losses, metrics
+from kdlib.metrics import Predictions
 
 
-def trained(data, seed=0, **options):
-    return kdlib.fit(student(seed=seed), data, **({"epochs": 2, "seed": seed} | options))
+def said(samples=400, classes=5, seed=0, sure=1.5):
+    """Random predictions, somewhat better than chance."""
+    source = torch.Generator().manual_seed(seed)
+    targets = torch.randint(classes, (samples,), generator=source)
+    logits = torch.randn(samples, classes, generator=source) + sure * torch.nn.functional.one_hot(targets, classes)
+    return Predictions(logits, targets)
 
 
-@pytest.fixture(scope="module")
-def wide():
-    """Overlapping classes, so that nobody is without errors."""
-    given = make_data(samples=400)
-    noisy = given.train.inputs + 2 * torch.randn(given.train.inputs.shape, generator=torch.Generator().manual_seed(1))
-    held_out = (noisy[:160], given.train.targets[:160])
-    return Dataset.from_tensors(noisy[160:], given.train.targets[160:], test=held_out, name="wide")
+def answers(given_answers, targets, classes):
+    """Predictions with these answers."""
+    logits = torch.nn.functional.one_hot(torch.tensor(given_answers), classes).float() * 3
+    return Predictions(logits, torch.tensor(targets))
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
+# --- task ----------------------------------------------------------------------------------------
+
+CASES = {
+    "random": said(),
+    "two classes": said(classes=2),
+    "one answer for everything": answers([1] * 6, [0, 1, 2, 1, 0, 2], 3),
+    "a class that never occurs": answers([0, 1, 2, 0, 1], [0, 1, 1, 1, 0], 3),
+    "a class neither said nor seen": answers([0, 1, 0, 0, 1], [0, 1, 1, 1, 0], 4),
+    "one sample": answers([2], [2], 3),
+    "all wrong": answers([1, 0, 1], [0, 1, 2], 3),
+}
 
 
-# --- one split -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("one", CASES.values(), ids=CASES.keys())
+def test_counts_and_shares_are_scikit_learns(one):
+    targets, found = one.targets.numpy(), one.answers.numpy()
+    labels = range(one.classes)
+    assert metrics.confusion_matrix(one).tolist() == sk.confusion_matrix(targets, found, labels=labels).tolist()
+    assert metrics.accuracy(one) == pytest.approx(sk.accuracy_score(targets, found))
+    assert metrics.errors(one) == (targets != found).sum()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        precision, recall, f1, support = sk.precision_recall_fscore_support(targets, found, labels=labels)
+        macro = sk.precision_recall_fscore_support(targets, found, average="macro")[:3]
+    table = metrics.per_class(one)
+    np.testing.assert_allclose(table["precision"], precision)
+    np.testing.assert_allclose(table["recall"], recall)
+    np.testing.assert_allclose(table["f1"], f1)
+    assert table["samples"].tolist() == support.tolist()
+    mine = (metrics.macro_precision(one), metrics.macro_recall(one), metrics.macro_f1(one))
+    assert mine == pytest.approx(macro)
 
 
-def test_errors_against_counting_by_hand(wide):
-    one, other = trained(wide), trained(wide, seed=1, epochs=3)
-    table = evaluate(one, other, on=wide.test)
-    assert len(table) == 2
-    for (_, row), fitted in zip(table.iterrows(), (one, other), strict=True):
-        errors, nats = 0, 0.0
-        for image, target in zip(wide.test.inputs, wide.test.targets.tolist(), strict=True):
-            logits = fitted.model.eval()(image[None])[0].double()
-            errors += logits.argmax().item() != target
-            nats -= logits.log_softmax(0)[target].item()
-        assert row["errors"] == errors > 0 and row["of"] == 160
-        assert row["accuracy"] == pytest.approx(1 - errors / 160)
-        assert row["loss"] == pytest.approx(nats / 160, rel=1e-5)
-    assert table["epochs"].tolist() == [2, 3] and table["labels"].tolist() == [len(wide.train)] * 2
-    assert table["model"].tolist() == ["mlp(8, features=6, classes=3)"] * 2
-    assert table["parameters"].tolist() == [6 * 8 + 8 + 8 * 3 + 3] * 2
-    assert table["objective"].tolist() == ["cross_entropy"] * 2
+def test_the_worked_f1_of_the_articles():
+    """Precision 0.9 and recall 0.8 give 0.8471: 72 of 80 answers right, 72 of 90 found."""
+    one = answers([1] * 72 + [0] * 18 + [1] * 8 + [0] * 100, [1] * 90 + [0] * 108, 2)
+    row = metrics.per_class(one).loc[1]
+    assert (row["precision"], row["recall"]) == pytest.approx((0.9, 0.8))
+    assert round(row["f1"], 4) == 0.8471
+    assert metrics.accuracy(one) == pytest.approx(172 / 198)
 
 
-def test_only_labelled_samples_are_judged(wide):
-    fitted = trained(wide)
-    targets = torch.where(torch.arange(160) < 50, wide.test.targets, UNLABELLED)
-    partly = dataclasses.replace(wide.test, targets=targets)
-    expected = evaluate(fitted, on=wide.test.select(torch.arange(50)))
-    pd.testing.assert_frame_equal(evaluate(fitted, on=partly), expected)
-    assert expected["of"].tolist() == [50]
+def test_macro_f1_is_not_the_f1_of_the_macros():
+    one = answers([0, 0, 0, 1, 2, 2], [0, 1, 2, 1, 2, 0], 3)
+    p, r = metrics.macro_precision(one), metrics.macro_recall(one)
+    assert metrics.macro_f1(one) != pytest.approx(2 * p * r / (p + r), abs=1e-3)
 
 
-def test_judging_leaves_the_model_in_its_mode(wide):
-    fitted = trained(wide)
-    fitted.model.train()
-    evaluate(fitted, on=wide.test)
-    assert all(part.training for part in fitted.model.modules())
+# --- probability ---------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_judged_is_refused(wide):
-    fitted = trained(wide, epochs=1)
-    with pytest.raises(TypeError, match=r"on must be a split, such as data\.test, not Dataset"):
-        evaluate(fitted, on=wide)
-    with pytest.raises(TypeError, match=r"takes results of kdlib\.fit, not Sequential"):
-        evaluate(fitted.model, on=wide.test)
-    with pytest.raises(ValueError, match="no labels to compare with"):
-        evaluate(fitted, on=Dataset.from_tensors(torch.randn(5, 6), classes=3).train)
+def test_proper_scores_are_scikit_learns():
+    one = said()
+    p = losses.softened_probabilities(one.logits.double()).numpy()
+    assert metrics.negative_log_likelihood(one) == pytest.approx(sk.log_loss(one.targets, p, labels=range(5)), rel=1e-5)
+    two = said(classes=2)
+    half = sk.brier_score_loss(two.targets, two.probabilities[:, 1].double().numpy())
+    assert metrics.brier_score(two) == pytest.approx(2 * half, rel=1e-5)
 
 
-# --- many seeds, by arithmetic -------------------------------------------------------------------
+def test_the_calibration_error_is_torchmetrics_where_that_is_right():
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    for bins in (1, 10, 15):
+        one = said(seed=bins)
+        theirs = multiclass_calibration_error(one.probabilities, one.targets, 5, n_bins=bins).item()
+        assert metrics.calibration_error(one, bins) == pytest.approx(theirs, abs=1e-5)
 
 
-def comparison(baseline, taught, **options):
-    runs = pd.DataFrame({"baseline_errors": baseline, "student_errors": taught})
-    return Comparison(runs.assign(saved=runs["baseline_errors"] - runs["student_errors"]), samples=1000, **options)
+def test_a_confidence_of_exactly_one_is_in_the_last_bin():
+    """0.95 and right, 1.0 and wrong: one bin with accuracy 0.5 and confidence 0.975."""
+    sure = Predictions(torch.tensor([[0.95, 0.05], [1.0, 0.0]]).log().clamp(min=-1e4), torch.tensor([0, 1]))
+    assert sure.probabilities[1, 0] == 1
+    table = metrics.reliability(sure, 10)
+    assert table["samples"].tolist() == [0] * 9 + [2]
+    assert metrics.calibration_error(sure, 10) == pytest.approx(0.475)
 
 
-PAIRS = [
-    ([52, 48, 60, 55, 49], [40, 47, 61, 50, 41]),
-    ([10, 12], [11, 9]),
-    ([5, 5, 5], [9, 7, 6]),
-]
+def test_reliability_by_hand():
+    one = said(samples=200)
+    table = metrics.reliability(one, 4)
+    confidence = one.probabilities.max(dim=1).values
+    for row in table.itertuples():
+        inside = (confidence > row.low) & (confidence <= row.high)
+        assert row.samples == inside.sum()
+        if row.samples:
+            assert row.confidence == pytest.approx(confidence[inside].mean().item())
+            assert row.accuracy == pytest.approx(one.correct[inside].float().mean().item())
+        else:
+            assert math.isnan(row.confidence) and math.isnan(row.accuracy)
+    assert table["samples"].sum() == 200
 
 
-@pytest.mark.parametrize(("baseline", "taught"), PAIRS)
-@pytest.mark.parametrize("confidence", [0.95, 0.8])
-def test_mean_and_interval_are_scipys(baseline, taught, confidence):
-    found = comparison(baseline, taught, confidence=confidence)
-    assert found.mean == pytest.approx(np.mean(np.subtract(baseline, taught)))
-    expected = stats.ttest_rel(baseline, taught).confidence_interval(confidence)
-    assert found.interval == pytest.approx((expected.low, expected.high))
+def test_always_saying_the_base_rates_is_calibrated():
+    targets = torch.arange(100) % 4
+    assert metrics.calibration_error(Predictions(torch.zeros(100, 4), targets)) == pytest.approx(0, abs=1e-7)
 
 
-def test_only_fewer_errors_are_a_win():
-    assert [comparison(*pair).wins for pair in PAIRS] == [4, 1, 0]
-    assert comparison([3, 3], [3, 2]).wins == 1, "a draw is none"
+def test_temperature_scaling_finds_the_temperature_that_was_planted():
+    source = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(20_000, 4, generator=source)
+    targets = torch.multinomial(logits.softmax(1), 1, generator=source).squeeze(1)
+    assert metrics.calibration_temperature(Predictions(logits, targets)) == pytest.approx(1, rel=0.03)
+    too_sure = Predictions(3 * logits, targets)
+    found = metrics.calibration_temperature(too_sure)
+    assert found == pytest.approx(3, rel=0.03)
+    assert metrics.calibration_error(too_sure.at(found)) < 0.02 < metrics.calibration_error(too_sure)
+    assert torch.equal(too_sure.at(found).answers, too_sure.answers)
 
 
-def test_a_comparison_says_what_it_found():
-    text = str(comparison([52, 48, 60, 55, 49], [40, 47, 61, 50, 41]))
-    assert text == "errors saved: +5.0 of 1,000, 95% interval [-1.5, +11.5], better in 4 of 5 seeds"
+@pytest.mark.parametrize(("right", "expected"), [(True, 0.05), (False, 20)])
+def test_temperature_scaling_stays_in_its_bounds(right, expected):
+    """Nobody can be too sure who is always right."""
+    logits = torch.eye(3).repeat(10, 1)
+    targets = torch.arange(30) % 3 if right else (torch.arange(30) + 1) % 3
+    assert metrics.calibration_temperature(Predictions(logits, targets)) == pytest.approx(expected, rel=0.01)
 
 
-def test_the_picture_has_a_line_a_seed():
-    baseline, taught = PAIRS[0]
-    (axis,) = comparison(baseline, taught).plot("five seeds").axes
-    assert [tuple(line.get_ydata()) for line in axis.lines] == list(zip(baseline, taught, strict=True))
-    points = [collection.get_offsets()[:, 1].tolist() for collection in axis.collections]
-    assert points == [baseline, taught] and axis.get_title() == "five seeds"
-    assert {text.get_text() for text in axis.texts} == {"mean 53", "mean 48"}
+# --- fidelity ------------------------------------------------------------------------------------
 
 
-# --- many seeds, trained -------------------------------------------------------------------------
+def test_agreement_by_counting():
+    teacher = answers([0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0], 3)
+    copy = answers([0, 1, 2, 0, 0, 0], [0, 1, 2, 1, 2, 0], 3)
+    assert metrics.agreement(copy, teacher).value == pytest.approx(4 / 6)
+    assert metrics.agreement_where_wrong(copy, teacher).value == pytest.approx(1 / 3)
+    assert metrics.kappa(copy, teacher) == pytest.approx(sk.cohen_kappa_score(copy.answers, teacher.answers))
+    assert metrics.divergence(copy, teacher) == pytest.approx(losses.forward_kl(copy.logits, teacher.logits).item())
+    assert metrics.divergence(teacher, teacher) == 0
 
 
-def test_pairs_are_trained_and_their_rows_are_right(wide):
-    teacher = kdlib.fit(student(seed=9, hidden=32), wide, epochs=5).model
-    calls, kept = [], {"baseline": {}, "student": {}}
-
-    def make(kind, *objective):
-        def run(seed):
-            calls.append((kind, seed))
-            kept[kind][seed] = kdlib.fit(student(seed=seed), wide, *objective, epochs=2, seed=seed)
-            return kept[kind][seed]
-
-        return run
-
-    found = compare_over_seeds(make("baseline"), make("student", Distillation(teacher)), on=wide.test, seeds=3)
-    assert calls == [(kind, seed) for seed in range(3) for kind in ("baseline", "student")]
-    assert found.samples == 160 and found.runs["seed"].tolist() == [0, 1, 2]
-    for kind, runs in kept.items():
-        fitted = [runs[seed] for seed in range(3)]
-        assert found.runs[f"{kind}_errors"].tolist() == evaluate(*fitted, on=wide.test)["errors"].tolist()
-        assert found.runs[f"{kind}_seconds"].tolist() == [one.seconds for one in fitted]
-        errors = evaluate(*fitted, on=wide.validation)["errors"].tolist()
-        assert found.runs[f"{kind}_validation_errors"].tolist() == errors
-    saved = found.runs["baseline_errors"] - found.runs["student_errors"]
-    assert found.runs["saved"].tolist() == saved.tolist() and found.mean == saved.mean()
-    assert saved.nunique() > 1 and found.interval[0] < found.mean < found.interval[1]
+def test_a_teacher_that_is_never_wrong_leaves_agreement_there_undefined():
+    teacher = answers([0, 1], [0, 1], 2)
+    assert math.isnan(metrics.agreement_where_wrong(teacher, teacher).value)
 
 
-def test_the_same_training_twice_saves_nothing(wide):
-    found = compare_over_seeds(
-        lambda seed: trained(wide, seed), lambda seed: trained(wide, seed), on=wide.test, seeds=(4, 7)
+def test_kappa_of_two_who_always_say_the_same_class_is_undefined():
+    constant = answers([1, 1, 1], [0, 1, 0], 2)
+    assert math.isnan(metrics.kappa(constant, constant))
+
+
+def test_other_classes_and_other_samples_are_refused():
+    with pytest.raises(ValueError, match="student speaks of 5 classes and the teacher of 2"):
+        metrics.agreement(said(), said(classes=2))
+    with pytest.raises(ValueError, match="different samples"):
+        metrics.kappa(said(), said(seed=1))
+
+
+# --- intervals -----------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 300), st.data())
+@settings(max_examples=25, deadline=None)
+def test_wilsons_interval_by_its_formula(n, data):
+    hits = data.draw(st.integers(0, n))
+    found = metrics.share(torch.arange(n) < hits)
+    z, p = 1.959964, hits / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    assert (found.value, found.low, found.high) == pytest.approx((p, middle - half, middle + half), abs=1e-6)
+
+
+def test_the_bootstrap_interval_covers_as_it_should():
+    """Of 60 data sets, about 95 % have the truth inside."""
+    covered = 0
+    for seed in range(60):
+        found = metrics.estimate(metrics.accuracy, said(samples=150, classes=2, seed=seed, sure=1), resamples=200)
+        truth = 0.5 * (1 + math.erf(1 / 2))  # P(N(1, 2) > 0)
+        covered += found.low <= truth <= found.high
+    assert 51 <= covered <= 60
+
+
+def test_a_bootstrap_resamples_student_and_teacher_together():
+    one = said()
+    assert metrics.estimate(metrics.divergence, one, one, resamples=20) == metrics.Estimate(0, 0, 0)
+
+
+def test_estimates_repeat():
+    assert metrics.estimate(metrics.macro_f1, said(), resamples=20) == metrics.estimate(
+        metrics.macro_f1, said(), resamples=20
     )
-    assert found.runs["seed"].tolist() == [4, 7] and found.runs["saved"].tolist() == [0, 0]
-    assert (found.mean, found.wins, found.interval) == (0, 0, (0, 0))
 
 
-def test_without_a_validation_split_there_are_no_validation_errors():
-    bare = make_data(validation=None)
-    found = compare_over_seeds(
-        lambda seed: trained(bare, seed), lambda seed: trained(bare, seed), on=bare.train, seeds=2
-    )
-    assert found.runs["student_validation_errors"].isna().all()
+# --- the door ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("change", "names"),
+    ("logits", "targets", "error", "words"),
     [
-        (lambda data: kdlib.fit(student(seed=1), data, epochs=2), ["initial_weights"]),
-        (lambda data: trained(data, epochs=3), ["epochs"]),
-        (lambda data: trained(data, order_seed=1), ["order_seed"]),
-        (lambda data: trained(data, augmentation_seed=1), ["augmentation_seed"]),
-        (lambda data: trained(data, augment=[lambda inputs, noise: inputs]), ["augment"]),
-        (lambda data: trained(data.subsample_train(50)), ["train_data", "train_samples"]),
-        (lambda data: trained(make_data(samples=200)), ["train_data"]),
+        (torch.zeros(0, 3), torch.zeros(0).long(), ValueError, "at least one sample"),
+        (torch.zeros(4, 1), torch.zeros(4).long(), ValueError, "two classes"),
+        (torch.zeros(4), torch.zeros(4).long(), ValueError, r"\[samples, classes\]"),
+        (torch.zeros(4, 3), torch.zeros(5).long(), ValueError, "4 predictions, but targets of shape"),
+        (torch.tensor([[0.0, math.nan], [1.0, 2.0]]), torch.zeros(2).long(), ValueError, "1 of 2 predictions are NaN"),
+        (torch.tensor([[0.0, math.inf], [1.0, 2.0]]), torch.zeros(2).long(), ValueError, "NaN or infinite"),
+        (torch.zeros(2, 3), torch.tensor([0, 3]), ValueError, "logits speak of 3 classes"),
+        (torch.zeros(2, 3), torch.tensor([0, -1]), ValueError, "leave out samples without a label"),
+        (torch.zeros(2, 3).long(), torch.zeros(2).long(), TypeError, "logits must be a floating tensor"),
+        (torch.zeros(2, 3), torch.zeros(2), TypeError, "targets must be an int64 tensor"),
+        ([[0.0, 1.0]], torch.zeros(1).long(), TypeError, "not list"),
     ],
 )
-def test_what_is_no_pair_is_refused_by_name(wide, change, names):
-    baseline, other = trained(wide), change(wide)
-    with pytest.raises(ValueError, match="baseline and student are no pair") as error:
-        check_paired(baseline, other)
-    assert re.findall(r"(\w+): [^;]* against ", str(error.value)) == names
-    with pytest.raises(ValueError, match="no pair"):
-        compare_over_seeds(lambda seed: baseline, lambda seed: other, on=wide.test, seeds=2)
+def test_what_cannot_be_judged_is_refused(logits, targets, error, words):
+    with pytest.raises(error, match=words):
+        Predictions(logits, targets)
 
 
-def test_what_may_differ_in_a_pair_is_the_objective(wide):
-    teacher = kdlib.fit(student(seed=3, hidden=32), wide, epochs=20).model
-    assert check_paired(trained(wide), trained(wide, objective=Distillation(teacher))) is None
+@pytest.mark.parametrize("bins", [0, 2.5, "15"])
+def test_bins_are_counted(bins):
+    with pytest.raises(ValueError, match="whole number above 0"):
+        metrics.calibration_error(said(), bins)
 
 
-@pytest.mark.parametrize("seeds", [1, 0, [3], ()])
-def test_a_spread_needs_two_seeds_and_trains_nothing_without(wide, seeds):
-    def never(seed):
-        raise AssertionError("trained")
-
-    with pytest.raises(ValueError, match="at least two seeds"):
-        compare_over_seeds(never, never, on=wide.test, seeds=seeds)
-
-
-# --- test images somebody has learned from -------------------------------------------------------
-
-
-def test_a_model_of_full_mnist_is_not_judged_on_the_offline_digits():
-    digits = kdlib.load("mnist", source="offline", verbose=False).subsample_train(100)
-    full = dataclasses.replace(digits, source="full")
-    fitted = {data.source: kdlib.fit(kdlib.models.mlp(4), data, epochs=1) for data in (digits, full)}
-    with pytest.raises(ValueError, match=r"mlp\(4\) was trained on full MNIST, and the offline test digits are among"):
-        train.check_unseen(fitted["full"], digits)
-    for allowed in ((fitted["full"], full), (fitted["offline"], digits), (fitted["offline"], full)):
-        assert train.check_unseen(*allowed) is None
+def test_predictions_of_models_and_of_results():
+    data = make_data(samples=120, test=(torch.randn(30, 6), torch.arange(30) % 3))
+    fitted = kdlib.fit(student(), data, epochs=1)
+    one = metrics.predictions(fitted, data.test)
+    assert torch.equal(one.logits, fitted.predict(data.test.inputs))
+    assert torch.equal(metrics.predictions(fitted.model, data.test, data.normalise).logits, one.logits)
+    with pytest.raises(TypeError, match=r"results of kdlib\.fit, or modules, not str"):
+        metrics.predictions("student", data.test)
+    unlabelled = kdlib.Dataset.from_tensors(torch.randn(5, 6), classes=3).train
+    with pytest.raises(ValueError, match="no labels to compare with"):
+        metrics.predictions(fitted, unlabelled)

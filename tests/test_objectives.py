@@ -175,7 +175,7 @@ def test_unlabelled_samples_are_taught_by_the_teacher_alone():
     teacher = kdlib.fit(student(seed=7, hidden=32), data, epochs=10, batch_size=16).model
     for unlabelled, alpha in ((mixed, 0.5), (transfer, 1.0)):
         taught = kdlib.fit(student(), unlabelled, Distillation(teacher, alpha=alpha), epochs=30, batch_size=16)
-        assert kdlib.metrics.measure(taught.model, data.train, data.normalise)[1] < 0.2 * len(data.train)
+        assert kdlib.train.measure(taught.model, data.train, data.normalise)[1] < 0.2 * len(data.train)
         assert "validation_errors" not in taught.history[-1]
 
 

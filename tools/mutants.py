@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/test_losses.py", "tests/test_objectives.py", "tests/test_train.py", "tests/test_metrics.py")
+TESTS = ("tests/test_losses.py", "tests/test_objectives.py", "tests/test_train.py", "tests/test_compare.py", "tests/test_metrics.py")
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,13 @@ MUTANTS = (
     Mutant("NaN goes unnoticed", "train.py", "if not math.isfinite(value):", "if False:"),
     Mutant(
         "unpaired runs compared",
-        "metrics.py",
+        "compare.py",
         "if different := [key for key in PAIRED if one[key] != other[key]]:",
         "if different := []:",
     ),
     Mutant(
         "interval of a normal, not of t",
-        "metrics.py",
+        "compare.py",
         "stats.t.ppf((1 + self.confidence) / 2, n - 1)",
         "stats.norm.ppf((1 + self.confidence) / 2)",
     ),

@@ -1,0 +1,213 @@
+"""The scorecard: every figure is the one its function gives, and what cannot be judged is refused."""
+
+import dataclasses
+import json
+import math
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import torch
+from conftest import make_data, student
+from torch import nn
+
+import kdlib
+from kdlib import cost, curves, losses, metrics, models, shifts
+from kdlib.scorecards import SCORES, Scorecard
+
+FAST = {"seconds": 0.01}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics.estimate, "__kwdefaults__", {"resamples": 10})
+        yield
+    plt.close("all")
+
+
+def noisy(data):
+    source = torch.Generator().manual_seed(1)
+    return {
+        part: dataclasses.replace(split, inputs=split.inputs + 1.5 * torch.randn(split.inputs.shape, generator=source))
+        for part, split in (("train", data.train), ("validation", data.validation))
+    }
+
+
+@pytest.fixture(scope="module")
+def overlapping():
+    """Vectors nobody classifies without errors; the validation split serves as test."""
+    data = make_data(samples=600, validation=0.4)
+    splits = noisy(data)
+    return dataclasses.replace(data, **splits, test=splits["validation"])
+
+
+@pytest.fixture(scope="module")
+def judged(overlapping):
+    def trained(seed, hidden=8, objective=losses.cross_entropy, data=overlapping):
+        return kdlib.fit(student(seed=seed, hidden=hidden), data, objective, epochs=5, seed=seed)
+
+    teacher, unrelated = trained(0, 64), trained(1, 64)
+    taught = [trained(seed, objective=kdlib.Distillation(teacher.model)) for seed in range(3)]
+    alone = [trained(0), trained(1, data=overlapping.subsample_train(300, 1))]
+    sizes = pd.DataFrame({"size": [50, 100, 200, 400], "error": [0.5, 0.4, 0.33, 0.3]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kdlib.scorecards.CONTROL_MARGIN", 0.2)
+        card = kdlib.scorecard(
+            taught, teacher, overlapping, alone, unrelated=unrelated, by_size={"student": sizes}, **FAST
+        )
+    return card, taught, teacher, alone, unrelated
+
+
+def test_figures_are_those_of_their_functions(judged, overlapping):
+    card, taught, teacher, alone, unrelated = judged
+    said = {
+        name: metrics.predictions(one, overlapping.test)
+        for name, one in (("teacher", teacher), ("student", taught[0]), ("baseline", alone[0]), ("other", unrelated))
+    }
+    one, validation = said["student"], metrics.predictions(taught[0], overlapping.validation)
+    temperature = metrics.calibration_temperature(validation)
+    law = curves.fit_power_law(range(1, 6), [row["validation_error"] for row in taught[0].history])
+    expected = {
+        "errors": metrics.errors(one),
+        "accuracy": 100 * metrics.accuracy(one),
+        "macro precision": 100 * metrics.macro_precision(one),
+        "macro recall": 100 * metrics.macro_recall(one),
+        "macro F1": 100 * metrics.macro_f1(one),
+        "negative log-likelihood": metrics.negative_log_likelihood(one),
+        "Brier score": metrics.brier_score(one),
+        "calibration error": 100 * metrics.calibration_error(one),
+        "calibration temperature": temperature,
+        "calibration error, scaled": 100 * metrics.calibration_error(one.at(temperature)),
+        "negative log-likelihood, scaled": metrics.negative_log_likelihood(one.at(temperature)),
+        "agreement": 100 * metrics.agreement(one, said["teacher"]).value,
+        "agreement where the teacher is wrong": 100 * metrics.agreement_where_wrong(one, said["teacher"]).value,
+        "kappa": metrics.kappa(one, said["teacher"]),
+        "divergence": metrics.divergence(one, said["teacher"]),
+        "control: agreement": 100 * metrics.agreement(one, said["other"]).value,
+        "control: agreement where it is wrong": 100 * metrics.agreement_where_wrong(one, said["other"]).value,
+        "control: kappa": metrics.kappa(one, said["other"]),
+        "control: divergence": metrics.divergence(one, said["other"]),
+        "validation error, last epoch": 100 * taught[0].history[-1]["validation_error"],
+        "asymptote by epoch": 100 * law.asymptote,
+        "parameters": models.count_parameters(taught[0].model),
+        "size": cost.count_bytes(taught[0].model) / 1024,
+        "operations": 2 * (6 * 8 + 8 * 3) / 1e6,
+        "correct per GFLOP": metrics.accuracy(one) / (2 * (6 * 8 + 8 * 3) / 1e9),
+    }
+    for figure, value in expected.items():
+        assert card.value(figure) == pytest.approx(value, rel=1e-6, nan_ok=True), figure
+    right = pd.Series([metrics.accuracy(metrics.predictions(one, overlapping.test)) for one in taught])
+    assert card.value("accuracy across runs") == pytest.approx(100 * right.mean())
+    assert card.value("spread across runs") == pytest.approx(100 * right.std())
+    assert card.value("correct per second") == pytest.approx(card.value("throughput") * metrics.accuracy(one), rel=1e-9)
+    assert card.value("accuracy", "baseline") == pytest.approx(100 * metrics.accuracy(said["baseline"]))
+
+
+def test_a_card_holds_every_figure_there_is_and_no_other(judged):
+    shown = set(judged[0].frame["figure"])
+    only_images = {"accuracy under shifts", "worst shift", "kept under shifts"}
+    assert shown == set(SCORES) - only_images
+    assert list(judged[0].frame["figure"].unique()) == [figure for figure in SCORES if figure in shown]
+
+
+def test_intervals_hold_their_figures_and_say_what_they_are(judged):
+    frame = judged[0].frame
+    with_interval = frame[frame["low"].notna()]
+    assert (with_interval["interval"] != "").all() and (frame[frame["low"].isna()]["interval"] == "").all()
+    certain = with_interval[with_interval["figure"].isin(["accuracy", "agreement", "throughput", "latency, one image"])]
+    assert ((certain["low"] <= certain["value"]) & (certain["value"] <= certain["high"])).all()
+
+
+def test_what_runs_differ_in_is_said(judged):
+    runs = judged[0].about["runs"]
+    assert runs == {"student": "3 runs across seeds", "baseline": "2 runs across data splits and seeds"}
+
+
+def test_table_json_and_figure(judged, tmp_path):
+    card = judged[0]
+    text = str(card)
+    assert text.startswith("blobs, own (the caller's tensors): ") and "agreement where the teacher is wrong (%)" in text
+    assert list(card.table().columns) == ["teacher", "student", "baseline"]
+    content = json.loads(card.save(tmp_path / "card.json").read_text())
+    first = card.frame.loc[0].to_dict()
+    assert content["figures"][0] == first | {"low": None, "high": None}, "errors have no interval"
+    assert torch.equal(torch.tensor(content["confusion"]["student"]), card.confusion["student"])
+    assert content["about"]["models"]["student"]["run"]["objective"]["objective"] == "Distillation"
+    titles = [axis.get_title() for axis in card.plot().axes]
+    assert titles == ["task", "probability", "fidelity", "learning curve", "efficiency", "stability"]
+
+
+def test_every_figure_is_defined():
+    table = Scorecard.definitions()
+    assert len(table) == len(SCORES) and (table["definition"].str.len() > 20).all()
+    assert set(table["family"]) == {"task", "probability", "fidelity", "learning curve", "efficiency", "stability"}
+
+
+def test_images_are_shifted_and_a_module_can_be_a_teacher(bands):
+    data = dataclasses.replace(bands, test=bands.validation)
+    teacher = models.convnet(width=4, classes=3)
+    fitted = kdlib.fit(models.convnet(width=2, classes=3), data, epochs=2)
+    card = kdlib.scorecard(fitted, teacher, data, **FAST)
+    expected = shifts.summary(shifts.under_shifts(fitted, data.test))
+    assert card.value("accuracy under shifts") == pytest.approx(100 * expected["mean"])
+    assert card.value("worst shift") == pytest.approx(100 * expected["worst"])
+    said = metrics.predictions(teacher, data.test, data.normalise)
+    assert card.value("accuracy", "teacher") == pytest.approx(100 * metrics.accuracy(said))
+    assert "teacher" not in card.histories and "stability" in [axis.get_title() for axis in card.plot().axes]
+
+
+def test_an_unknown_figure_is_named_with_those_there_are(judged):
+    with pytest.raises(KeyError, match="no 'f1' of 'student' on this card; it has errors, accuracy"):
+        judged[0].value("f1")
+
+
+# --- the door ------------------------------------------------------------------------------------
+
+
+def test_a_control_that_is_not_as_good_is_none(judged, overlapping):
+    taught, teacher = judged[1:3]
+    untrained = kdlib.fit(student(seed=9), overlapping.subsample_train(10), epochs=1)
+    with pytest.raises(ValueError, match=r"as a control for agreement it must be as good, to within 0\.5%"):
+        kdlib.scorecard(taught[0], teacher, overlapping, unrelated=untrained, **FAST)
+
+
+def test_other_classes_are_refused(judged, overlapping):
+    taught = judged[1]
+    four = models.mlp(8, features=6, classes=4)
+    with pytest.raises(ValueError, match="the teacher gives 4 logits, but the data have 3 classes"):
+        kdlib.scorecard(taught[0], four, overlapping, **FAST)
+
+
+def test_a_broken_student_is_refused(judged, overlapping):
+    teacher = judged[2]
+    broken = models.mlp(8, features=6, classes=3)
+    nn.init.constant_(broken[1].weight, math.nan)
+    with pytest.raises(ValueError, match="predictions are NaN or infinite"):
+        kdlib.scorecard(broken, teacher, overlapping, **FAST)
+
+
+def test_missing_splits_and_models_are_refused(judged, overlapping):
+    taught, teacher = judged[1:3]
+    with pytest.raises(ValueError, match="split must be 'test' or 'validation', and there"):
+        kdlib.scorecard(taught[0], teacher, dataclasses.replace(overlapping, test=None), **FAST)
+    with pytest.raises(ValueError, match="the list is empty"):
+        kdlib.scorecard([], teacher, overlapping, **FAST)
+    with pytest.raises(TypeError, match="not str"):
+        kdlib.scorecard("student", teacher, overlapping, **FAST)
+
+
+def test_a_model_that_saw_the_test_images_is_refused(judged, overlapping):
+    taught, teacher = judged[1:3]
+    run = {**teacher.record["run"], "data": "mnist", "source": "full"}
+    seen = dataclasses.replace(teacher, record={**teacher.record, "run": run})
+    offline = dataclasses.replace(overlapping, name="mnist", source="offline")
+    with pytest.raises(ValueError, match="offline test digits are among its training images"):
+        kdlib.scorecard(taught[0], seen, offline, **FAST)
+
+
+def test_without_validation_there_is_no_scaling(overlapping):
+    data = dataclasses.replace(overlapping, validation=None)
+    fitted = kdlib.fit(student(), data, epochs=1)
+    figures = set(kdlib.scorecard(fitted, fitted.model, data, **FAST).frame["figure"])
+    assert "calibration error" in figures and not figures & {"calibration temperature", "validation error, last epoch"}
