@@ -4,9 +4,9 @@ from kdlib import compare, cost, curves, data, losses, metrics, models, plots, s
 from kdlib.compare import compare_over_seeds, evaluate
 from kdlib.data import Dataset, flip, load, shifted_crop
 from kdlib.objectives import Distillation, logits_table
-from kdlib.pretrained import pretrained
 from kdlib.scorecards import scorecard
 from kdlib.train import Fitted, fit, load_fitted
+from kdlib.zoo import pretrained
 
 __version__ = "0.1.0"
 

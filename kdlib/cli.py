@@ -13,8 +13,8 @@ from torch import nn
 import kdlib
 from kdlib import losses, models, sources, studies
 from kdlib.data import SOURCES, Dataset
-from kdlib.pretrained import CHECKSUMS, pretrained
 from kdlib.train import adamw, check_unseen
+from kdlib.zoo import CHECKSUMS, pretrained
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,8 +26,8 @@ from kdlib.compare import check_paired
 from kdlib.data import Augmentation, Dataset, flip, shifted_crop
 from kdlib.machine import atomically, progress_is_off, versions
 from kdlib.objectives import Distillation, logits_table
-from kdlib.pretrained import pretrained
 from kdlib.train import Fitted, adamw, fit, measure
+from kdlib.zoo import pretrained
 
 FOLDER = Path(__file__).parent / "results"
 """Where the results that come with the library lie."""
@@ -247,6 +248,33 @@ def teachers(ledger: Ledger, data: Dataset) -> None:
                 )
 
 
+VIEW_SEEDS = (0, 1, 2, 3, 4)
+
+
+def views(ledger: Ledger, data: Dataset) -> None:
+    """Flipped and shifted images: labels alone, the teacher asked about the same view, or its cached answers.
+
+    10,000 images, temperature 4, alpha 0.9. A row's settings: ``view`` (``"labels"``, ``"same"`` or ``"cached"``: the
+    answers to the images as they were), ``seed``.
+    """
+    few = data.subsample_train(FEW)
+    model = pretrained("cifar10-resnet", data).model
+    table = logits_table(model, few.train, data.normalise)
+    objectives = {
+        "labels": losses.cross_entropy,
+        "same": Distillation(model, temperature=4.0, alpha=0.9),
+        "cached": Distillation(table, temperature=4.0, alpha=0.9),
+    }
+
+    def run(view: str, seed: int) -> dict:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="a table of teacher logits belongs to the samples as they are")
+            return _on_validation(train_student(few, objectives[view], seed, augment=[flip, shifted_crop]))
+
+    for seed, view in _in_turn(itertools.product(VIEW_SEEDS, objectives), "views"):
+        ledger.row({"view": view, "seed": seed}, partial(run, view, seed))
+
+
 def bar(ledger: Ledger, data: Dataset) -> None:
     """A tuned student against a tuned baseline on all of CIFAR-10, at ten epochs and at thirty.
 
@@ -296,6 +324,7 @@ def bar(ledger: Ledger, data: Dataset) -> None:
 STUDIES: dict[str, tuple[str, Callable[[Ledger, Dataset], None]]] = {
     "cifar10-sweep": ("cifar10", sweep),
     "cifar10-teachers": ("cifar10", teachers),
+    "cifar10-views": ("cifar10", views),
     "cifar10-bar": ("cifar10", bar),
 }
 """The studies, by name: the data set each is about, and the function."""

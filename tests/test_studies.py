@@ -1,0 +1,101 @@
+"""Studies: rows are kept as they come, never computed twice, and never mixed with other data's."""
+
+import dataclasses
+import json
+
+import pytest
+from conftest import make_images
+
+import kdlib
+from kdlib import cli, models, studies
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A study of four rows on tiny images, and a list of those that were computed."""
+    data = dataclasses.replace(make_images(), name="tiny", source="full")
+    computed = []
+
+    def compute(seed, width):
+        computed.append((seed, width))
+        if len(computed) > tiny_stop[0]:
+            raise KeyboardInterrupt
+        fitted = kdlib.fit(models.convnet(width=width, classes=3), data, epochs=1, seed=seed)
+        return {"validation_errors": fitted.history[-1]["validation_errors"]}
+
+    def study(ledger, given):
+        assert given is data
+        for seed in (0, 1):
+            for width in (2, 3):
+                ledger.row({"seed": seed, "width": width}, lambda seed=seed, width=width: compute(seed, width))
+
+    tiny_stop = [100]
+    monkeypatch.setitem(studies.STUDIES, "tiny", ("tiny", study))
+    return data, computed, tiny_stop
+
+
+def test_a_study_that_was_stopped_goes_on(tiny, tmp_path):
+    data, computed, stop = tiny
+    path = tmp_path / "tiny.json"
+    stop[0] = 2
+    with pytest.raises(KeyboardInterrupt):
+        studies.conduct("tiny", data, path)
+    assert len(json.loads(path.read_text())["rows"]) == 2, "what was finished is kept"
+    stop[0] = 100
+    rows = studies.conduct("tiny", data, path).rows
+    assert computed == [(0, 2), (0, 3), (1, 2), (1, 2), (1, 3)]
+    assert [(row["seed"], row["width"]) for row in rows] == [(0, 2), (0, 3), (1, 2), (1, 3)]
+    assert all(row["seconds"] >= 0 and "validation_errors" in row for row in rows)
+    assert studies.conduct("tiny", data, path).rows == rows and len(computed) == 5
+
+
+def test_rows_on_other_data_are_not_mixed(tiny, tmp_path):
+    data, _, _ = tiny
+    studies.conduct("tiny", data, tmp_path / "tiny.json")
+    other = dataclasses.replace(data, train=data.train.select(range(10)))
+    with pytest.raises(ValueError, match=r"holds results on other data \(train_data: "):
+        studies.conduct("tiny", other, tmp_path / "tiny.json")
+
+
+def test_a_study_wants_its_data_in_full(tiny, tmp_path):
+    data, computed, _ = tiny
+    for wrong in (dataclasses.replace(data, source="stand-in"), dataclasses.replace(data, name="mnist")):
+        with pytest.raises(ValueError, match="tiny is about all of tiny, and these data are"):
+            studies.conduct("tiny", wrong, tmp_path / "tiny.json")
+    assert not computed
+    with pytest.raises(ValueError, match="there is no study 'huge'"):
+        studies.conduct("huge", data, tmp_path / "x.json")
+
+
+def test_kept_results_are_read_with_what_they_are_about(tiny, tmp_path, monkeypatch):
+    data, _, _ = tiny
+    monkeypatch.setattr(studies, "FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError, match="kdlib reproduce tiny"):
+        studies.results("tiny")
+    studies.conduct("tiny", data, tmp_path / "tiny.json")
+    frame = studies.results("tiny")
+    assert frame["width"].tolist() == [2, 3, 2, 3] and frame.attrs["about"]["train_data"] == data.train.fingerprint
+
+
+def test_the_command_refuses_the_stand_in(capsys):
+    assert cli.main(["reproduce", "cifar10-sweep", "--source", "offline"]) == 2
+    assert "is about all of cifar10, and these data are CIFAR-10, stand-in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in studies.FOLDER.glob("*.json")))
+def test_kept_results_are_whole(name):
+    """Every study with kept results has all its rows, on all of its data."""
+    frame = studies.results(name)
+    about = frame.attrs["about"]
+    assert (about["study"], about["source"]) == (name, "full") and about["versions"]["torch"]
+    expected = {
+        "cifar10-sweep": 3 * (1 + 6 * 4),
+        "cifar10-teachers": 6 + 7 * 8,
+        "cifar10-views": 15,
+        "cifar10-bar": 8 + 8 + 10,
+    }
+    assert len(frame) == expected[name]
+
+
+def test_a_student_of_the_studies_is_the_one_described():
+    assert models.count_parameters(studies.SMALL_STUDENT(seed=0)) == 24_346 <= 25_000
