@@ -1,5 +1,6 @@
 """What a model costs: parameters, bytes, floating-point operations, and time on this machine."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,10 +77,12 @@ def batch_time(model: nn.Module, inputs: Tensor, *, batch_size: int = 256, secon
 
 @torch.no_grad()
 def _time(model: nn.Module, inputs: Tensor, batch_size: int, seconds: float) -> Timing:
-    from torch.utils import benchmark
-
     if len(inputs) == 0:
         raise ValueError("timing needs at least one input")
+    # Importing the timer looks for a CUDA compiler, and warns where there is one but no GPU: nothing to us.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils import benchmark
+
     machine = decide(model, str(inputs.device), "float32")
     batch = inputs[torch.arange(batch_size) % len(inputs)]
     if inputs.dim() == 4:

@@ -12,7 +12,9 @@ from kdlib.train import Fitted, check_unseen, load_fitted
 
 FOLDER = Path(__file__).parent / "teachers"
 
-CHECKSUMS = {}
+CHECKSUMS = {
+    "mnist-resnet": "7293665339be221b716fdd75c3e428080e73739260d30d269f8d2d9993e35d25",
+}
 """SHA-256 of each teacher's file, by name."""
 
 

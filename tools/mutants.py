@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/test_losses.py", "tests/test_objectives.py", "tests/test_train.py", "tests/test_compare.py", "tests/test_metrics.py")
+TESTS = tuple(
+    f"tests/test_{name}.py"
+    for name in "losses objectives train compare metrics cost shifts curves scorecards zoo studies".split()
+)
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,59 @@ MUTANTS = (
         "stats.t.ppf((1 + self.confidence) / 2, n - 1)",
         "stats.norm.ppf((1 + self.confidence) / 2)",
     ),
+    Mutant(
+        "precision and recall exchanged",
+        "metrics.py",
+        '(("precision", answers), ("recall", samples),',
+        '(("precision", samples), ("recall", answers),',
+    ),
+    Mutant("calibration error not weighted", "metrics.py", '.abs() * table["samples"]', ".abs()"),
+    Mutant(
+        "confidence of one in a bin of its own",
+        "metrics.py",
+        "torch.bucketize(confidence.clamp(0, 1), edges[1:-1])",
+        "torch.bucketize(confidence, edges[1:], right=True)",
+    ),
+    Mutant(
+        "divergence the other way round",
+        "metrics.py",
+        "losses.forward_kl(student.logits, teacher.logits)",
+        "losses.forward_kl(teacher.logits, student.logits)",
+    ),
+    Mutant(
+        "student and teacher resampled apart",
+        "metrics.py",
+        "return metric(*(one.select(rows) for one in given))",
+        "return metric(*(one.select(draw.permutation(rows)) for one in given))",
+    ),
+    Mutant(
+        "calibration temperature fitted on test",
+        "scorecards.py",
+        "held_out = metrics.predictions(model, data.validation, data.normalise)",
+        "held_out = said",
+    ),
+    Mutant(
+        "a control of any accuracy",
+        "scorecards.py",
+        "    if abs(one - other) > CONTROL_MARGIN:\n",
+        "    if False:\n",
+    ),
+    Mutant("operations counted in train mode", "cost.py", "with models.evaluating(model), counter:", "with counter:"),
+    Mutant(
+        "every model its own noise",
+        "shifts.py",
+        '        torch.manual_seed(stream_seed("noise", 0))\n',
+        "        torch.seed()\n",
+    ),
+    Mutant(
+        "the power law falls below its asymptote",
+        "curves.py",
+        "bounds=([0, 0, 0], [1, 2, 5])",
+        "bounds=([-1, 0, 0], [1, 2, 5])",
+    ),
+    Mutant("a changed teacher accepted", "zoo.py", "if digest != CHECKSUMS[name]:", "if False:"),
+    Mutant("a teacher of other classes accepted", "zoo.py", 'if tuple(run["classes"]) != data.classes:', "if False:"),
+    Mutant("rows of other data mixed in", "studies.py", 'if content["about"][key] != self.about[key]:', "if False:"),
 )
 
 
