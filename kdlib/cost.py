@@ -33,7 +33,9 @@ def count_bytes(model: nn.Module) -> int:
 
 @torch.no_grad()
 def count_flops(model: nn.Module, inputs: Tensor) -> int:
-    """Floating-point operations of one forward pass in eval mode, a multiply-add counted as two.
+    """Floating-point operations of a forward pass's matrix products and convolutions, a multiply-add counted as two.
+
+    PyTorch's own counter: biases, activations, normalisation and pooling are not counted.
 
     Args:
         model: any module.

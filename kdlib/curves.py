@@ -64,7 +64,9 @@ class PowerLaw:
 def fit_power_law(x: Sequence[float], error: Sequence[float]) -> PowerLaw:
     """The error of endless training: ``a`` of a least-squares fit of ``a + b · x^(−c)`` to errors.
 
-    (Cortes et al. 1993; Hestness et al. 2017.) A small sample of a curve leaves it wide open: look at the interval.
+    (Cortes et al. 1993; Hestness et al. 2017.) A small part of a curve leaves it wide open: look at the interval,
+    which supposes that the law holds, that the points err independently (those of one run's epochs do not), and,
+    being linear, is rough near 0.
 
     Args:
         x: training samples or epochs, above 0, at least three different ones.
@@ -101,7 +103,7 @@ def fit_power_law(x: Sequence[float], error: Sequence[float]) -> PowerLaw:
 
 @dataclass(frozen=True)
 class Line:
-    """``accuracy(x) = slope · x + start``, the articles' learning curve."""
+    """``accuracy(x) = slope · x + start``: a learning curve that must pass 100 % somewhere."""
 
     slope: float
     start: float
@@ -117,11 +119,11 @@ class Line:
         >>> Line(0.002, 0.8).passes_one
         100.0
         """
-        return round((1 - self.start) / self.slope, 9) if self.slope > 0 else math.inf
+        return round((1 - self.start) / self.slope, 9) if self.slope > 1e-12 else math.inf
 
 
 def fit_line(x: Sequence[float], error: Sequence[float]) -> Line:
-    """The articles' learning curve: a straight line through the accuracies, which must pass 100 % somewhere.
+    """Least-squares straight line through the accuracies, which must pass 100 % somewhere.
 
     Arguments and errors as :func:`fit_power_law`; two different x do.
     """

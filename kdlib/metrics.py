@@ -23,7 +23,7 @@ from kdlib.data import Split
 BINS = 15
 """Bins of confidence for calibration, as in Guo et al. 2017."""
 
-RESAMPLES = 300
+RESAMPLES = 500
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,11 @@ class Predictions:
         return self.answers == self.targets
 
     @cached_property
+    def second(self) -> Tensor:
+        """int64 [N]: the class that comes second."""
+        return self.logits.topk(2, dim=1).indices[:, 1]
+
+    @cached_property
     def probabilities(self) -> Tensor:
         """[N, C], at temperature 1."""
         return losses.softened_probabilities(self.logits)
@@ -150,8 +155,9 @@ def share(hits: Tensor) -> Estimate:
     """
     if len(hits) == 0:
         return Estimate(math.nan)
-    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="wilson")
-    return Estimate(float(hits.float().mean()), float(interval.low), float(interval.high))
+    count = int(hits.sum())
+    interval = stats.binomtest(count, len(hits)).proportion_ci(0.95, method="wilson")
+    return Estimate(count / len(hits), float(interval.low), float(interval.high))
 
 
 def estimate(metric: Callable[..., float], *given: Predictions, resamples: int = RESAMPLES) -> Estimate:
@@ -162,9 +168,8 @@ def estimate(metric: Callable[..., float], *given: Predictions, resamples: int =
         given: its arguments; the same samples are drawn from each.
         resamples: how many.
 
-    Note:
-        A figure that is a sum of absolute values, such as the calibration error, is biased upwards in a sample, and
-        more so in a resample: its interval may lie above it.
+    Resamples in which the metric is undefined (NaN) are left out. No use for the calibration error, which is biased
+    upwards in a sample and more so in a resample: for that, see :func:`calibration_floor`.
     """
     value = metric(*given)
 
@@ -187,7 +192,7 @@ def errors(said: Predictions) -> int:
 
 def accuracy(said: Predictions) -> float:
     """Share of samples whose most probable class is the label."""
-    return said.correct.float().mean().item()
+    return int(said.correct.sum()) / len(said)
 
 
 def confusion_matrix(said: Predictions) -> Tensor:
@@ -290,32 +295,61 @@ def calibration_error(said: Predictions, bins: int = BINS) -> float:
     return float(gaps.sum() / table["samples"].sum())
 
 
+def calibration_floor(said: Predictions, bins: int = BINS, draws: int = 200) -> Estimate:
+    """The calibration error that a perfectly calibrated model with these confidences would show, by chance alone.
+
+    Answers are drawn right or wrong with their own confidence as the probability (Vaicenavicius et al. 2019, section
+    5: consistency resampling). A calibration error inside the interval is no evidence of miscalibration.
+
+    Args:
+        said: N predictions; only the confidences matter.
+        bins: as in :func:`calibration_error`.
+        draws: how many data sets are simulated.
+
+    Returns:
+        Mean over draws, and the 2.5 % and 97.5 % points.
+    """
+    confidence = said.probabilities.max(dim=1).values
+    source = torch.Generator().manual_seed(0)
+    errors = []
+    for _ in range(draws):
+        right = torch.rand(len(said), generator=source) < confidence
+        errors.append(calibration_error(Predictions(said.logits, torch.where(right, said.answers, said.second)), bins))
+    low, high = np.percentile(errors, (2.5, 97.5))
+    return Estimate(float(np.mean(errors)), float(low), float(high))
+
+
 def calibration_temperature(said: Predictions) -> float:
     """The temperature that minimises the negative log-likelihood (Guo et al. 2017, section 4.2), within 0.05 … 20.
+
+    NaN where there is none: if every answer is right the likelihood only grows as the temperature falls.
 
     Fit it on validation, judge with it on test: ``calibration_error(test.at(calibration_temperature(validation)))``.
     Above 1 the model was too sure. It changes no answer. It has nothing to do with the temperature of distillation.
     """
+    if said.correct.all():
+        return math.nan
     said = Predictions(said.logits.double(), said.targets)
     result = optimize.minimize_scalar(
         lambda log_t: negative_log_likelihood(said.at(math.exp(log_t))),
         bounds=(math.log(0.05), math.log(20)),
         method="bounded",
     )
-    return math.exp(result.x)
+    temperature = math.exp(result.x)
+    return temperature if 0.051 < temperature < 19.6 else math.nan
 
 
 # --- fidelity: is it like its teacher ------------------------------------------------------------
 
 
 def agreement(student: Predictions, teacher: Predictions) -> Estimate:
-    """Share of samples on which both give the same answer, right or wrong (Stanton et al. 2021, eq. 1)."""
+    """Share of samples on which both give the same answer, right or wrong (Stanton et al. 2021, eq. 2)."""
     _check_same_samples(student, teacher)
     return share(student.answers == teacher.answers)
 
 
 def agreement_where_wrong(student: Predictions, teacher: Predictions) -> Estimate:
-    """The same among samples on which the teacher is wrong; NaN if it never is.
+    """Share of the teacher's errors on which the student gives the teacher's wrong answer; NaN if it has none.
 
     Where the teacher is right, a good student agrees with it by being right. Here it has to be *like* it.
     """

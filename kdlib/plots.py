@@ -95,20 +95,29 @@ def reliability_diagram(axis: Axes, tables: dict[str, pd.DataFrame]) -> None:
 
     Args:
         axis: to draw on.
-        tables: for each name, rows of :func:`kdlib.metrics.reliability`; bins of fewer than 10 samples are left out.
+        tables: for each name, rows of :func:`kdlib.metrics.reliability`; bins of fewer than 10 samples are left out,
+            and a marker's area grows with its bin's samples.
     """
     axis.plot((0, 1), (0, 1), color="#999999", linewidth=1)
     for style, (name, table) in zip(STYLES, tables.items(), strict=False):
         shown = table[table["samples"] >= 10]
-        axis.plot(shown["confidence"], shown["accuracy"], label=name, linewidth=2, markersize=6, **style)
+        axis.plot(shown["confidence"], shown["accuracy"], label=name, linewidth=2, markersize=5, **style)
+        area = 400 * shown["samples"] / table["samples"].sum()
+        marker = {"color": style["color"], "marker": style["marker"], "alpha": 0.5, "linewidth": 0}
+        axis.scatter(shown["confidence"], shown["accuracy"], s=area, **marker)
     axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
 
 
-def confusion(axis: Axes, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
-    """A confusion matrix [C, C] as a picture: a row a label, a column an answer; right answers are left blank."""
+def confusion(
+    axis: Axes, matrix: Sequence[Sequence[int]], classes: Sequence[str], darkest: float | None = None
+) -> None:
+    """A confusion matrix [C, C] as a picture: a row a label, a column an answer; right answers are left blank.
+
+    Give pictures that are compared the same ``darkest`` count.
+    """
     wrong = np.array(matrix, float)
     np.fill_diagonal(wrong, np.nan)
-    heat_map(axis, wrong, classes, classes, "{:.0f}", fontsize=11)
+    heat_map(axis, wrong, classes, classes, "{:.0f}", fontsize=11, darkest=darkest)
     axis.set(xlabel="answer", ylabel="label")
     axis.tick_params(axis="x", rotation=90)
 
@@ -120,11 +129,13 @@ def heat_map(
     columns: Sequence[object],
     form: str = "{:.1f}",
     fontsize: int = 13,
+    darkest: float | None = None,
 ) -> None:
     """Numbers [rows, columns] on a grid, darker where larger, each written into its field; NaN stays empty."""
     values = np.asarray(values, float)
-    axis.imshow(values, cmap="Blues", aspect="auto")
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    lowest, highest = np.nanmin(values), np.nanmax(values) if darkest is None else darkest
+    axis.imshow(values, cmap="Blues", aspect="auto", vmin=lowest, vmax=highest)
+    middle = (lowest + highest) / 2
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             colour = "white" if value > middle else "black"
@@ -172,10 +183,12 @@ def trade_off(axis: Axes, costs: dict[str, float], gains: dict[str, float], kept
     names, xs, ys = list(costs), list(costs.values()), list(gains.values())
     axis.plot([xs[i] for i in kept], [ys[i] for i in kept], color="#999999", linewidth=2, zorder=1)
     for place, (name, x, y) in enumerate(zip(names, xs, ys, strict=True)):
+        if not x > 0:
+            continue
         style = STYLES[place % len(STYLES)]
         axis.scatter(x, y, s=90, color=style["color"], marker=style["marker"], label=name, zorder=2)
     axis.set_xscale("log")
-    low, high = min(xs) / 2, max(xs) * 2
+    low, high = min(x for x in xs if x > 0) / 2, max(xs) * 2
     axis.set_xlim(low, high)
     ticks = [m * 10.0**power for power in range(-4, 7) for m in (1, 3) if low <= m * 10.0**power <= high]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -24,58 +24,75 @@ CONTROL_MARGIN = 0.005
 
 @dataclass(frozen=True)
 class Score:
-    """One kind of figure on a scorecard: its name, unit, where its definition is, and what its interval means."""
+    """One kind of figure on a scorecard: its family, unit, meaning, the function that has the full definition, and
+    what its two bounds are."""
 
     family: str
     unit: str
+    meaning: str
     defined_by: Callable
-    interval: str = ""
-
-    @property
-    def definition(self) -> str:
-        """The first paragraph of the defining function's docstring; the rest is worth reading too."""
-        return " ".join(self.defined_by.__doc__.split("\n\n")[0].split())
+    bounds: str = ""
 
 
-WILSON, BOOTSTRAP = "95 %, Wilson", "95 %, bootstrap over samples"
+WILSON, BOOTSTRAP = "95 %, Wilson", "95 %, bootstrap"
+QUARTILES, RUNS, FIT, CHANCE = "quartiles of repeats", "lowest, highest run", "95 %, of the fit", "2.5, 97.5 % points"
+_STRANGER = "the same with the unrelated teacher, whom the student never met"
 
 SCORES = {
-    "errors": Score("task", "samples", metrics.errors),
-    "accuracy": Score("task", "%", metrics.accuracy, WILSON),
-    "macro precision": Score("task", "%", metrics.macro_precision, BOOTSTRAP),
-    "macro recall": Score("task", "%", metrics.macro_recall, BOOTSTRAP),
-    "macro F1": Score("task", "%", metrics.macro_f1, BOOTSTRAP),
-    "negative log-likelihood": Score("probability", "nats", metrics.negative_log_likelihood, BOOTSTRAP),
-    "Brier score": Score("probability", "0 to 2", metrics.brier_score, BOOTSTRAP),
-    "calibration error": Score("probability", "%", metrics.calibration_error, BOOTSTRAP),
-    "calibration temperature": Score("probability", "", metrics.calibration_temperature),
-    "calibration error, scaled": Score("probability", "%", metrics.calibration_error, BOOTSTRAP),
-    "negative log-likelihood, scaled": Score("probability", "nats", metrics.negative_log_likelihood, BOOTSTRAP),
-    "agreement": Score("fidelity", "%", metrics.agreement, WILSON),
-    "agreement where the teacher is wrong": Score("fidelity", "%", metrics.agreement_where_wrong, WILSON),
-    "kappa": Score("fidelity", "", metrics.kappa, BOOTSTRAP),
-    "divergence": Score("fidelity", "nats", metrics.divergence, BOOTSTRAP),
-    "control: agreement": Score("fidelity", "%", metrics.agreement, WILSON),
-    "control: agreement where it is wrong": Score("fidelity", "%", metrics.agreement_where_wrong, WILSON),
-    "control: kappa": Score("fidelity", "", metrics.kappa, BOOTSTRAP),
-    "control: divergence": Score("fidelity", "nats", metrics.divergence, BOOTSTRAP),
-    "validation error, last epoch": Score("learning curve", "%", metrics.accuracy),
-    "asymptote by epoch": Score("learning curve", "%", curves.fit_power_law, "95 %, of the fit"),
-    "a line passes 100 % at epoch": Score("learning curve", "epochs", curves.fit_line),
-    "asymptote by samples": Score("learning curve", "%", curves.fit_power_law, "95 %, of the fit"),
-    "a line passes 100 % at": Score("learning curve", "samples", curves.fit_line),
-    "parameters": Score("efficiency", "", models.count_parameters),
-    "size": Score("efficiency", "KiB", cost.count_bytes),
-    "operations": Score("efficiency", "MFLOP/image", cost.count_flops),
-    "latency, one image": Score("efficiency", "ms", cost.latency, "quartiles of repeats"),
-    "throughput": Score("efficiency", "images/s", cost.batch_time, "quartiles of repeats"),
-    "correct per GFLOP": Score("efficiency", "images/GFLOP", cost.count_flops),
-    "correct per second": Score("efficiency", "images/s", cost.batch_time, "quartiles of repeats"),
-    "accuracy across runs": Score("stability", "%", metrics.accuracy, "lowest and highest run"),
-    "spread across runs": Score("stability", "points", metrics.accuracy),
-    "accuracy under shifts": Score("stability", "%", shifts.under_shifts),
-    "worst shift": Score("stability", "%", shifts.under_shifts),
-    "kept under shifts": Score("stability", "% of clean", shifts.under_shifts),
+    "errors": Score("task", "samples", "answers that are not the label", metrics.errors),
+    "accuracy": Score("task", "%", "samples whose answer is the label", metrics.accuracy, WILSON),
+    "macro precision": Score(
+        "task", "%", "of a class's answers, right; mean of classes", metrics.macro_precision, BOOTSTRAP
+    ),
+    "macro recall": Score("task", "%", "of a class's samples, found; mean of classes", metrics.macro_recall, BOOTSTRAP),
+    "macro F1": Score("task", "%", "harmonic mean of both; mean of classes", metrics.macro_f1, BOOTSTRAP),
+    "negative log-likelihood": Score(
+        "probability", "nats", "mean of −log of the label's probability", metrics.negative_log_likelihood, BOOTSTRAP
+    ),
+    "Brier score": Score("probability", "0 to 2", "squared distance from the label", metrics.brier_score, BOOTSTRAP),
+    "calibration error": Score("probability", "%", "mean gap of accuracy and confidence", metrics.calibration_error),
+    "calibration error by chance": Score(
+        "probability", "%", "that of a calibrated model as confident", metrics.calibration_floor, CHANCE
+    ),
+    "calibration temperature": Score(
+        "probability", "", "fitted on validation; above 1: too sure", metrics.calibration_temperature
+    ),
+    "calibration error, scaled": Score(
+        "probability", "%", "after division by that temperature", metrics.calibration_error
+    ),
+    "negative log-likelihood, scaled": Score(
+        "probability", "nats", "after division by that temperature", metrics.negative_log_likelihood, BOOTSTRAP
+    ),
+    "agreement": Score("fidelity", "%", "same answer as the teacher, right or wrong", metrics.agreement, WILSON),
+    "agreement where the teacher is wrong": Score(
+        "fidelity", "%", "the teacher's errors made alike", metrics.agreement_where_wrong, WILSON
+    ),
+    "kappa": Score("fidelity", "", "agreement beyond that of equal frequencies", metrics.kappa, BOOTSTRAP),
+    "divergence": Score("fidelity", "nats", "KL(teacher ‖ student) at temperature 1", metrics.divergence, BOOTSTRAP),
+    "control: agreement": Score("fidelity", "%", _STRANGER, metrics.agreement, WILSON),
+    "control: agreement where it is wrong": Score("fidelity", "%", _STRANGER, metrics.agreement_where_wrong, WILSON),
+    "control: kappa": Score("fidelity", "", _STRANGER, metrics.kappa, BOOTSTRAP),
+    "control: divergence": Score("fidelity", "nats", _STRANGER, metrics.divergence, BOOTSTRAP),
+    "validation error, last epoch": Score("learning curve", "%", "answers wrong on validation", metrics.accuracy),
+    "validation error, best epoch": Score(
+        "learning curve", "%", "the lowest, flattered by the choice", metrics.accuracy
+    ),
+    "asymptote by samples": Score(
+        "learning curve", "%", "error of endless data, by a power law", curves.fit_power_law, FIT
+    ),
+    "a line passes 100 % at": Score("learning curve", "samples", "where a straight line ends", curves.fit_line),
+    "parameters": Score("efficiency", "", "learned numbers", models.count_parameters),
+    "size": Score("efficiency", "KiB", "weights and buffers in memory", cost.count_bytes),
+    "operations": Score("efficiency", "MFLOP/image", "of products and convolutions", cost.count_flops),
+    "latency, one image": Score("efficiency", "ms", "one image, asked alone", cost.latency, QUARTILES),
+    "throughput": Score("efficiency", "images/s", "in batches of 256", cost.batch_time, QUARTILES),
+    "correct per GFLOP": Score("efficiency", "images/GFLOP", "accuracy / operations", cost.count_flops),
+    "correct per second": Score("efficiency", "images/s", "accuracy × throughput", cost.batch_time, QUARTILES),
+    "accuracy across runs": Score("stability", "%", "mean of runs", metrics.accuracy, RUNS),
+    "spread across runs": Score("stability", "points", "standard deviation of the runs' accuracy", metrics.accuracy),
+    "accuracy under shifts": Score("stability", "%", "mean over kinds and strengths", shifts.under_shifts),
+    "worst shift": Score("stability", "%", "accuracy under the worst of them", shifts.under_shifts),
+    "kept under shifts": Score("stability", "% of clean", "mean under shifts / clean accuracy", shifts.summary),
 }
 """Every figure a scorecard may hold, in order. Rows that begin with "control" are about the unrelated teacher."""
 
@@ -120,7 +137,8 @@ class Scorecard:
         )
         wide = frame.pivot(index=["family", "figure"], columns="model", values="shown").fillna("")
         order = frame[["family", "figure"]].drop_duplicates()
-        return wide.reindex(pd.MultiIndex.from_frame(order))[list(frame["model"].unique())]
+        wide = wide.reindex(pd.MultiIndex.from_frame(order))[list(frame["model"].unique())]
+        return wide.assign(brackets=frame.groupby(["family", "figure"])["interval"].max())
 
     def __str__(self) -> str:
         about = self.about
@@ -134,26 +152,29 @@ class Scorecard:
 
     @staticmethod
     def definitions() -> pd.DataFrame:
-        """What each figure is: family, unit, definition, and the meaning of its interval."""
+        """What each figure is: family, unit, meaning, where its full definition is, and what its brackets hold."""
         rows = [
             {
                 "family": score.family,
                 "figure": name,
                 "unit": score.unit,
-                "definition": score.definition,
+                "meaning": score.meaning,
                 "defined by": f"{score.defined_by.__module__}.{score.defined_by.__name__}",
-                "interval": score.interval,
+                "brackets": score.bounds,
             }
             for name, score in SCORES.items()
         ]
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict:
-        """Everything, as JSON can hold it; NaN becomes None."""
+        """Everything, as JSON can hold it; NaN and infinity become None."""
 
         def rows(frame: pd.DataFrame) -> list[dict]:
             return [
-                {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+                {
+                    key: None if isinstance(value, float) and not math.isfinite(value) else value
+                    for key, value in row.items()
+                }
                 for row in frame.to_dict("records")
             ]
 
@@ -198,7 +219,7 @@ def scorecard(
         data: what they are judged on; calibration temperatures are fitted on its validation split, if there is one.
         baseline: the student trained without a teacher; one or several.
         unrelated: another teacher, which the student never met, of the same accuracy to within half a point: a control
-            for fidelity (Stanton et al. 2021). Without it those figures are missing, and agreement means little.
+            for fidelity in the spirit of Stanton et al. 2021. Without it those figures are missing, and agreement means little.
         by_size: for ``"student"`` and ``"baseline"``, errors by training-set size (:func:`kdlib.curves.by_size`).
         split: ``"test"``, or ``"validation"`` while choosing.
         seconds: to measure each timing.
@@ -237,7 +258,7 @@ def scorecard(
                 "value": factor * found.value,
                 "low": factor * found.low,
                 "high": factor * found.high,
-                "interval": "" if math.isnan(found.low) else score.interval,
+                "interval": "" if math.isnan(found.low) else score.bounds,
             }
         )
 
@@ -275,9 +296,8 @@ def scorecard(
         "runs": {name: _what_differs(group) for name, group in groups.items() if len(group) > 1},
         "versions": versions(),
         "models": {
-            name: one.record if isinstance(one, Fitted) else type(one).__name__
-            for name, one in {**firsts, "unrelated": unrelated}.items()
-            if one is not None
+            name: [one.record if isinstance(one, Fitted) else type(one).__name__ for one in group if one is not None]
+            for name, group in {**groups, "unrelated": [unrelated]}.items()
         },
     }
     return Scorecard(
@@ -307,14 +327,17 @@ def _judge_task(add: Add, name: str, said: Predictions) -> None:
 def _judge_probability(add: Add, name: str, said: Predictions, model: Any, data: Dataset) -> None:
     add("negative log-likelihood", name, metrics.estimate(metrics.negative_log_likelihood, said))
     add("Brier score", name, metrics.estimate(metrics.brier_score, said))
-    add("calibration error", name, metrics.estimate(metrics.calibration_error, said), 100)
+    add("calibration error", name, metrics.calibration_error(said), 100)
+    add("calibration error by chance", name, metrics.calibration_floor(said), 100)
     if data.validation is None or not data.validation.labelled.any():
         return
     held_out = metrics.predictions(model, data.validation, data.normalise)
     temperature = metrics.calibration_temperature(held_out)
-    scaled = said.at(temperature)
     add("calibration temperature", name, temperature)
-    add("calibration error, scaled", name, metrics.estimate(metrics.calibration_error, scaled), 100)
+    if math.isnan(temperature):
+        return
+    scaled = said.at(temperature)
+    add("calibration error, scaled", name, metrics.calibration_error(scaled), 100)
     add("negative log-likelihood, scaled", name, metrics.estimate(metrics.negative_log_likelihood, scaled))
 
 
@@ -332,16 +355,10 @@ def _judge_fidelity(add: Add, name: str, said: Predictions, teacher: Predictions
 
 
 def _judge_epochs(add: Add, name: str, history: list[dict]) -> None:
-    points = [(row["epoch"], row["validation_error"]) for row in history if "validation_error" in row]
-    if not points:
-        return
-    epochs, error = zip(*points, strict=True)
-    add("validation error, last epoch", name, error[-1], 100)
-    if len(points) < 4:
-        return
-    law = curves.fit_power_law(epochs, error)
-    add("asymptote by epoch", name, Estimate(law.asymptote, *law.interval), 100)
-    add("a line passes 100 % at epoch", name, curves.fit_line(epochs, error).passes_one)
+    error = [row["validation_error"] for row in history if "validation_error" in row]
+    if error:
+        add("validation error, last epoch", name, error[-1], 100)
+        add("validation error, best epoch", name, min(error), 100)
 
 
 def _judge_sizes(add: Add, name: str, table: pd.DataFrame) -> None:
@@ -404,11 +421,12 @@ def _answers(name: str, model: Any, judged: Split, data: Dataset) -> Predictions
 
 
 def _check_control(teacher: Predictions, control: Predictions) -> None:
-    one, other = metrics.accuracy(teacher), metrics.accuracy(control)
-    if abs(one - other) > CONTROL_MARGIN:
+    one, other = metrics.errors(teacher), metrics.errors(control)
+    if abs(one - other) > CONTROL_MARGIN * len(teacher):
         raise ValueError(
-            f"the unrelated teacher has {other:.1%} right and the teacher {one:.1%}: as a control for agreement it "
-            f"must be as good, to within {CONTROL_MARGIN:.1%}; train it in the same way from another seed"
+            f"the unrelated teacher makes {other:,} errors and the teacher {one:,}: as a control for agreement it must "
+            f"be as good, to within {CONTROL_MARGIN * len(teacher):g} errors ({CONTROL_MARGIN:.1%}); train it in the "
+            f"same way from another seed"
         )
 
 
@@ -417,6 +435,6 @@ def _shown(value: float, low: float, high: float) -> str:
         x = round(x, 4)
         return f"{x:,.0f}" if abs(x) >= 1000 or x == round(x) else f"{x:.3g}" if abs(x) < 1 else f"{x:.1f}"
 
-    if math.isnan(value):
-        return "undefined"
+    if not math.isfinite(value):
+        return "undefined" if math.isnan(value) else "never"
     return number(value) if math.isnan(low) else f"{number(value)} [{number(low)}, {number(high)}]"

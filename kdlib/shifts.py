@@ -55,10 +55,10 @@ def rotation(images: Tensor, strength: float) -> Tensor:
 
 
 def translation(images: Tensor, strength: float) -> Tensor:
-    """Moved right and down by this many pixels; black moves in."""
+    """Moved right and down by this many whole pixels; black moves in, and what leaves the frame is lost."""
     from torchvision.transforms.v2 import functional as tv
 
-    return tv.affine(images, angle=0.0, translate=[int(strength)] * 2, scale=1.0, shear=[0.0, 0.0])
+    return tv.affine(images, angle=0.0, translate=[round(strength)] * 2, scale=1.0, shear=[0.0, 0.0])
 
 
 SHIFTS: dict[Shift, tuple[float, ...]] = {
@@ -80,13 +80,13 @@ def under_shifts(
     samples: int = 1_000,
     shifts: dict[Shift, tuple[float, ...]] = SHIFTS,
 ) -> pd.DataFrame:
-    """Accuracy of a model on shifted copies of a split's first labelled images (Hendrycks and Dietterich 2019).
+    """Accuracy of a model on shifted copies of some of a split's images (Hendrycks and Dietterich 2019).
 
     Args:
         model: a result of :func:`kdlib.fit`, or a module (then ``normalise`` is needed).
         split: uint8 images [N, C, H, W].
         normalise: see :func:`kdlib.metrics.predictions`.
-        samples: how many images, always the same.
+        samples: how many labelled images, evenly spaced over the split and always the same.
         shifts: kinds and strengths.
 
     Returns:
@@ -100,7 +100,9 @@ def under_shifts(
             f"shifts need uint8 images [N, C, H, W], not {split.inputs.dtype} {tuple(split.inputs.shape)}: for other "
             f"inputs, shift them yourself and compare with kdlib.metrics.accuracy"
         )
-    shown = split.select(torch.nonzero(split.labelled).squeeze(1)[:samples])
+    labelled = torch.nonzero(split.labelled).squeeze(1)
+    spaced = torch.linspace(0, len(labelled) - 1, min(samples, len(labelled))).round().long()
+    shown = split.select(labelled[spaced])
 
     def accuracy(images: Tensor) -> float:
         return metrics.accuracy(metrics.predictions(model, Split(images, shown.targets, shown.index), normalise))
@@ -118,11 +120,16 @@ def summary(shifted: pd.DataFrame) -> dict[str, float | str]:
 
     Returns:
         ``clean``, ``mean`` and ``worst`` accuracy, ``worst_shift`` (its name and strength), and ``kept``: mean over
-        clean. The articles' "stability = correct across environments / total" is ``mean``: it hides which
-        environments were chosen, and rewards a model that is equally bad everywhere less than one that is good.
+        clean. "Stability = correct across environments / total" is ``mean``. It is high for an accurate model
+        however unstable, and depends on which environments somebody chose.
+
+    Raises:
+        ValueError: there is no row but the clean one.
     """
     clean = float(shifted.loc[shifted["shift"] == "clean", "accuracy"].iloc[0])
     changed = shifted[shifted["shift"] != "clean"]
+    if changed.empty:
+        raise ValueError("nothing was shifted, so nothing can be said about what remains: pass at least one shift")
     worst = changed.loc[changed["accuracy"].idxmin()]
     mean = float(changed["accuracy"].mean())
     return {

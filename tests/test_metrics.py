@@ -140,12 +140,24 @@ def test_temperature_scaling_finds_the_temperature_that_was_planted():
     assert torch.equal(too_sure.at(found).answers, too_sure.answers)
 
 
-@pytest.mark.parametrize(("right", "expected"), [(True, 0.05), (False, 20)])
-def test_temperature_scaling_stays_in_its_bounds(right, expected):
-    """Nobody can be too sure who is always right."""
-    logits = torch.eye(3).repeat(10, 1)
-    targets = torch.arange(30) % 3 if right else (torch.arange(30) + 1) % 3
-    assert metrics.calibration_temperature(Predictions(logits, targets)) == pytest.approx(expected, rel=0.01)
+@pytest.mark.parametrize("targets", [torch.arange(30) % 3, (torch.arange(30) + 1) % 3])
+def test_there_is_no_best_temperature_if_all_answers_are_right_or_all_wrong(targets):
+    assert math.isnan(metrics.calibration_temperature(Predictions(torch.eye(3).repeat(10, 1), targets)))
+
+
+def test_what_chance_alone_makes_of_a_calibrated_model():
+    """Calibrated models mostly fall below the floor's upper end; the mean falls with the root of the samples."""
+    source = torch.Generator().manual_seed(0)
+    inside, floors = 0, {}
+    for samples in (400, 1600):
+        logits = 1.5 * torch.randn(samples, 4, generator=source)
+        floors[samples] = metrics.calibration_floor(Predictions(logits, torch.zeros(samples).long()))
+        for _ in range(40):
+            drawn = Predictions(logits, torch.multinomial(logits.softmax(1), 1, generator=source).squeeze(1))
+            inside += metrics.calibration_error(drawn) <= floors[samples].high
+    assert inside >= 72
+    assert floors[400].value == pytest.approx(2 * floors[1600].value, rel=0.25)
+    assert floors[400].low < floors[400].value < floors[400].high
 
 
 # --- fidelity ------------------------------------------------------------------------------------
@@ -153,7 +165,7 @@ def test_temperature_scaling_stays_in_its_bounds(right, expected):
 
 def test_agreement_by_counting():
     teacher = answers([0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0], 3)
-    copy = answers([0, 1, 2, 0, 0, 0], [0, 1, 2, 1, 2, 0], 3)
+    copy = Predictions(2 * answers([0, 1, 2, 0, 0, 0], [0, 1, 2, 1, 2, 0], 3).logits, teacher.targets)
     assert metrics.agreement(copy, teacher).value == pytest.approx(4 / 6)
     assert metrics.agreement_where_wrong(copy, teacher).value == pytest.approx(1 / 3)
     assert metrics.kappa(copy, teacher) == pytest.approx(sk.cohen_kappa_score(copy.answers, teacher.answers))

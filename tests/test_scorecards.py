@@ -16,6 +16,7 @@ from kdlib import cost, curves, losses, metrics, models, shifts
 from kdlib.scorecards import SCORES, Scorecard
 
 FAST = {"seconds": 0.01}
+SIZES = pd.DataFrame({"size": [50, 100, 200, 400], "error": [0.5, 0.4, 0.33, 0.3]})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,16 +46,15 @@ def overlapping():
 @pytest.fixture(scope="module")
 def judged(overlapping):
     def trained(seed, hidden=8, objective=losses.cross_entropy, data=overlapping):
-        return kdlib.fit(student(seed=seed, hidden=hidden), data, objective, epochs=5, seed=seed)
+        return kdlib.fit(student(seed=seed, hidden=hidden), data, objective, epochs=5, batch_size=16, seed=seed)
 
     teacher, unrelated = trained(0, 64), trained(1, 64)
     taught = [trained(seed, objective=kdlib.Distillation(teacher.model)) for seed in range(3)]
     alone = [trained(0), trained(1, data=overlapping.subsample_train(300, 1))]
-    sizes = pd.DataFrame({"size": [50, 100, 200, 400], "error": [0.5, 0.4, 0.33, 0.3]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kdlib.scorecards.CONTROL_MARGIN", 0.2)
         card = kdlib.scorecard(
-            taught, teacher, overlapping, alone, unrelated=unrelated, by_size={"student": sizes}, **FAST
+            taught, teacher, overlapping, alone, unrelated=unrelated, by_size={"student": SIZES}, **FAST
         )
     return card, taught, teacher, alone, unrelated
 
@@ -67,7 +67,7 @@ def test_figures_are_those_of_their_functions(judged, overlapping):
     }
     one, validation = said["student"], metrics.predictions(taught[0], overlapping.validation)
     temperature = metrics.calibration_temperature(validation)
-    law = curves.fit_power_law(range(1, 6), [row["validation_error"] for row in taught[0].history])
+    by_epoch = [row["validation_error"] for row in taught[0].history]
     expected = {
         "errors": metrics.errors(one),
         "accuracy": 100 * metrics.accuracy(one),
@@ -88,8 +88,10 @@ def test_figures_are_those_of_their_functions(judged, overlapping):
         "control: agreement where it is wrong": 100 * metrics.agreement_where_wrong(one, said["other"]).value,
         "control: kappa": metrics.kappa(one, said["other"]),
         "control: divergence": metrics.divergence(one, said["other"]),
-        "validation error, last epoch": 100 * taught[0].history[-1]["validation_error"],
-        "asymptote by epoch": 100 * law.asymptote,
+        "calibration error by chance": 100 * metrics.calibration_floor(one).value,
+        "validation error, last epoch": 100 * by_epoch[-1],
+        "validation error, best epoch": 100 * min(by_epoch),
+        "asymptote by samples": 100 * curves.fit_power_law(SIZES["size"], SIZES["error"]).asymptote,
         "parameters": models.count_parameters(taught[0].model),
         "size": cost.count_bytes(taught[0].model) / 1024,
         "operations": 2 * (6 * 8 + 8 * 3) / 1e6,
@@ -128,19 +130,20 @@ def test_table_json_and_figure(judged, tmp_path):
     card = judged[0]
     text = str(card)
     assert text.startswith("blobs, own (the caller's tensors): ") and "agreement where the teacher is wrong (%)" in text
-    assert list(card.table().columns) == ["teacher", "student", "baseline"]
+    assert list(card.table().columns) == ["teacher", "student", "baseline", "brackets"]
     content = json.loads(card.save(tmp_path / "card.json").read_text())
     first = card.frame.loc[0].to_dict()
     assert content["figures"][0] == first | {"low": None, "high": None}, "errors have no interval"
     assert torch.equal(torch.tensor(content["confusion"]["student"]), card.confusion["student"])
-    assert content["about"]["models"]["student"]["run"]["objective"]["objective"] == "Distillation"
+    assert len(content["about"]["models"]["student"]) == 3
+    assert content["about"]["models"]["student"][0]["run"]["objective"]["objective"] == "Distillation"
     titles = [axis.get_title() for axis in card.plot().axes]
     assert titles == ["task", "probability", "fidelity", "learning curve", "efficiency", "stability"]
 
 
 def test_every_figure_is_defined():
     table = Scorecard.definitions()
-    assert len(table) == len(SCORES) and (table["definition"].str.len() > 20).all()
+    assert len(table) == len(SCORES) and (table["meaning"].str.len() > 10).all()
     assert set(table["family"]) == {"task", "probability", "fidelity", "learning curve", "efficiency", "stability"}
 
 
@@ -168,7 +171,9 @@ def test_an_unknown_figure_is_named_with_those_there_are(judged):
 def test_a_control_that_is_not_as_good_is_none(judged, overlapping):
     taught, teacher = judged[1:3]
     untrained = kdlib.fit(student(seed=9), overlapping.subsample_train(10), epochs=1)
-    with pytest.raises(ValueError, match=r"as a control for agreement it must be as good, to within 0\.5%"):
+    with pytest.raises(
+        ValueError, match=r"as a control for agreement it must be as good, to within 1\.2 errors \(0\.5%\)"
+    ):
         kdlib.scorecard(taught[0], teacher, overlapping, unrelated=untrained, **FAST)
 
 
@@ -211,3 +216,16 @@ def test_without_validation_there_is_no_scaling(overlapping):
     fitted = kdlib.fit(student(), data, epochs=1)
     figures = set(kdlib.scorecard(fitted, fitted.model, data, **FAST).frame["figure"])
     assert "calibration error" in figures and not figures & {"calibration temperature", "validation error, last epoch"}
+
+
+def test_a_curve_that_does_not_rise_and_a_flawless_validation_can_be_kept(judged, overlapping, tmp_path):
+    """A line that never passes 100 % and a temperature that does not exist are no numbers, and no error."""
+    taught, teacher = judged[1:3]
+    flat = pd.DataFrame({"size": [1, 2, 3, 4], "error": [0.2, 0.2, 0.2, 0.2]})
+    said = metrics.predictions(taught[0], overlapping.validation)
+    flawless = dataclasses.replace(overlapping, validation=overlapping.validation.select(said.correct))
+    card = kdlib.scorecard(taught[0], teacher, flawless, by_size={"student": flat}, **FAST)
+    assert card.value("a line passes 100 % at") == math.inf and math.isnan(card.value("calibration temperature"))
+    assert "never" in str(card) and "undefined" in str(card)
+    figures = json.loads(card.save(tmp_path / "card.json").read_text())["figures"]
+    assert next(row for row in figures if row["figure"] == "a line passes 100 % at")["value"] is None

@@ -56,7 +56,8 @@ def test_accuracy_under_shifts_by_hand():
     few = {shifts.brightness: (0.1,), shifts.noise: (0.5,)}
     table = shifts.under_shifts(fitted, data.train, samples=40, shifts=few)
     assert table["shift"].tolist() == ["clean", "brightness", "noise"]
-    shown, targets = data.train.inputs[:40], data.train.targets[:40]
+    rows = torch.linspace(0, len(data.train) - 1, 40).round().long()
+    shown, targets = data.train.inputs[rows], data.train.targets[rows]
     for row, images in enumerate((shown, shifts.brightness(shown, 0.1), shifts.noise(shown, 0.5))):
         right = (fitted.predict(images).argmax(1) == targets).float().mean().item()
         assert table.loc[row, "accuracy"] == pytest.approx(right)
@@ -71,3 +72,17 @@ def test_what_is_no_image_is_refused():
     data = make_data()
     with pytest.raises(ValueError, match=r"uint8 images \[N, C, H, W\], not torch.float32"):
         shifts.under_shifts(models.mlp(4, features=6, classes=3), data.train, data.normalise)
+
+
+def test_a_split_sorted_by_class_is_looked_at_from_end_to_end():
+    data = make_images(samples=90, validation=None)
+    ordered = data.train.select(data.train.targets.argsort())
+
+    class FirstClass(torch.nn.Module):
+        def forward(self, inputs):
+            return torch.tensor([[1.0, 0.0, 0.0]]).expand(len(inputs), 3)
+
+    table = shifts.under_shifts(FirstClass(), ordered, samples=30, shifts={})
+    assert table["accuracy"].tolist() == pytest.approx([1 / 3], abs=0.04)
+    with pytest.raises(ValueError, match="nothing was shifted"):
+        shifts.summary(table)
