@@ -2,7 +2,7 @@
 
 from kdlib import compare, cost, curves, data, losses, metrics, models, plots, shifts
 from kdlib.compare import compare_over_seeds, evaluate
-from kdlib.data import Dataset, flip, load, shifted_crop
+from kdlib.data import Dataset, cutout, flip, load, shifted_crop
 from kdlib.objectives import Distillation, logits_table
 from kdlib.scorecards import scorecard
 from kdlib.train import Fitted, fit, load_fitted
@@ -18,6 +18,7 @@ __all__ = [
     "compare_over_seeds",
     "cost",
     "curves",
+    "cutout",
     "data",
     "evaluate",
     "fit",

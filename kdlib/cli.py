@@ -130,7 +130,11 @@ def _fit_and_save(options: argparse.Namespace, objective: object) -> None:
     model = build(options.model, data, options.seed)
     if options.labels is not None:
         data = data.subsample_train(options.labels, options.seed)
-    augmentations = {"flip": kdlib.flip, "shift": partial(kdlib.shifted_crop, padding=options.padding)}
+    augmentations = {
+        "flip": kdlib.flip,
+        "shift": partial(kdlib.shifted_crop, padding=options.padding),
+        "cutout": kdlib.cutout,
+    }
     fitted = kdlib.fit(
         model,
         data,
@@ -225,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--batch-size", type=int, default=128)
     training.add_argument("--lr", type=float, default=2e-3, help="AdamW's highest learning rate")
     training.add_argument("--weight-decay", type=float, default=1e-2, help="AdamW's")
-    training.add_argument("--augment", nargs="*", choices=("flip", "shift"), default=[])
+    training.add_argument("--augment", nargs="*", choices=("flip", "shift", "cutout"), default=[])
     training.add_argument("--padding", type=int, default=2, help="pixels of the shift")
     training.add_argument("--labels", type=int, help="train on this many samples only, classes in proportion")
     training.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation, and choice of labels")

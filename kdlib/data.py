@@ -479,3 +479,26 @@ def shifted_crop(images: Tensor, noise: torch.Generator, padding: int = 4) -> Te
     columns = (left + torch.arange(width, device=images.device)).unsqueeze(1)
     pixels = (rows * padded.shape[3] + columns).view(n, 1, -1).expand(-1, channels, -1)
     return padded.flatten(2).gather(2, pixels).view(n, channels, height, width)
+
+
+def cutout(images: Tensor, noise: torch.Generator, size: int = 8) -> Tensor:
+    """Paint a square of each image, anywhere inside it, in that image's mean colour (DeVries and Taylor 2017).
+
+    For another size: ``functools.partial(cutout, size=12)``.
+
+    Args:
+        images: [n, C, H, W].
+        noise: a CPU generator.
+        size: pixels a side, at most the smaller of H and W.
+
+    >>> cutout(torch.eye(4).view(1, 1, 4, 4), torch.Generator().manual_seed(0), size=4).unique()
+    tensor([0.2500])
+    """
+    n, _, height, width = images.shape
+    top = torch.randint(height - size + 1, (n, 1), generator=noise).to(images.device)
+    left = torch.randint(width - size + 1, (n, 1), generator=noise).to(images.device)
+    rows, columns = (torch.arange(length, device=images.device) for length in (height, width))
+    inside_rows, inside_columns = (rows >= top) & (rows < top + size), (columns >= left) & (columns < left + size)
+    square = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
+    mean = images.float().mean(dim=(2, 3), keepdim=True).to(images.dtype)
+    return torch.where(square, mean, images)

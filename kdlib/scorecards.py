@@ -170,13 +170,10 @@ class Scorecard:
         """Everything, as JSON can hold it; NaN and infinity become None."""
 
         def rows(frame: pd.DataFrame) -> list[dict]:
-            return [
-                {
-                    key: None if isinstance(value, float) and not math.isfinite(value) else value
-                    for key, value in row.items()
-                }
-                for row in frame.to_dict("records")
-            ]
+            def json_able(value: object) -> object:
+                return None if isinstance(value, float) and not math.isfinite(value) else value
+
+            return [{key: json_able(value) for key, value in row.items()} for row in frame.to_dict("records")]
 
         return {
             "about": self.about,
@@ -219,7 +216,8 @@ def scorecard(
         data: what they are judged on; calibration temperatures are fitted on its validation split, if there is one.
         baseline: the student trained without a teacher; one or several.
         unrelated: another teacher, which the student never met, of the same accuracy to within half a point: a control
-            for fidelity in the spirit of Stanton et al. 2021. Without it those figures are missing, and agreement means little.
+            for fidelity in the spirit of Stanton et al. 2021. Without it those figures are missing, and agreement
+            means little.
         by_size: for ``"student"`` and ``"baseline"``, errors by training-set size (:func:`kdlib.curves.by_size`).
         split: ``"test"``, or ``"validation"`` while choosing.
         seconds: to measure each timing.

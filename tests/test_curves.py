@@ -74,3 +74,9 @@ def test_errors_by_training_set_size():
     again = kdlib.evaluate(make(60, 1), on=data.validation).loc[0]
     assert table.loc[3, "errors"] == again["errors"]
     assert table.loc[3, "error"] == pytest.approx(again["errors"] / len(data.validation))
+
+
+def test_errors_do_not_fall_below_zero():
+    """Points on a falling line pull the asymptote below zero, where no error is."""
+    law = curves.fit_power_law([1, 2, 3, 4], [0.5, 0.4, 0.3, 0.2])
+    assert law.asymptote >= 0 and law(10**9) >= 0

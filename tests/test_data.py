@@ -10,7 +10,7 @@ from conftest import make_images
 from PIL import Image
 from torchvision import datasets, transforms
 
-from kdlib import Dataset, data, flip, shifted_crop
+from kdlib import Dataset, cutout, data, flip, shifted_crop
 from kdlib.data import Normaliser, batches
 from kdlib.losses import UNLABELLED
 
@@ -403,6 +403,24 @@ def test_shifted_crop_against_one_image_at_a_time(dtype, shape, padding):
     assert torch.equal(raw, before)
 
 
+@KINDS
+@SHAPES
+def test_cutout_against_one_image_at_a_time(dtype, shape):
+    raw = images(30, *shape, dtype=dtype)
+    before = raw.clone()
+    painted = cutout(raw, seeded(2), size=4)
+    source, (_, height, width) = seeded(2), shape
+    tops = torch.randint(height - 3, (30, 1), generator=source).flatten().tolist()
+    lefts = torch.randint(width - 3, (30, 1), generator=source).flatten().tolist()
+    expected = raw.clone()
+    for image, top, left in zip(expected, tops, lefts, strict=True):
+        mean = image.float().mean(dim=(1, 2)).to(dtype)
+        image[:, top : top + 4, left : left + 4] = mean[:, None, None]
+    assert painted.dtype == dtype
+    torch.testing.assert_close(painted, expected)
+    assert torch.equal(raw, before) and min(tops) == 0 and max(tops) == height - 4
+
+
 def test_shifts_differ_from_image_to_image_and_reach_every_place():
     dot = torch.zeros(500, 1, 7, 9, dtype=torch.uint8)
     dot[:, 0, 3, 4] = 1
@@ -410,7 +428,9 @@ def test_shifts_differ_from_image_to_image_and_reach_every_place():
     assert places == [[y, x] for y in (2, 3, 4) for x in (3, 4, 5)]
 
 
-@pytest.mark.parametrize("augmentation", [flip, shifted_crop, partial(shifted_crop, padding=1)])
+@pytest.mark.parametrize(
+    "augmentation", [flip, shifted_crop, partial(shifted_crop, padding=1), partial(cutout, size=3)]
+)
 def test_augmentation_follows_its_generator_and_nothing_else(augmentation):
     raw = images(20)
     torch.manual_seed(1)

@@ -18,6 +18,7 @@ SMALL = {
     "lenet": models.lenet,
     "convnet": lambda **options: models.convnet(width=4, **options),
     "resnet": lambda **options: models.resnet(width=4, blocks=2, **options),
+    "resnet9": lambda **options: models.resnet9(width=2, **options),
     "mobilenet": lambda **options: models.mobilenet(width=4, **options),
 }
 BUILDERS = pytest.mark.parametrize("name", SMALL)
@@ -237,7 +238,7 @@ def test_a_built_model_comes_back_bit_for_bit(tmp_path, name):
     assert models.describe(again) == models.describe(model)
     inputs = noise(4, 1, 28, 28)
     assert torch.equal(models.predict(again, inputs), models.predict(model, inputs))
-    if name in ("convnet", "resnet", "mobilenet"):
+    if name in ("convnet", "resnet", "resnet9", "mobilenet"):
         assert not torch.equal(again[1].running_mean, small(name)[1].running_mean), "the buffers were moved"
 
 

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 import kdlib
-from kdlib import models, zoo
+from kdlib import zoo
 from kdlib.compare import evaluate
 
 LARGEST = 4 * 2**20
@@ -20,7 +20,7 @@ LARGEST = 4 * 2**20
 
 def command(run: dict, name: str) -> str:
     """The shell command that trains this teacher again."""
-    augment = " ".join("flip" if one == "flip" else "shift" for one in run["augment"])
+    augment = " ".join("shift" if one.startswith("shifted_crop") else one for one in run["augment"])
     padding = next((one.split("padding=")[1].rstrip(")") for one in run["augment"] if "padding" in one), "2")
     return (
         f'kdlib train --data {run["data"]} --source full --model "{run["model"].replace(", channels=1", "")}" \\\n'
@@ -48,7 +48,7 @@ def main() -> int:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     last = fitted.history[-1]
     facts = {
-        "model": f"`{run['model']}`, {run['parameters']:,} parameters, {models.count_parameters(fitted.model) * 4:,} bytes",
+        "model": f"`{run['model']}`, {run['parameters']:,} parameters, {path.stat().st_size:,} bytes",
         "data": f"{run['data']}, {run['source']} ({run['detail']}); {run['train_samples']:,} training images",
         "classes": ", ".join(run["classes"]),
         "recipe": f"{run['epochs']} epochs of batches of {run['batch_size']}, AdamW with learning rate "
@@ -65,16 +65,17 @@ def main() -> int:
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     jpeg = (
-        "\nThe CIFAR-10 images it was trained and tested on had gone through JPEG (mean absolute error about 5.8 of 255). "
-        "On the original pixels it was never measured.\n"
+        "\nThe CIFAR-10 images it was trained and tested on had gone through JPEG (mean absolute error about 5.8 of "
+        "255). On the original pixels it was never measured.\n"
         if "JPEG" in run["detail"]
         else ""
     )
     card = (
-        f"# {name}\n\nA teacher of this course, trained by `kdlib.fit`. Load it with `kdlib.pretrained({name!r}, data)`, "
-        f"which checks the file and\nrefuses data it may not be judged on.\n\n| | |\n| --- | --- |\n{table}\n{jpeg}\n"
-        f"It is made for teaching about distillation on these very data, and good for nothing else. To train it again:\n\n"
-        f"```sh\n{command(run, name)}\n```\n\n"
+        f"# {name}\n\nA teacher of this course, trained by `kdlib.fit`. Load it with `kdlib.pretrained({name!r}, "
+        f"data)`, which checks the file and\nrefuses data it may not be judged on.\n\n"
+        f"| | |\n| --- | --- |\n{table}\n{jpeg}\n"
+        f"It is made for teaching about distillation on these very data, and good for nothing else. To train it "
+        f"again:\n\n```sh\n{command(run, name)}\n```\n\n"
         f"On another machine, or with other threads, the result differs in the last digits and so in a few answers.\n"
     )
     path.with_suffix(".md").write_text(card, encoding="utf-8")
