@@ -34,8 +34,8 @@ class Score:
     bounds: str = ""
 
 
-WILSON, BOOTSTRAP = "95 %, Wilson", "95 %, bootstrap"
-QUARTILES, RUNS, FIT, CHANCE = "quartiles of repeats", "lowest, highest run", "95 %, of the fit", "2.5, 97.5 % points"
+WILSON, BOOTSTRAP, FIT, CHANCE = "95 %, Wilson", "95 %, bootstrap", "95 %, of the fit", "95 % of draws"
+QUARTILES, RUNS = "quartiles", "lowest, highest"
 _STRANGER = "the same with the unrelated teacher, whom the student never met"
 
 SCORES = {
@@ -146,9 +146,20 @@ class Scorecard:
             f"{about['data']}, {about['source']} ({about['detail']}): {about['samples']:,} {about['split']} samples, "
             f"{about['threads']} threads"
         )
-        return f"{heading}\n{self.table().rename_axis(columns=None).reset_index().to_string(index=False)}"
+        table = self.table()
+        title, *rows = (
+            table.droplevel("family").rename_axis(columns=None).reset_index().to_string(index=False).split("\n")
+        )
+        lines, above = [heading, title], None
+        for family, row in zip(table.index.get_level_values("family"), rows, strict=True):
+            lines += [row] if family == above else [f"{family}:", row]
+            above = family
+        return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html()
 
     @staticmethod
     def definitions() -> pd.DataFrame:
@@ -435,4 +446,8 @@ def _shown(value: float, low: float, high: float) -> str:
 
     if not math.isfinite(value):
         return "undefined" if math.isnan(value) else "never"
-    return number(value) if math.isnan(low) else f"{number(value)} [{number(low)}, {number(high)}]"
+    if math.isnan(low):
+        return number(value)
+    if value >= 1e5:
+        return f"{value / 1e3:,.0f}k [{low / 1e3:,.0f}k, {high / 1e3:,.0f}k]"
+    return f"{number(value)} [{number(low)}, {number(high)}]"

@@ -130,6 +130,10 @@ def test_table_json_and_figure(judged, tmp_path):
     card = judged[0]
     text = str(card)
     assert text.startswith("blobs, own (the caller's tensors): ") and "agreement where the teacher is wrong (%)" in text
+    assert [line for line in text.split("\n") if line.endswith(":")] == [
+        f"{family}:" for family in ("task", "probability", "fidelity", "learning curve", "efficiency", "stability")
+    ]
+    assert max(map(len, text.split("\n")[1:])) < 150 and "agreement where" in card._repr_html_()
     assert list(card.table().columns) == ["teacher", "student", "baseline", "brackets"]
     content = json.loads(card.save(tmp_path / "card.json").read_text())
     first = card.frame.loc[0].to_dict()
