@@ -230,9 +230,14 @@ def scorecard(
     reliability: dict[str, pd.DataFrame],
     shifted: dict[str, pd.DataFrame],
     histories: dict[str, Sequence[dict]],
+    frontier: Sequence[int],
     title: str = "",
 ) -> Figure:
-    """Six panels, one a family of figures. Arguments are attributes of :class:`kdlib.scorecards.Scorecard`."""
+    """Six panels, one a family of figures.
+
+    The arguments are attributes of :class:`kdlib.scorecards.Scorecard`, and the positions of the models that no other
+    one beats in accuracy for its operations (:func:`kdlib.cost.frontier`).
+    """
     figure, axes = new_figure(3, rows=2, width=17, height=10)
     task, probability, fidelity, learning, efficiency, stability = axes
     models = list(frame["model"].unique())
@@ -255,7 +260,7 @@ def scorecard(
     learning.set(xlabel="epoch", ylabel="validation error (%)", ylim=(0, None))
 
     wide = frame.pivot(index="figure", columns="model", values="value")[models]
-    trade_off(efficiency, wide.loc["operations"].to_dict(), wide.loc["accuracy"].to_dict())
+    trade_off(efficiency, wide.loc["operations"].to_dict(), wide.loc["accuracy"].to_dict(), frontier)
     efficiency.set(xlabel="MFLOP an image", ylabel="accuracy (%)")
     if shifted:
         under_shifts(stability, shifted)

@@ -204,7 +204,10 @@ class Scorecard:
 
     def plot(self, title: str = "") -> Figure:
         """Draw the card, one panel a family; returns the figure."""
-        return plots.scorecard(self.frame, self.reliability, self.shifted, self.histories, title)
+        models_shown = self.frame["model"].unique()
+        operations, accuracy = ([self.value(name, one) for one in models_shown] for name in ("operations", "accuracy"))
+        kept = cost.frontier(operations, accuracy)
+        return plots.scorecard(self.frame, self.reliability, self.shifted, self.histories, kept, title)
 
 
 def scorecard(

@@ -145,6 +145,16 @@ def test_table_json_and_figure(judged, tmp_path):
     assert titles == ["task", "probability", "fidelity", "learning curve", "efficiency", "stability"]
 
 
+def test_the_figure_joins_the_models_that_nobody_beats(judged):
+    """The teacher is better and dearer than both others; of those, equal in cost, only the better one is joined."""
+    card = judged[0]
+    line = card.plot().axes[4].lines[0]
+    better = max(("student", "baseline"), key=lambda name: card.value("accuracy", name))
+    assert card.value("accuracy", "teacher") > card.value("accuracy", better)
+    assert list(line.get_xdata()) == [card.value("operations", name) for name in (better, "teacher")]
+    assert list(line.get_ydata()) == [card.value("accuracy", name) for name in (better, "teacher")]
+
+
 def test_every_figure_is_defined():
     table = Scorecard.definitions()
     assert len(table) == len(SCORES) and (table["meaning"].str.len() > 10).all()
