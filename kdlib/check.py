@@ -34,6 +34,7 @@ def lines() -> list[tuple[bool, str]]:
         "pandas",
         "matplotlib",
         "mlxtend",
+        "torchmetrics",
         "jupyterlab",
         "ipywidgets",
     ):

@@ -491,10 +491,15 @@ def cutout(images: Tensor, noise: torch.Generator, size: int = 8) -> Tensor:
         noise: a CPU generator.
         size: pixels a side, at most the smaller of H and W.
 
+    Raises:
+        ValueError: a size that is 0 or does not fit.
+
     >>> cutout(torch.eye(4).view(1, 1, 4, 4), torch.Generator().manual_seed(0), size=4).unique()
     tensor([0.2500])
     """
     n, _, height, width = images.shape
+    if not 0 < size <= min(height, width):
+        raise ValueError(f"size must be from 1 to {min(height, width)}, the images' smaller side, not {size!r}")
     top = torch.randint(height - size + 1, (n, 1), generator=noise).to(images.device)
     left = torch.randint(width - size + 1, (n, 1), generator=noise).to(images.device)
     rows, columns = (torch.arange(length, device=images.device) for length in (height, width))

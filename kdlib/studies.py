@@ -131,6 +131,9 @@ def _in_turn(settings: Iterable, title: str) -> Iterator:
 
 # --- CIFAR-10 ------------------------------------------------------------------------------------
 
+TEACHER = "cifar10-resnet"
+"""The teacher of these studies, from :mod:`kdlib.zoo`."""
+
 FEW = 10_000
 """Training images of the sweep and of the row of teachers: enough to rank settings, few enough to try many."""
 
@@ -182,7 +185,7 @@ def sweep(ledger: Ledger, data: Dataset) -> None:
     A row's settings: ``temperature`` and ``alpha`` (both 0 for the student alone), ``seed``.
     """
     few = data.subsample_train(FEW)
-    table = logits_table(pretrained("cifar10-resnet", data).model, few.train, data.normalise)
+    table = logits_table(pretrained(TEACHER, data).model, few.train, data.normalise)
     fields = [(0.0, 0.0), *itertools.product(TEMPERATURES, ALPHAS)]
     for seed, (temperature, alpha) in _in_turn(itertools.product(SWEEP_SEEDS, fields), "sweep"):
         objective = sweep_objective(table, temperature, alpha)
@@ -203,7 +206,7 @@ TEACHERS: dict[str, Callable[..., nn.Module] | None] = {
     "resnet 16": partial(models.resnet, width=16),
     "resnet 32": partial(models.resnet, width=32),
     "convnet 32": partial(models.convnet, width=32),
-    "cifar10-resnet": None,
+    TEACHER: None,
 }
 """Teachers of growing size and one of the students' kind; None is the one that comes with the library."""
 
@@ -221,11 +224,12 @@ def teachers(ledger: Ledger, data: Dataset) -> None:
     ``seed``. Results: validation errors; of a teacher, too, in rows whose ``student`` is ``"none"``.
     """
     few = data.subsample_train(FEW)
+    shipped = pretrained(TEACHER, data)
 
     @functools.cache
     def teacher(name: str) -> Fitted:
         if TEACHERS[name] is None:
-            return pretrained(name, data)
+            return shipped
         optimizer = partial(adamw, lr=1e-2, weight_decay=5e-2)
         images = replace(data, validation=None)
         return fit(
@@ -264,7 +268,7 @@ def views(ledger: Ledger, data: Dataset) -> None:
     answers to the images as they were), ``seed``.
     """
     few = data.subsample_train(FEW)
-    model = pretrained("cifar10-resnet", data).model
+    model = pretrained(TEACHER, data).model
     table = logits_table(model, few.train, data.normalise)
     objectives = {
         "labels": losses.cross_entropy,
@@ -289,7 +293,7 @@ def bar(ledger: Ledger, data: Dataset) -> None:
     Rows differ in ``phase``: ``"baseline"`` and ``"student"`` (trials), ``"pair"`` (``epochs``, ``seed``: both test
     errors).
     """
-    table = logits_table(pretrained("cifar10-resnet", data).model, data.train, data.normalise)
+    table = logits_table(pretrained(TEACHER, data).model, data.train, data.normalise)
 
     def smoothed(label_smoothing: float) -> losses.HardLoss:
         return partial(losses.cross_entropy, label_smoothing=label_smoothing)

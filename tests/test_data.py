@@ -421,6 +421,12 @@ def test_cutout_against_one_image_at_a_time(dtype, shape):
     assert torch.equal(raw, before) and min(tops) == 0 and max(tops) == height - 4
 
 
+@pytest.mark.parametrize("size", [0, 8])
+def test_a_square_that_does_not_fit_is_refused(size):
+    with pytest.raises(ValueError, match="size must be from 1 to 7, the images' smaller side"):
+        cutout(images(2, 3, 7, 10), seeded(), size)
+
+
 def test_shifts_differ_from_image_to_image_and_reach_every_place():
     dot = torch.zeros(500, 1, 7, 9, dtype=torch.uint8)
     dot[:, 0, 3, 4] = 1

@@ -147,6 +147,16 @@ def test_the_row_of_teachers_judges_teachers_and_students(small_cifar, tmp_path)
     assert all(("parameters" in row) == (row["student"] == "none") for row in rows)
 
 
+def test_no_study_starts_hours_of_work_without_its_teacher(small_cifar, tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "pretrained", kdlib.pretrained)
+    monkeypatch.setattr(studies, "TEACHER", "nobody")
+    monkeypatch.setattr(studies, "fit", lambda *given, **options: pytest.fail("it began to train"))
+    for name in studies.STUDIES:
+        with pytest.raises(ValueError, match="there is no teacher 'nobody'"):
+            studies.conduct(name, small_cifar, tmp_path / f"{name}.json")
+        assert not (tmp_path / f"{name}.json").exists()
+
+
 def test_the_views_differ_in_what_the_teacher_sees(small_cifar, tmp_path, monkeypatch):
     shown, real = [], studies.fit
 
