@@ -107,6 +107,7 @@ class Scorecard:
         confusion: for each model, int64 [C, C], a row a label, a column an answer.
         per_class: for each model, see :func:`kdlib.metrics.per_class`.
         reliability: for each model, see :func:`kdlib.metrics.reliability`.
+        reliability_scaled: the same after temperature scaling, for each model that has a calibration temperature.
         shifted: for each model, see :func:`kdlib.shifts.under_shifts`; empty if the inputs are no images.
         histories: for each model trained by :func:`kdlib.fit`, its rows.
         about: JSON-able: data and its source, split, samples, threads, versions, and each model's record.
@@ -116,6 +117,7 @@ class Scorecard:
     confusion: dict[str, torch.Tensor]
     per_class: dict[str, pd.DataFrame]
     reliability: dict[str, pd.DataFrame]
+    reliability_scaled: dict[str, pd.DataFrame]
     shifted: dict[str, pd.DataFrame]
     histories: dict[str, list[dict]]
     about: dict
@@ -192,6 +194,7 @@ class Scorecard:
             "confusion": {name: matrix.tolist() for name, matrix in self.confusion.items()},
             "per_class": {name: rows(frame) for name, frame in self.per_class.items()},
             "reliability": {name: rows(frame) for name, frame in self.reliability.items()},
+            "reliability_scaled": {name: rows(frame) for name, frame in self.reliability_scaled.items()},
             "shifted": {name: rows(frame) for name, frame in self.shifted.items()},
             "histories": self.histories,
         }
@@ -257,6 +260,7 @@ def scorecard(
         _check_control(said["teacher"], control)
 
     rows: list[dict] = []
+    scaled: dict[str, Predictions] = {}
 
     def add(figure: str, model: str, found: Estimate | float, factor: float = 1.0) -> None:
         found = found if isinstance(found, Estimate) else Estimate(float(found))
@@ -276,7 +280,9 @@ def scorecard(
 
     for name, one in firsts.items():
         _judge_task(add, name, said[name])
-        _judge_probability(add, name, said[name], one, data)
+        temperature = _judge_probability(add, name, said[name], one, data)
+        if not math.isnan(temperature):
+            scaled[name] = said[name].at(temperature)
         if name != "teacher":
             _judge_fidelity(add, name, said[name], said["teacher"], control)
         if isinstance(one, Fitted):
@@ -317,6 +323,7 @@ def scorecard(
         {name: metrics.confusion_matrix(one) for name, one in said.items()},
         {name: metrics.per_class(one) for name, one in said.items()},
         {name: metrics.reliability(one) for name, one in said.items()},
+        {name: metrics.reliability(one) for name, one in scaled.items()},
         shifted,
         {name: list(one.history) for name, one in firsts.items() if isinstance(one, Fitted)},
         about,
@@ -336,21 +343,23 @@ def _judge_task(add: Add, name: str, said: Predictions) -> None:
     add("macro F1", name, metrics.estimate(metrics.macro_f1, said), 100)
 
 
-def _judge_probability(add: Add, name: str, said: Predictions, model: Any, data: Dataset) -> None:
+def _judge_probability(add: Add, name: str, said: Predictions, model: Any, data: Dataset) -> float:
+    """Returns the calibration temperature, NaN where there is none."""
     add("negative log-likelihood", name, metrics.estimate(metrics.negative_log_likelihood, said))
     add("Brier score", name, metrics.estimate(metrics.brier_score, said))
     add("calibration error", name, metrics.calibration_error(said), 100)
     add("calibration error by chance", name, metrics.calibration_floor(said), 100)
     if data.validation is None or not data.validation.labelled.any():
-        return
+        return math.nan
     held_out = metrics.predictions(model, data.validation, data.normalise)
     temperature = metrics.calibration_temperature(held_out)
     add("calibration temperature", name, temperature)
     if math.isnan(temperature):
-        return
+        return temperature
     scaled = said.at(temperature)
     add("calibration error, scaled", name, metrics.calibration_error(scaled), 100)
     add("negative log-likelihood, scaled", name, metrics.estimate(metrics.negative_log_likelihood, scaled))
+    return temperature
 
 
 def _judge_fidelity(add: Add, name: str, said: Predictions, teacher: Predictions, control: Predictions | None) -> None:

@@ -97,6 +97,8 @@ def test_figures_are_those_of_their_functions(judged, overlapping):
         "operations": 2 * (6 * 8 + 8 * 3) / 1e6,
         "correct per GFLOP": metrics.accuracy(one) / (2 * (6 * 8 + 8 * 3) / 1e9),
     }
+    pd.testing.assert_frame_equal(card.reliability["student"], metrics.reliability(one))
+    pd.testing.assert_frame_equal(card.reliability_scaled["student"], metrics.reliability(one.at(temperature)))
     for figure, value in expected.items():
         assert card.value(figure) == pytest.approx(value, rel=1e-6, nan_ok=True), figure
     right = pd.Series([metrics.accuracy(metrics.predictions(one, overlapping.test)) for one in taught])
@@ -241,5 +243,6 @@ def test_a_curve_that_does_not_rise_and_a_flawless_validation_can_be_kept(judged
     card = kdlib.scorecard(taught[0], teacher, flawless, by_size={"student": flat}, **FAST)
     assert card.value("a line passes 100 % at") == math.inf and math.isnan(card.value("calibration temperature"))
     assert "never" in str(card) and "undefined" in str(card)
+    assert "student" in card.reliability and "student" not in card.reliability_scaled
     figures = json.loads(card.save(tmp_path / "card.json").read_text())["figures"]
     assert next(row for row in figures if row["figure"] == "a line passes 100 % at")["value"] is None
