@@ -137,7 +137,7 @@ TEACHER = "cifar10-resnet"
 FEW = 10_000
 """Training images of the sweep and of the row of teachers: enough to rank settings, few enough to try many."""
 
-EPOCHS, BATCH_SIZE = 10, 64
+EPOCHS, BATCH_SIZE = 10, 128
 
 SMALL_STUDENT = partial(models.convnet, width=16)
 """Three convolutions, 24,346 parameters."""

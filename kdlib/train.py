@@ -78,10 +78,10 @@ class Fitted:
         """Logits [N, C], float32, for raw inputs [N, …] as a split holds them."""
         return models.predict(self.model, inputs, self.normalise)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write weights, recipe, history and record to one safetensors file, atomically."""
+    def save(self, path: str | os.PathLike, *, half: bool = False) -> None:
+        """Write weights, recipe, history and record to one safetensors file, atomically (:func:`kdlib.models.save`)."""
         about = {"history": list(self.history), "record": self.record, "normalise": asdict(self.normalise)}
-        models.save(self.model, path, about)
+        models.save(self.model, path, about, half=half)
 
 
 def load_fitted(path: str | os.PathLike, into: nn.Module | None = None) -> Fitted:

@@ -242,6 +242,25 @@ def test_a_built_model_comes_back_bit_for_bit(tmp_path, name):
         assert not torch.equal(again[1].running_mean, small(name)[1].running_mean), "the buffers were moved"
 
 
+def test_half_precision_takes_half_the_bytes_and_keeps_three_digits(tmp_path):
+    model, path = used("resnet9"), tmp_path / "half.safetensors"
+    models.save(model, path, half=True)
+    again = models.load(path)
+    for (name, kept), was in zip(again.state_dict().items(), model.state_dict().values(), strict=True):
+        assert kept.dtype == was.dtype
+        assert torch.equal(kept, was.half().to(was.dtype) if was.dim() >= 2 else was), name
+    assert not same_weights(model, again)
+    models.save(models.mlp(800, 800), path)
+    whole = path.stat().st_size
+    models.save(models.mlp(800, 800), path, half=True)
+    assert path.stat().st_size < 0.51 * whole
+    with torch.no_grad():
+        model[0].weight[0, 0] = 1e5
+    with pytest.raises(ValueError, match=r"0\.weight holds values that float16 cannot"):
+        models.save(model, tmp_path / "beyond.safetensors", half=True)
+    assert not (tmp_path / "beyond.safetensors").exists()
+
+
 def test_the_global_random_state_is_left_alone_by_loading(tmp_path):
     models.save(models.mlp(4), tmp_path / "m")
     torch.manual_seed(1)

@@ -3,12 +3,12 @@
     kdlib train … --out runs/NAME.safetensors
     python tools/ship_teacher.py runs/NAME.safetensors --tried "what else was tried, by validation errors"
 
-Looks at the test images once. The SHA-256 it prints goes into ``kdlib/zoo.py``.
+What has more than 4 MiB is stored in half precision, and judged as stored. Looks at the test images once. The SHA-256
+it prints goes into ``kdlib/zoo.py``.
 """
 
 import argparse
 import hashlib
-import shutil
 from pathlib import Path
 
 import kdlib
@@ -20,7 +20,9 @@ LARGEST = 4 * 2**20
 
 def command(run: dict, name: str) -> str:
     """The shell command that trains this teacher again."""
-    augment = " ".join("shift" if one.startswith("shifted_crop") else one for one in run["augment"])
+    names = {"shifted_crop": "shift"}
+    kinds = (one.split("(")[0] for one in run["augment"])
+    augment = " ".join(names.get(kind, kind) for kind in kinds)
     padding = next((one.split("padding=")[1].rstrip(")") for one in run["augment"] if "padding" in one), "2")
     return (
         f'kdlib train --data {run["data"]} --source full --model "{run["model"].replace(", channels=1", "")}" \\\n'
@@ -36,19 +38,22 @@ def main() -> int:
     parser.add_argument("--tried", required=True, help="how the recipe was chosen on validation")
     options = parser.parse_args()
     fitted, name = kdlib.load_fitted(options.file), options.file.stem
-    if options.file.stat().st_size > LARGEST:
-        raise SystemExit(f"{options.file} has {options.file.stat().st_size:,} bytes, more than {LARGEST:,}")
+    path = zoo.FOLDER / f"{name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    half = options.file.stat().st_size > LARGEST
+    fitted.save(path, half=half)
+    path.chmod(0o644)
+    if path.stat().st_size > LARGEST:
+        raise SystemExit(f"{path} has {path.stat().st_size:,} bytes in half precision, more than {LARGEST:,}")
+    fitted = kdlib.load_fitted(path)
     run, machine, versions = (fitted.record[key] for key in ("run", "machine", "versions"))
     data = kdlib.load(run["data"], source="full", verbose=False)
     row = evaluate(fitted, on=data.test).loc[0]
-    path = zoo.FOLDER / f"{name}.safetensors"
-    path.parent.mkdir(exist_ok=True)
-    shutil.copyfile(options.file, path)
-    path.chmod(0o644)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     last = fitted.history[-1]
     facts = {
-        "model": f"`{run['model']}`, {run['parameters']:,} parameters, {path.stat().st_size:,} bytes",
+        "model": f"`{run['model']}`, {run['parameters']:,} parameters, {path.stat().st_size:,} bytes"
+        + (", matrices and kernels as float16" if half else ""),
         "data": f"{run['data']}, {run['source']} ({run['detail']}); {run['train_samples']:,} training images",
         "classes": ", ".join(run["classes"]),
         "recipe": f"{run['epochs']} epochs of batches of {run['batch_size']}, AdamW with learning rate "
