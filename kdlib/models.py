@@ -329,7 +329,9 @@ def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *
         weights = {name: tensor.half() if tensor.dim() >= 2 else tensor for name, tensor in weights.items()}
         beyond = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
         if beyond:
-            raise ValueError(f"{beyond[0]} holds values that float16 cannot (beyond ±65,504): save it without half=True")
+            raise ValueError(
+                f"{beyond[0]} holds values that float16 cannot (beyond ±65,504): save it without half=True"
+            )
     with atomically(path) as temporary:
         save_file(weights, temporary, metadata={"kdlib-model": json.dumps(content)})
 
