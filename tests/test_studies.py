@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from functools import partial
 
 import pytest
 from conftest import make_images
@@ -96,86 +95,3 @@ def test_kept_results_are_whole(name):
         "cifar10-bar": 8 + 8 + 10,
     }
     assert len(frame) == expected[name]
-
-
-def test_a_student_of_the_studies_is_the_one_described():
-    assert models.count_parameters(studies.SMALL_STUDENT(seed=0)) == 24_346 <= 25_000
-
-
-# --- the studies themselves, on images as small as can be ----------------------------------------
-
-
-@pytest.fixture
-def small_cifar(monkeypatch):
-    """Sixty images under CIFAR-10's name, few settings, and a small teacher in the place of the shipped one."""
-    data = make_images(samples=60, classes=10, size=32)
-    data = dataclasses.replace(data, name="cifar10", source="full", test=data.validation)
-    teacher = kdlib.fit(models.convnet(width=2), data, epochs=1)
-    monkeypatch.setattr(studies, "pretrained", lambda name, given: teacher)
-    monkeypatch.setattr(studies, "FEW", 40)
-    monkeypatch.setattr(studies, "TEMPERATURES", (1.0, 4.0))
-    monkeypatch.setattr(studies, "ALPHAS", (0.5,))
-    monkeypatch.setattr(studies, "SWEEP_SEEDS", (0, 1))
-    monkeypatch.setattr(studies, "VIEW_SEEDS", (0, 1))
-    kinds = {"small": partial(models.convnet, width=2), "shipped": None}
-    monkeypatch.setattr(studies, "TEACHERS", kinds)
-    monkeypatch.setattr(studies, "STUDENTS", {"convnet 2": (partial(models.convnet, width=2), (0, 1))})
-    return data
-
-
-def columns(rows, *names):
-    return [tuple(row[name] for name in names) for row in rows]
-
-
-def test_the_sweep_pairs_every_field_with_the_student_alone(small_cifar, tmp_path):
-    rows = studies.conduct("cifar10-sweep", small_cifar, tmp_path / "sweep.json").rows
-    fields = [(0.0, 0.0), (1.0, 0.5), (4.0, 0.5)]
-    assert columns(rows, "seed", "temperature", "alpha") == [(seed, *one) for seed in (0, 1) for one in fields]
-    few = small_cifar.subsample_train(40)
-    alone = studies.train_student(few, kdlib.losses.cross_entropy, 1)
-    assert alone.record["run"]["validation_samples"] == 0
-    wrong = kdlib.evaluate(alone, on=small_cifar.validation)["errors"][0]
-    assert (rows[3]["validation_errors"], rows[3]["of"]) == (wrong, len(small_cifar.validation))
-
-
-def test_the_row_of_teachers_judges_teachers_and_students(small_cifar, tmp_path):
-    rows = studies.conduct("cifar10-teachers", small_cifar, tmp_path / "teachers.json").rows
-    students = [("convnet 2", 0), ("convnet 2", 1)]
-    expected = [("none", *one) for one in students]
-    expected += [(name, *one) for name in ("small", "shipped") for one in [("none", 0), *students]]
-    assert columns(rows, "teacher", "student", "seed") == expected
-    assert all(("parameters" in row) == (row["student"] == "none") for row in rows)
-
-
-def test_no_study_starts_hours_of_work_without_its_teacher(small_cifar, tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "pretrained", kdlib.pretrained)
-    monkeypatch.setattr(studies, "TEACHER", "nobody")
-    monkeypatch.setattr(studies, "fit", lambda *given, **options: pytest.fail("it began to train"))
-    for name in studies.STUDIES:
-        with pytest.raises(ValueError, match="there is no teacher 'nobody'"):
-            studies.conduct(name, small_cifar, tmp_path / f"{name}.json")
-        assert not (tmp_path / f"{name}.json").exists()
-
-
-def test_the_views_differ_in_what_the_teacher_sees(small_cifar, tmp_path, monkeypatch):
-    shown, real = [], studies.fit
-
-    def watched(model, data, objective, **options):
-        shown.append((type(getattr(objective, "teacher", None)).__name__, len(options["augment"])))
-        return real(model, data, objective, **options)
-
-    monkeypatch.setattr(studies, "fit", watched)
-    rows = studies.conduct("cifar10-views", small_cifar, tmp_path / "views.json").rows
-    assert columns(rows, "view", "seed") == [(view, seed) for seed in (0, 1) for view in ("labels", "same", "cached")]
-    assert shown == [("NoneType", 2), ("Sequential", 2), ("Tensor", 2)] * 2
-
-
-@pytest.mark.filterwarnings("ignore:the teacher agrees with only")
-def test_the_bar_tunes_both_sides_alike_and_judges_pairs_on_other_seeds(small_cifar, tmp_path):
-    rows = studies.conduct("cifar10-bar", small_cifar, tmp_path / "bar.json").rows
-    trials = {phase: [row for row in rows if row["phase"] == phase] for phase in ("baseline", "student", "pair")}
-    assert len(trials["baseline"]) == len(trials["student"]) == 8
-    best = min(trials["baseline"], key=lambda row: row["validation_errors"])
-    assert {(row["lr"], row["weight_decay"]) for row in trials["student"]} == {(best["lr"], best["weight_decay"])}
-    assert columns(trials["pair"], "epochs", "seed") == [(epochs, seed) for epochs in (10, 30) for seed in range(1, 6)]
-    assert all(0 <= row["student_errors"] <= row["of"] == len(small_cifar.test) for row in trials["pair"])

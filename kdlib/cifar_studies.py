@@ -1,0 +1,218 @@
+"""Studies of distillation on CIFAR-10, for lesson 05; each is a function that asks a ledger for each of its rows."""
+
+import functools
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdlib import losses, models
+from kdlib.compare import check_paired
+from kdlib.data import Augmentation, Dataset, flip, shifted_crop
+from kdlib.ledger import Ledger, in_turn
+from kdlib.objectives import Distillation, logits_table
+from kdlib.train import Fitted, adamw, fit, measure
+from kdlib.zoo import pretrained
+
+TEACHER = "cifar10-resnet"
+"""The teacher of these studies, from :mod:`kdlib.zoo`."""
+
+FEW = 10_000
+"""Training images of the sweep and of the row of teachers: enough to rank settings, few enough to try many."""
+
+EPOCHS, BATCH_SIZE = 10, 128
+
+SMALL_STUDENT = partial(models.convnet, width=16)
+"""Three convolutions, 24,346 parameters."""
+
+
+def train_student(
+    data: Dataset,
+    objective: Any,
+    seed: int,
+    *,
+    model: Callable[..., nn.Module] = SMALL_STUDENT,
+    epochs: int = EPOCHS,
+    lr: float = 1e-2,
+    weight_decay: float = 1e-2,
+    augment: Sequence[Augmentation] = (),
+) -> Fitted:
+    """One student of the CIFAR-10 studies; what is not an argument is the same for all of them.
+
+    It is not measured after each epoch, which would take half as long again.
+    """
+    return fit(
+        model(seed=seed),
+        replace(data, validation=None),
+        objective,
+        epochs=epochs,
+        batch_size=BATCH_SIZE,
+        optimizer=partial(adamw, lr=lr, weight_decay=weight_decay),
+        augment=augment,
+        seed=seed,
+        progress=False,
+    )
+
+
+def _on_validation(fitted: Fitted, data: Dataset) -> dict:
+    _, errors, count = measure(fitted.model, data.validation, data.normalise)
+    return {"validation_errors": errors, "of": count}
+
+
+TEMPERATURES, ALPHAS, SWEEP_SEEDS = (0.5, 1.0, 2.0, 4.0, 8.0, 20.0), (0.1, 0.5, 0.9, 1.0), (0, 1, 2)
+
+
+def sweep(ledger: Ledger, data: Dataset) -> None:
+    """Temperature and alpha for one student on 10,000 images as they are; validation errors over three seeds.
+
+    A row's settings: ``temperature`` and ``alpha`` (both 0 for the student alone), ``seed``.
+    """
+    few = data.subsample_train(FEW)
+    table = logits_table(pretrained(TEACHER, data).model, few.train, data.normalise)
+    fields = [(0.0, 0.0), *itertools.product(TEMPERATURES, ALPHAS)]
+    for seed, (temperature, alpha) in in_turn(itertools.product(SWEEP_SEEDS, fields), "sweep"):
+        objective = sweep_objective(table, temperature, alpha)
+        ledger.row(
+            {"temperature": temperature, "alpha": alpha, "seed": seed},
+            lambda objective=objective, seed=seed: _on_validation(train_student(few, objective, seed), data),
+        )
+
+
+def sweep_objective(table: Tensor, temperature: float, alpha: float) -> Any:
+    """What a field of the sweep minimises, with the teacher's logits as a table."""
+    return Distillation(table, temperature=temperature, alpha=alpha) if alpha else losses.cross_entropy
+
+
+TEACHERS: dict[str, Callable[..., nn.Module] | None] = {
+    "resnet 4": partial(models.resnet, width=4),
+    "resnet 8": partial(models.resnet, width=8),
+    "resnet 16": partial(models.resnet, width=16),
+    "resnet 32": partial(models.resnet, width=32),
+    "convnet 32": partial(models.convnet, width=32),
+    TEACHER: None,
+}
+"""Teachers of growing size and one of the students' kind; None is the one that comes with the library."""
+
+STUDENTS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
+    "convnet 16": (SMALL_STUDENT, (0, 1, 2, 3, 4)),
+    "mobilenet 8": (partial(models.mobilenet, width=8), (0, 1, 2)),
+}
+
+
+def teachers(ledger: Ledger, data: Dataset) -> None:
+    """One student, teachers of growing size and of two kinds: who teaches best?
+
+    Teachers learn from all training images, flipped and shifted, 12 epochs; students from 10,000 as they are, at
+    temperature 4 and alpha 0.9. A row's settings: ``teacher`` (``"none"`` for the student alone), ``student`` and
+    ``seed``. Results: validation errors; of a teacher, too, in rows whose ``student`` is ``"none"``.
+    """
+    few = data.subsample_train(FEW)
+    shipped = pretrained(TEACHER, data)
+
+    @functools.cache
+    def teacher(name: str) -> Fitted:
+        if TEACHERS[name] is None:
+            return shipped
+        optimizer = partial(adamw, lr=1e-2, weight_decay=5e-2)
+        images = replace(data, validation=None)
+        return fit(
+            TEACHERS[name](), images, epochs=12, optimizer=optimizer, augment=[flip, shifted_crop], progress=False
+        )
+
+    @functools.cache
+    def objective(name: str) -> Any:
+        if name == "none":
+            return losses.cross_entropy
+        return Distillation(logits_table(teacher(name).model, few.train, data.normalise), temperature=4.0, alpha=0.9)
+
+    def judge_teacher(name: str) -> dict:
+        return _on_validation(teacher(name), data) | {"parameters": models.count_parameters(teacher(name).model)}
+
+    for name in in_turn(["none", *TEACHERS], "teachers"):
+        if name != "none":
+            ledger.row({"teacher": name, "student": "none", "seed": 0}, partial(judge_teacher, name))
+        for student, (model, seeds) in STUDENTS.items():
+            for seed in seeds:
+                ledger.row(
+                    {"teacher": name, "student": student, "seed": seed},
+                    lambda name=name, model=model, seed=seed: _on_validation(
+                        train_student(few, objective(name), seed, model=model), data
+                    ),
+                )
+
+
+VIEW_SEEDS = (0, 1, 2, 3, 4)
+
+
+def views(ledger: Ledger, data: Dataset) -> None:
+    """Flipped and shifted images: labels alone, the teacher asked about the same view, or its cached answers.
+
+    10,000 images, temperature 4, alpha 0.9. A row's settings: ``view`` (``"labels"``, ``"same"`` or ``"cached"``: the
+    answers to the images as they were), ``seed``.
+    """
+    few = data.subsample_train(FEW)
+    model = pretrained(TEACHER, data).model
+    table = logits_table(model, few.train, data.normalise)
+    objectives = {
+        "labels": losses.cross_entropy,
+        "same": Distillation(model, temperature=4.0, alpha=0.9),
+        "cached": Distillation(table, temperature=4.0, alpha=0.9),
+    }
+
+    def run(view: str, seed: int) -> dict:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="a table of teacher logits belongs to the samples as they are")
+            return _on_validation(train_student(few, objectives[view], seed, augment=[flip, shifted_crop]), data)
+
+    for seed, view in in_turn(itertools.product(VIEW_SEEDS, objectives), "views"):
+        ledger.row({"view": view, "seed": seed}, partial(run, view, seed))
+
+
+def bar(ledger: Ledger, data: Dataset) -> None:
+    """A tuned student against a tuned baseline on all of CIFAR-10, at ten epochs and at thirty.
+
+    Eight trials each on validation, seed 0: the baseline's learning rate, decay and label smoothing; then, at the
+    rate and decay it chose, the student's temperature and alpha. Then five other seeds, judged on test.
+    Rows differ in ``phase``: ``"baseline"`` and ``"student"`` (trials), ``"pair"`` (``epochs``, ``seed``: both test
+    errors).
+    """
+    table = logits_table(pretrained(TEACHER, data).model, data.train, data.normalise)
+
+    def smoothed(label_smoothing: float) -> losses.HardLoss:
+        return partial(losses.cross_entropy, label_smoothing=label_smoothing)
+
+    def best(phase: str) -> dict:
+        return min((row for row in ledger.rows if row["phase"] == phase), key=lambda row: row["validation_errors"])
+
+    for lr, weight_decay, label_smoothing in in_turn(
+        itertools.product((1e-2, 2e-2), (1e-2, 1e-1), (0.0, 0.1)), "baseline's trials"
+    ):
+        ledger.row(
+            {"phase": "baseline", "lr": lr, "weight_decay": weight_decay, "label_smoothing": label_smoothing},
+            lambda lr=lr, weight_decay=weight_decay, label_smoothing=label_smoothing: _on_validation(
+                train_student(data, smoothed(label_smoothing), 0, lr=lr, weight_decay=weight_decay), data
+            ),
+        )
+    chosen = best("baseline")
+    alone = smoothed(chosen["label_smoothing"])
+    rate = {"lr": chosen["lr"], "weight_decay": chosen["weight_decay"]}
+    for temperature, alpha in in_turn(itertools.product((2.0, 4.0, 8.0, 16.0), (0.5, 0.9)), "student's trials"):
+        objective = Distillation(table, temperature=temperature, alpha=alpha)
+        ledger.row(
+            {"phase": "student", **rate, "temperature": temperature, "alpha": alpha},
+            lambda objective=objective: _on_validation(train_student(data, objective, 0, **rate), data),
+        )
+    taught = Distillation(table, temperature=best("student")["temperature"], alpha=best("student")["alpha"])
+
+    def pair(seed: int, epochs: int) -> dict:
+        baseline, student = (train_student(data, kind, seed, epochs=epochs, **rate) for kind in (alone, taught))
+        check_paired(baseline, student)
+        errors = [measure(one.model, data.test, data.normalise)[1] for one in (baseline, student)]
+        return {"baseline_errors": errors[0], "student_errors": errors[1], "of": len(data.test)}
+
+    for epochs, seed in in_turn(itertools.product((EPOCHS, 3 * EPOCHS), (1, 2, 3, 4, 5)), "pairs"):
+        ledger.row({"phase": "pair", "epochs": epochs, "seed": seed}, partial(pair, seed, epochs))
