@@ -315,8 +315,8 @@ def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *
     """Write a model's weights and recipe, and ``about`` (anything JSON can hold), to one safetensors file, atomically.
 
     Any module can be saved; only one made by a builder of this file can be loaded without building it first.
-    ``half`` stores matrices and kernels as float16, in half the bytes and to three digits; biases and the statistics
-    of batch normalisation stay as they are. :func:`load` gives float32 again. Raises ValueError for weights beyond
+    ``half`` stores parameters as float16, in half the bytes and to three digits; buffers, such as the statistics of
+    batch normalisation, stay as they are. :func:`load` gives float32 again. Raises ValueError for parameters beyond
     float16's ±65,504.
 
     >>> import tempfile; path = Path(tempfile.mkdtemp()) / "student.safetensors"
@@ -326,12 +326,10 @@ def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *
     content = {"recipe": getattr(model, "recipe", None), "class": type(model).__name__, "about": about}
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     if half:
-        weights = {name: tensor.half() if tensor.dim() >= 2 else tensor for name, tensor in weights.items()}
-        beyond = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
-        if beyond:
-            raise ValueError(
-                f"{beyond[0]} holds values that float16 cannot (beyond ±65,504): save it without half=True"
-            )
+        for name, _ in model.named_parameters(remove_duplicate=False):
+            weights[name] = weights[name].half()
+            if not weights[name].isfinite().all():
+                raise ValueError(f"{name} holds values that float16 cannot (beyond ±65,504): save it without half=True")
     with atomically(path) as temporary:
         save_file(weights, temporary, metadata={"kdlib-model": json.dumps(content)})
 

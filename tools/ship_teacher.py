@@ -53,7 +53,7 @@ def main() -> int:
     last = fitted.history[-1]
     facts = {
         "model": f"`{run['model']}`, {run['parameters']:,} parameters, {path.stat().st_size:,} bytes"
-        + (", matrices and kernels as float16" if half else ""),
+        + (", parameters as float16" if half else ""),
         "data": f"{run['data']}, {run['source']} ({run['detail']}); {run['train_samples']:,} training images",
         "classes": ", ".join(run["classes"]),
         "recipe": f"{run['epochs']} epochs of batches of {run['batch_size']}, AdamW with learning rate "
