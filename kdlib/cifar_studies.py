@@ -99,7 +99,7 @@ TEACHERS: dict[str, Callable[..., nn.Module] | None] = {
 
 STUDENTS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
     "convnet 16": (SMALL_STUDENT, (0, 1, 2, 3, 4)),
-    "mobilenet 8": (partial(models.mobilenet, width=8), (0, 1, 2)),
+    "mobilenet 8": (partial(models.mobilenet, width=8), (0, 1, 2, 3, 4)),
 }
 
 
@@ -175,44 +175,49 @@ def views(ledger: Ledger, data: Dataset) -> None:
 def bar(ledger: Ledger, data: Dataset) -> None:
     """A tuned student against a tuned baseline on all of CIFAR-10, at ten epochs and at thirty.
 
-    Eight trials each on validation, seed 0: the baseline's learning rate, decay and label smoothing; then, at the
-    rate and decay it chose, the student's temperature and alpha. Then five other seeds, judged on test.
+    Eight trials each of ten epochs on validation, seed 0. The baseline's: four learning rates, then two more decays at
+    the best of them, then label smoothing at the best of those. The student's: temperature and alpha, at the
+    baseline's rate and decay. Then, with what was chosen, five other seeds, judged on test.
     Rows differ in ``phase``: ``"baseline"`` and ``"student"`` (trials), ``"pair"`` (``epochs``, ``seed``: both test
     errors).
     """
     table = logits_table(pretrained(TEACHER, data).model, data.train, data.normalise)
 
-    def smoothed(label_smoothing: float) -> losses.HardLoss:
+    def alone(label_smoothing: float) -> losses.HardLoss:
         return partial(losses.cross_entropy, label_smoothing=label_smoothing)
 
-    def best(phase: str) -> dict:
-        return min((row for row in ledger.rows if row["phase"] == phase), key=lambda row: row["validation_errors"])
+    def taught(temperature: float, alpha: float) -> Distillation:
+        return Distillation(table, temperature=temperature, alpha=alpha)
 
-    for lr, weight_decay, label_smoothing in in_turn(
-        itertools.product((1e-2, 2e-2), (1e-2, 1e-1), (0.0, 0.1)), "baseline's trials"
-    ):
-        ledger.row(
-            {"phase": "baseline", "lr": lr, "weight_decay": weight_decay, "label_smoothing": label_smoothing},
-            lambda lr=lr, weight_decay=weight_decay, label_smoothing=label_smoothing: _on_validation(
-                train_student(data, smoothed(label_smoothing), 0, lr=lr, weight_decay=weight_decay), data
-            ),
+    def trial(phase: str, objective: Any, rate: dict, **settings: float) -> dict:
+        return ledger.row(
+            {"phase": phase, **rate, **settings},
+            lambda: _on_validation(train_student(data, objective, 0, **rate), data),
         )
-    chosen = best("baseline")
-    alone = smoothed(chosen["label_smoothing"])
-    rate = {"lr": chosen["lr"], "weight_decay": chosen["weight_decay"]}
-    for temperature, alpha in in_turn(itertools.product((2.0, 4.0, 8.0, 16.0), (0.5, 0.9)), "student's trials"):
-        objective = Distillation(table, temperature=temperature, alpha=alpha)
-        ledger.row(
-            {"phase": "student", **rate, "temperature": temperature, "alpha": alpha},
-            lambda objective=objective: _on_validation(train_student(data, objective, 0, **rate), data),
-        )
-    taught = Distillation(table, temperature=best("student")["temperature"], alpha=best("student")["alpha"])
+
+    def best(trials: list[dict]) -> dict:
+        return min(trials, key=lambda row: row["validation_errors"])
+
+    def baseline(lr: float, weight_decay: float, label_smoothing: float = 0.0) -> dict:
+        rate = {"lr": lr, "weight_decay": weight_decay}
+        return trial("baseline", alone(label_smoothing), rate, label_smoothing=label_smoothing)
+
+    trials = [baseline(lr, 1e-2) for lr in in_turn((5e-3, 1e-2, 2e-2, 4e-2), "learning rates")]
+    trials += [baseline(best(trials)["lr"], decay) for decay in in_turn((1e-3, 1e-1), "decays")]
+    rate = {name: best(trials)[name] for name in ("lr", "weight_decay")}
+    trials += [baseline(**rate, label_smoothing=smoothing) for smoothing in in_turn((0.05, 0.1), "smoothing")]
+    smoothing = best(trials)["label_smoothing"]
+    fields = in_turn(itertools.product((2.0, 4.0, 8.0, 16.0), (0.5, 0.9)), "temperature and alpha")
+    trials = [trial("student", taught(*field), rate, temperature=field[0], alpha=field[1]) for field in fields]
+    chosen = {name: best(trials)[name] for name in ("temperature", "alpha")}
 
     def pair(seed: int, epochs: int) -> dict:
-        baseline, student = (train_student(data, kind, seed, epochs=epochs, **rate) for kind in (alone, taught))
-        check_paired(baseline, student)
-        errors = [measure(one.model, data.test, data.normalise)[1] for one in (baseline, student)]
+        objectives = (alone(smoothing), taught(**chosen))
+        fitted = [train_student(data, objective, seed, epochs=epochs, **rate) for objective in objectives]
+        check_paired(*fitted)
+        errors = [measure(one.model, data.test, data.normalise)[1] for one in fitted]
         return {"baseline_errors": errors[0], "student_errors": errors[1], "of": len(data.test)}
 
     for epochs, seed in in_turn(itertools.product((EPOCHS, 3 * EPOCHS), (1, 2, 3, 4, 5)), "pairs"):
-        ledger.row({"phase": "pair", "epochs": epochs, "seed": seed}, partial(pair, seed, epochs))
+        settings = {"phase": "pair", "epochs": epochs, "seed": seed, **rate, "label_smoothing": smoothing, **chosen}
+        ledger.row(settings, partial(pair, seed, epochs))

@@ -95,7 +95,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    options.data, _ = studies.STUDIES[options.name]
+    options.data = studies.STUDIES[options.name].data
     data = _load(options)
     path = Path(options.out or f"runs/{options.name}.json")
     ledger = studies.conduct(options.name, data, path)

@@ -17,7 +17,7 @@ class Ledger:
 
     Attributes:
         path: the file; read if it is there.
-        about: what all rows share: data and source, versions, threads. A file with other data is refused.
+        about: what all rows share: study, data, teacher, versions, threads. A file with anything else is refused.
         rows: one dict a row, its settings and its results together.
     """
 
@@ -29,13 +29,14 @@ class Ledger:
         if not self.path.exists():
             return
         content = json.loads(self.path.read_text(encoding="utf-8"))
-        for key in ("study", "data", "source", "train_data"):
-            if content["about"][key] != self.about[key]:
+        for key, here in self.about.items():
+            there = content["about"].get(key)
+            if there != here:
                 raise ValueError(
-                    f"{self.path} holds results on other data ({key}: {content['about'][key]} there, "
-                    f"{self.about[key]} here): name another file with --out"
+                    f"{self.path} holds rows made under other conditions ({key}: {there} there, {here} here), which "
+                    f"must not be mixed: name another file with --out"
                 )
-        self.about, self.rows = content["about"], content["rows"]
+        self.rows = content["rows"]
 
     def row(self, settings: dict, compute: Callable[[], dict]) -> dict:
         """The row with these settings: the one that is there, or else computed, kept and written."""

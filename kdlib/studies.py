@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -12,17 +13,26 @@ from kdlib import cifar_studies
 from kdlib.data import Dataset
 from kdlib.ledger import Ledger
 from kdlib.machine import versions
+from kdlib.zoo import CHECKSUMS
 
 FOLDER = Path(__file__).parent / "results"
 """Where the results that come with the library lie."""
 
-STUDIES: dict[str, tuple[str, Callable[[Ledger, Dataset], None]]] = {
-    "cifar10-sweep": ("cifar10", cifar_studies.sweep),
-    "cifar10-teachers": ("cifar10", cifar_studies.teachers),
-    "cifar10-views": ("cifar10", cifar_studies.views),
-    "cifar10-bar": ("cifar10", cifar_studies.bar),
+
+class Study(NamedTuple):
+    """A long computation: the data it is about, the shipped teacher it asks, if any, and the function that does it."""
+
+    data: str
+    teacher: str | None
+    conduct: Callable[[Ledger, Dataset], None]
+
+
+STUDIES = {
+    "cifar10-sweep": Study("cifar10", cifar_studies.TEACHER, cifar_studies.sweep),
+    "cifar10-teachers": Study("cifar10", cifar_studies.TEACHER, cifar_studies.teachers),
+    "cifar10-views": Study("cifar10", cifar_studies.TEACHER, cifar_studies.views),
+    "cifar10-bar": Study("cifar10", cifar_studies.TEACHER, cifar_studies.bar),
 }
-"""The studies, by name: the data set each is about, and the function."""
 
 
 def results(name: str) -> pd.DataFrame:
@@ -51,26 +61,30 @@ def conduct(name: str, data: Dataset, path: str | os.PathLike) -> Ledger:
         path: of the JSON file; rows that are in it already are kept.
 
     Raises:
-        ValueError: an unknown study; other data than it is about, or not all of them; a file about other data.
+        ValueError: an unknown study; other data than it is about, or not all of them; rows made under other
+            conditions in the file.
     """
-    wanted, study = _look_up(name)
-    if (data.name, data.source) != (wanted, "full"):
-        raise ValueError(f"{name} is about all of {wanted}, and these data are {data}")
+    study = _look_up(name)
+    if (data.name, data.source) != (study.data, "full"):
+        raise ValueError(f"{name} is about all of {study.data}, and these data are {data}")
+    if study.teacher and study.teacher not in CHECKSUMS:
+        raise ValueError(f"{name} asks the teacher {study.teacher!r}, which does not come with this kdlib")
     about = {
         "study": name,
         "data": data.name,
         "source": data.source,
         "detail": data.detail,
         "train_data": data.train.fingerprint,
+        "teacher": CHECKSUMS[study.teacher] if study.teacher else None,
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
     ledger = Ledger(Path(path), about)
-    study(ledger, data)
+    study.conduct(ledger, data)
     return ledger
 
 
-def _look_up(name: str) -> tuple[str, Callable[[Ledger, Dataset], None]]:
+def _look_up(name: str) -> Study:
     if name not in STUDIES:
         raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
     return STUDIES[name]

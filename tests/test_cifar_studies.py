@@ -21,6 +21,7 @@ def small_cifar(monkeypatch):
     data = dataclasses.replace(data, name="cifar10", source="full", test=data.validation)
     teacher = kdlib.fit(models.convnet(width=2), data, epochs=1)
     monkeypatch.setattr(cifar_studies, "pretrained", lambda name, given: teacher)
+    monkeypatch.setattr(studies, "CHECKSUMS", {cifar_studies.TEACHER: "0123"})
     monkeypatch.setattr(cifar_studies, "FEW", 40)
     monkeypatch.setattr(cifar_studies, "TEMPERATURES", (1.0, 4.0))
     monkeypatch.setattr(cifar_studies, "ALPHAS", (0.5,))
@@ -57,11 +58,10 @@ def test_the_row_of_teachers_judges_teachers_and_students(small_cifar, tmp_path)
 
 
 def test_no_study_starts_hours_of_work_without_its_teacher(small_cifar, tmp_path, monkeypatch):
-    monkeypatch.setattr(cifar_studies, "pretrained", kdlib.pretrained)
-    monkeypatch.setattr(cifar_studies, "TEACHER", "nobody")
+    monkeypatch.setattr(studies, "CHECKSUMS", {})
     monkeypatch.setattr(cifar_studies, "fit", lambda *given, **options: pytest.fail("it began to train"))
     for name in studies.STUDIES:
-        with pytest.raises(ValueError, match="there is no teacher 'nobody'"):
+        with pytest.raises(ValueError, match="asks the teacher 'cifar10-resnet', which does not come with"):
             studies.conduct(name, small_cifar, tmp_path / f"{name}.json")
         assert not (tmp_path / f"{name}.json").exists()
 
@@ -84,7 +84,18 @@ def test_the_bar_tunes_both_sides_alike_and_judges_pairs_on_other_seeds(small_ci
     rows = studies.conduct("cifar10-bar", small_cifar, tmp_path / "bar.json").rows
     trials = {phase: [row for row in rows if row["phase"] == phase] for phase in ("baseline", "student", "pair")}
     assert len(trials["baseline"]) == len(trials["student"]) == 8
-    best = min(trials["baseline"], key=lambda row: row["validation_errors"])
-    assert {(row["lr"], row["weight_decay"]) for row in trials["student"]} == {(best["lr"], best["weight_decay"])}
+
+    def wrong(row):
+        return row["validation_errors"]
+
+    alone, taught = trials["baseline"], trials["student"]
+    assert columns(alone[:4], "lr", "weight_decay") == [(lr, 0.01) for lr in (0.005, 0.01, 0.02, 0.04)]
+    fastest = min(alone[:4], key=wrong)
+    assert columns(alone[4:6], "lr", "weight_decay") == [(fastest["lr"], decay) for decay in (0.001, 0.1)]
+    rate = columns([min(alone[:6], key=wrong)], "lr", "weight_decay")[0]
+    assert {(row["lr"], row["weight_decay"]) for row in (*alone[6:], *taught, *trials["pair"])} == {rate}
+    assert columns(alone, "label_smoothing") == [(0.0,)] * 6 + [(0.05,), (0.1,)]
     assert columns(trials["pair"], "epochs", "seed") == [(epochs, seed) for epochs in (10, 30) for seed in range(1, 6)]
+    chosen = (min(alone, key=wrong)["label_smoothing"], *columns([min(taught, key=wrong)], "temperature", "alpha")[0])
+    assert set(columns(trials["pair"], "label_smoothing", "temperature", "alpha")) == {chosen}
     assert all(0 <= row["student_errors"] <= row["of"] == len(small_cifar.test) for row in trials["pair"])

@@ -30,7 +30,7 @@ def tiny(monkeypatch):
                 ledger.row({"seed": seed, "width": width}, lambda seed=seed, width=width: compute(seed, width))
 
     tiny_stop = [100]
-    monkeypatch.setitem(studies.STUDIES, "tiny", ("tiny", study))
+    monkeypatch.setitem(studies.STUDIES, "tiny", studies.Study("tiny", None, study))
     return data, computed, tiny_stop
 
 
@@ -49,12 +49,19 @@ def test_a_study_that_was_stopped_goes_on(tiny, tmp_path):
     assert studies.conduct("tiny", data, path).rows == rows and len(computed) == 5
 
 
-def test_rows_on_other_data_are_not_mixed(tiny, tmp_path):
+def test_rows_made_under_other_conditions_are_not_mixed(tiny, tmp_path, monkeypatch):
     data, _, _ = tiny
-    studies.conduct("tiny", data, tmp_path / "tiny.json")
+    path = tmp_path / "tiny.json"
+    studies.conduct("tiny", data, path)
+    content = path.read_text()
     other = dataclasses.replace(data, train=data.train.select(range(10)))
-    with pytest.raises(ValueError, match=r"holds results on other data \(train_data: "):
-        studies.conduct("tiny", other, tmp_path / "tiny.json")
+    with pytest.raises(ValueError, match=r"made under other conditions \(train_data: "):
+        studies.conduct("tiny", other, path)
+    monkeypatch.setattr(studies, "CHECKSUMS", {"someone": "0123"})
+    monkeypatch.setitem(studies.STUDIES, "tiny", studies.STUDIES["tiny"]._replace(teacher="someone"))
+    with pytest.raises(ValueError, match=r"made under other conditions \(teacher: None there, 0123 here"):
+        studies.conduct("tiny", data, path)
+    assert path.read_text() == content
 
 
 def test_a_study_wants_its_data_in_full(tiny, tmp_path):
@@ -90,7 +97,7 @@ def test_kept_results_are_whole(name):
     assert (about["study"], about["source"]) == (name, "full") and about["versions"]["torch"]
     expected = {
         "cifar10-sweep": 3 * (1 + 6 * 4),
-        "cifar10-teachers": 6 + 7 * 8,
+        "cifar10-teachers": 6 + 7 * 10,
         "cifar10-views": 15,
         "cifar10-bar": 8 + 8 + 10,
     }
