@@ -13,6 +13,7 @@ from kdlib.train import Fitted, check_unseen, load_fitted
 FOLDER = Path(__file__).parent / "teachers"
 
 CHECKSUMS = {
+    "cifar10-resnet": "8f3131104254725b5cd77086d9ff9e7251c56feb5475e1b29a2c193da0e8b7ba",
     "mnist-resnet": "7293665339be221b716fdd75c3e428080e73739260d30d269f8d2d9993e35d25",
 }
 """SHA-256 of each teacher's file, by name."""
