@@ -27,9 +27,9 @@ def small_cifar(monkeypatch):
     monkeypatch.setattr(cifar_studies, "ALPHAS", (0.5,))
     monkeypatch.setattr(cifar_studies, "SWEEP_SEEDS", (0, 1))
     monkeypatch.setattr(cifar_studies, "VIEW_SEEDS", (0, 1))
-    kinds = {"small": partial(models.convnet, width=2), "shipped": None}
+    kinds = {"resnet 2": partial(models.resnet, width=2), "convnet 32": partial(models.convnet, width=2)}
     monkeypatch.setattr(cifar_studies, "TEACHERS", kinds)
-    monkeypatch.setattr(cifar_studies, "STUDENTS", {"convnet 2": (partial(models.convnet, width=2), (0, 1))})
+    monkeypatch.setattr(cifar_studies, "TEACHER_SEEDS", (0, 1))
     return data
 
 
@@ -50,11 +50,15 @@ def test_the_sweep_pairs_every_field_with_the_student_alone(small_cifar, tmp_pat
 
 def test_the_row_of_teachers_judges_teachers_and_students(small_cifar, tmp_path):
     rows = studies.conduct("cifar10-teachers", small_cifar, tmp_path / "teachers.json").rows
-    students = [("convnet 2", 0), ("convnet 2", 1)]
-    expected = [("none", *one) for one in students]
-    expected += [(name, *one) for name in ("small", "shipped") for one in [("none", 0), *students]]
+    expected = [("none", "convnet 16", seed) for seed in (0, 1)]
+    for name in ("resnet 2", "convnet 32", "cifar10-resnet"):
+        expected += [(name, "none", 0), (name, "convnet 16", 0), (name, "convnet 16", 1)]
+    for name in ("none", "resnet 2", "convnet 32", "cifar10-resnet"):
+        expected += [(name, "mobilenet 8", 0), (name, "mobilenet 8", 1)]
     assert columns(rows, "teacher", "student", "seed") == expected
     assert all(("parameters" in row) == (row["student"] == "none") for row in rows)
+    again = studies.conduct("cifar10-teachers", small_cifar, tmp_path / "teachers.json").rows
+    assert again == rows, "nothing is trained again"
 
 
 def test_no_study_starts_hours_of_work_without_its_teacher(small_cifar, tmp_path, monkeypatch):

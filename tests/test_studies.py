@@ -97,7 +97,7 @@ def test_kept_results_are_whole(name):
     assert (about["study"], about["source"]) == (name, "full") and about["versions"]["torch"]
     expected = {
         "cifar10-sweep": 3 * (1 + 6 * 4),
-        "cifar10-teachers": 6 + 7 * 10,
+        "cifar10-teachers": 6 + 7 * 5 + 4 * 5,
         "cifar10-views": 15,
         "cifar10-bar": 8 + 8 + 10,
     }
