@@ -17,7 +17,7 @@ class Ledger:
 
     Attributes:
         path: the file; read if it is there.
-        about: what all rows share: study, data, teacher, versions, threads. A file with anything else is refused.
+        about: what all rows share: study, data, teachers, versions, threads. A file with anything else is refused.
         rows: one dict a row, its settings and its results together.
     """
 

@@ -21,7 +21,7 @@ def small_cifar(monkeypatch):
     data = dataclasses.replace(data, name="cifar10", source="full", test=data.validation)
     teacher = kdlib.fit(models.convnet(width=2), data, epochs=1)
     monkeypatch.setattr(cifar_studies, "pretrained", lambda name, given: teacher)
-    monkeypatch.setattr(studies, "CHECKSUMS", {cifar_studies.TEACHER: "0123"})
+    monkeypatch.setattr(studies, "CHECKSUMS", {cifar_studies.TEACHER: "0123", cifar_studies.BETTER_TEACHER: "4567"})
     monkeypatch.setattr(cifar_studies, "FEW", 40)
     monkeypatch.setattr(cifar_studies, "TEMPERATURES", (1.0, 4.0))
     monkeypatch.setattr(cifar_studies, "ALPHAS", (0.5,))
@@ -51,9 +51,9 @@ def test_the_sweep_pairs_every_field_with_the_student_alone(small_cifar, tmp_pat
 def test_the_row_of_teachers_judges_teachers_and_students(small_cifar, tmp_path):
     rows = studies.conduct("cifar10-teachers", small_cifar, tmp_path / "teachers.json").rows
     expected = [("none", "convnet 16", seed) for seed in (0, 1)]
-    for name in ("resnet 2", "convnet 32", "cifar10-resnet"):
+    for name in ("resnet 2", "convnet 32", "cifar10-resnet-small", "cifar10-resnet"):
         expected += [(name, "none", 0), (name, "convnet 16", 0), (name, "convnet 16", 1)]
-    for name in ("none", "resnet 2", "convnet 32", "cifar10-resnet"):
+    for name in ("none", "resnet 2", "convnet 32", "cifar10-resnet-small"):
         expected += [(name, "mobilenet 8", 0), (name, "mobilenet 8", 1)]
     assert columns(rows, "teacher", "student", "seed") == expected
     assert all(("parameters" in row) == (row["student"] == "none") for row in rows)
@@ -65,7 +65,7 @@ def test_no_study_starts_hours_of_work_without_its_teacher(small_cifar, tmp_path
     monkeypatch.setattr(studies, "CHECKSUMS", {})
     monkeypatch.setattr(cifar_studies, "fit", lambda *given, **options: pytest.fail("it began to train"))
     for name in studies.STUDIES:
-        with pytest.raises(ValueError, match="asks the teacher 'cifar10-resnet', which does not come with"):
+        with pytest.raises(ValueError, match="asks the teacher 'cifar10-resnet-small', which does not come with"):
             studies.conduct(name, small_cifar, tmp_path / f"{name}.json")
         assert not (tmp_path / f"{name}.json").exists()
 
@@ -93,7 +93,7 @@ def test_the_bar_tunes_both_sides_alike_and_judges_pairs_on_other_seeds(small_ci
         return row["validation_errors"]
 
     alone, taught = trials["baseline"], trials["student"]
-    assert columns(alone[:4], "lr", "weight_decay") == [(lr, 0.01) for lr in (0.005, 0.01, 0.02, 0.04)]
+    assert columns(alone[:4], "lr", "weight_decay") == [(lr, 0.01) for lr in (0.01, 0.02, 0.04, 0.08)]
     fastest = min(alone[:4], key=wrong)
     assert columns(alone[4:6], "lr", "weight_decay") == [(fastest["lr"], decay) for decay in (0.001, 0.1)]
     rate = columns([min(alone[:6], key=wrong)], "lr", "weight_decay")[0]

@@ -30,7 +30,7 @@ def tiny(monkeypatch):
                 ledger.row({"seed": seed, "width": width}, lambda seed=seed, width=width: compute(seed, width))
 
     tiny_stop = [100]
-    monkeypatch.setitem(studies.STUDIES, "tiny", studies.Study("tiny", None, study))
+    monkeypatch.setitem(studies.STUDIES, "tiny", studies.Study("tiny", (), study))
     return data, computed, tiny_stop
 
 
@@ -58,8 +58,8 @@ def test_rows_made_under_other_conditions_are_not_mixed(tiny, tmp_path, monkeypa
     with pytest.raises(ValueError, match=r"made under other conditions \(train_data: "):
         studies.conduct("tiny", other, path)
     monkeypatch.setattr(studies, "CHECKSUMS", {"someone": "0123"})
-    monkeypatch.setitem(studies.STUDIES, "tiny", studies.STUDIES["tiny"]._replace(teacher="someone"))
-    with pytest.raises(ValueError, match=r"made under other conditions \(teacher: None there, 0123 here"):
+    monkeypatch.setitem(studies.STUDIES, "tiny", studies.STUDIES["tiny"]._replace(teachers=("someone",)))
+    with pytest.raises(ValueError, match=r"made under other conditions \(teachers: {} there, {'someone': '0123'} here"):
         studies.conduct("tiny", data, path)
     assert path.read_text() == content
 
@@ -97,7 +97,7 @@ def test_kept_results_are_whole(name):
     assert (about["study"], about["source"]) == (name, "full") and about["versions"]["torch"]
     expected = {
         "cifar10-sweep": 3 * (1 + 6 * 4),
-        "cifar10-teachers": 6 + 7 * 5 + 4 * 5,
+        "cifar10-teachers": 7 + 8 * 5 + 4 * 5,
         "cifar10-views": 15,
         "cifar10-bar": 8 + 8 + 10,
     }
