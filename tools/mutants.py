@@ -217,7 +217,7 @@ MUTANTS = (
     ),
     Mutant("a changed teacher accepted", "zoo.py", "if digest != CHECKSUMS[name]:", "if False:"),
     Mutant("a teacher of other classes accepted", "zoo.py", 'if tuple(run["classes"]) != data.classes:', "if False:"),
-    Mutant("rows of other data mixed in", "ledger.py", 'if content["about"][key] != self.about[key]:', "if False:"),
+    Mutant("rows made under other conditions mixed in", "ledger.py", "if there != here:", "if False:"),
 )
 
 
