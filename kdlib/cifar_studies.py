@@ -25,6 +25,7 @@ FEW, FEW_EPOCHS = 5_000, 30
 """Training images of all studies but the last, and epochs on them: enough to rank settings, few enough to try many."""
 
 EPOCHS, BATCH_SIZE = 10, 64
+"""Epochs on all training images, in the last study; images a batch, in all of them."""
 
 SMALL_STUDENT = partial(models.convnet, width=16)
 """Three convolutions, 24,346 parameters."""
@@ -97,6 +98,7 @@ TEACHERS: dict[str, Callable[..., nn.Module]] = {
 """Residual teachers of growing size, and one that is like the small student."""
 
 UNLIKE_STUDENT = partial(models.mobilenet, width=8)
+"""A student of another kind, with depthwise convolutions."""
 
 TEACHER_SEEDS = (0, 1, 2, 3, 4)
 

@@ -61,15 +61,6 @@ def test_the_row_of_teachers_judges_teachers_and_students(small_cifar, tmp_path)
     assert again == rows, "nothing is trained again"
 
 
-def test_no_study_starts_hours_of_work_without_its_teacher(small_cifar, tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "CHECKSUMS", {})
-    monkeypatch.setattr(cifar_studies, "fit", lambda *given, **options: pytest.fail("it began to train"))
-    for name in studies.STUDIES:
-        with pytest.raises(ValueError, match="asks the teacher 'cifar10-resnet-small', which does not come with"):
-            studies.conduct(name, small_cifar, tmp_path / f"{name}.json")
-        assert not (tmp_path / f"{name}.json").exists()
-
-
 def test_the_views_differ_in_what_the_teacher_sees(small_cifar, tmp_path, monkeypatch):
     shown, real = [], cifar_studies.fit
 

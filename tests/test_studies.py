@@ -8,6 +8,7 @@ from conftest import make_images
 
 import kdlib
 from kdlib import cli, models, studies
+from kdlib.zoo import CHECKSUMS
 
 
 @pytest.fixture
@@ -102,3 +103,8 @@ def test_kept_results_are_whole(name):
         "cifar10-bar": 8 + 8 + 10,
     }
     assert len(frame) == expected[name]
+    assert about["teachers"] == {teacher: CHECKSUMS[teacher] for teacher in studies.STUDIES[name].teachers}
+
+
+def test_the_teachers_that_studies_ask_come_with_the_library():
+    assert {teacher for study in studies.STUDIES.values() for teacher in study.teachers} <= CHECKSUMS.keys()
