@@ -3,13 +3,14 @@
 import dataclasses
 import hashlib
 import re
+import shlex
 
 import pytest
 import torch
 from conftest import make_images
 
 import kdlib
-from kdlib import models, zoo
+from kdlib import cli, models, zoo
 from kdlib.compare import evaluate
 
 SHIPPED = sorted(zoo.CHECKSUMS)
@@ -82,6 +83,20 @@ def test_shipped_files_are_whole_small_and_described(name):
     assert run["seed"] == 0 and fitted.record["reported"]["chosen"] == "the last epoch"
     assert run["data"] == "mnist" or "JPEG" in card
     assert kdlib.pretrained(name, data_of(fitted)).record == fitted.record
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_card_s_command_is_the_run_that_was_made(name):
+    card = (zoo.FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    command = card.split("```sh\n")[1].split("```")[0].replace("\\\n", " ")
+    options = cli._parser().parse_args(shlex.split(command)[1:])
+    run = kdlib.load_fitted(zoo.FOLDER / f"{name}.safetensors").record["run"]
+    told = (options.data, options.source, options.epochs, options.batch_size, options.seed)
+    assert told == (run["data"], run["source"], run["epochs"], run["batch_size"], run["seed"])
+    assert (options.lr, options.weight_decay) == (run["optimizer"]["lr"], run["optimizer"]["weight_decay"])
+    kinds = {"flip": "flip", "shift": f"shifted_crop(padding={options.padding})", "cutout": "cutout"}
+    assert [kinds[kind] for kind in options.augment] == run["augment"]
+    assert options.model.rstrip(")") in run["model"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -14,6 +14,7 @@ from pathlib import Path
 import kdlib
 from kdlib import zoo
 from kdlib.compare import evaluate
+from kdlib.machine import atomically
 
 LARGEST = 4 * 2**20
 
@@ -39,16 +40,16 @@ def main() -> int:
     options = parser.parse_args()
     fitted, name = kdlib.load_fitted(options.file), options.file.stem
     path = zoo.FOLDER / f"{name}.safetensors"
-    path.parent.mkdir(exist_ok=True)
     half = options.file.stat().st_size > LARGEST
-    fitted.save(path, half=half)
+    with atomically(path) as stored:
+        fitted.save(stored, half=half)
+        if stored.stat().st_size > LARGEST:
+            raise SystemExit(f"{name} has {stored.stat().st_size:,} bytes in half precision, more than {LARGEST:,}")
+        fitted = kdlib.load_fitted(stored)
+        run, machine, versions = (fitted.record[key] for key in ("run", "machine", "versions"))
+        data = kdlib.load(run["data"], source="full", verbose=False)
+        row = evaluate(fitted, on=data.test).loc[0]
     path.chmod(0o644)
-    if path.stat().st_size > LARGEST:
-        raise SystemExit(f"{path} has {path.stat().st_size:,} bytes in half precision, more than {LARGEST:,}")
-    fitted = kdlib.load_fitted(path)
-    run, machine, versions = (fitted.record[key] for key in ("run", "machine", "versions"))
-    data = kdlib.load(run["data"], source="full", verbose=False)
-    row = evaluate(fitted, on=data.test).loc[0]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     last = fitted.history[-1]
     facts = {
