@@ -35,9 +35,13 @@ def adamw(parameters: Any, lr: float = 2e-3, weight_decay: float = 1e-2) -> Opti
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """The default schedule: up to the optimizer's rate over a fifth of the steps, then down to almost nothing."""
+    """The default schedule: up to the optimizer's rate over a fifth of the steps, then down to almost nothing.
+
+    A run of fewer than six steps ends before the rate is down.
+    """
     peaks = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, peaks, total_steps=max(total_steps, 2), pct_start=0.2, cycle_momentum=False)
+    total_steps = max(total_steps, 6)  # at five, a fifth of them less one is 0, and OneCycleLR divides by it
+    return OneCycleLR(optimizer, peaks, total_steps=total_steps, pct_start=0.2, cycle_momentum=False)
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> None:

@@ -77,6 +77,14 @@ def test_the_student_is_in_train_mode_in_every_epoch(blobs):
     assert not any(training for training, gradients in modes if not gradients)
 
 
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_the_default_schedule_fits_runs_of_any_length(blobs, steps):
+    """OneCycleLR itself divides by zero at five steps."""
+    history = kdlib.fit(student(), blobs, epochs=steps, batch_size=len(blobs.train)).history
+    rates = [row["learning_rate"] for row in history]
+    assert len(rates) == steps and max(rates) <= 2e-3 and all(rate > 0 for rate in rates)
+
+
 def test_the_schedule_is_stepped_after_every_batch(blobs):
     rates = []
 
