@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LESSON_TIMEOUT = 300
+LESSON_TIMEOUT = 600
 
 
 def pytest(*arguments: str, **environment: str) -> int:
