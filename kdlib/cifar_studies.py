@@ -19,7 +19,7 @@ from kdlib.train import Fitted, adamw, fit, measure
 from kdlib.zoo import pretrained
 
 TEACHER, BETTER_TEACHER = "cifar10-resnet-small", "cifar10-resnet"
-"""The teacher of these studies, and one of the same kind that is larger and was trained for longer."""
+"""The teacher of these studies; one of the same kind that is larger and was trained for longer, with cutout."""
 
 FEW, FEW_EPOCHS = 5_000, 30
 """Training images of all studies but the last, and epochs on them: enough to rank settings, few enough to try many."""

@@ -71,6 +71,18 @@ def _check_split(on: Split) -> None:
         raise ValueError("the split has no labels to compare with")
 
 
+def t_interval(differences: pd.Series, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t-interval of the mean of paired differences, one a seed; NaN for fewer than two.
+
+    >>> low, high = t_interval(pd.Series([1.0, 2.0, 3.0]))
+    >>> round(low, 2), round(high, 2)
+    (-0.48, 4.48)
+    """
+    n, mean = len(differences), float(differences.mean())
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * differences.std(ddof=1) / math.sqrt(n))
+    return mean - half, mean + half
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """Paired runs over seeds: what taught students gained over baselines, in errors on one split.
@@ -94,9 +106,7 @@ class Comparison:
     @property
     def interval(self) -> tuple[float, float]:
         """Student's t-interval of :attr:`mean`: where the mean over many seeds lies, this teacher given."""
-        n = len(self.runs)
-        half = stats.t.ppf((1 + self.confidence) / 2, n - 1) * self.runs["saved"].std(ddof=1) / math.sqrt(n)
-        return self.mean - half, self.mean + half
+        return t_interval(self.runs["saved"], self.confidence)
 
     @property
     def wins(self) -> int:

@@ -162,8 +162,8 @@ MUTANTS = (
     Mutant(
         "interval of a normal, not of t",
         "compare.py",
-        "stats.t.ppf((1 + self.confidence) / 2, n - 1)",
-        "stats.norm.ppf((1 + self.confidence) / 2)",
+        "stats.t.ppf((1 + confidence) / 2, n - 1)",
+        "stats.norm.ppf((1 + confidence) / 2)",
     ),
     Mutant(
         "precision and recall exchanged",
