@@ -205,6 +205,31 @@ def resnet9(*, width: int = 24, channels: int = 3, classes: int = 10, seed: int 
     )
 
 
+class _AskedTwice(nn.Module):
+    """In eval mode the mean of the logits for an image and for its mirror image; while training the net itself."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) if self.training else (self.net(x) + self.net(x.flip(-1))) / 2
+
+
+@_builder
+def mirrored_resnet9(*, width: int = 24, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
+    """A :func:`resnet9` that trains as that does, and afterwards is asked about each image and its mirror image.
+
+    Its answer is the mean of both logits: fewer errors for twice the work, from as many parameters. (Averaging over
+    such views at test time goes back to Krizhevsky and others 2012, section 4.1.)
+
+    >>> net, images = mirrored_resnet9(width=2).eval(), torch.rand(1, 3, 32, 32)
+    >>> torch.equal(net(images), net(images.flip(-1)))
+    True
+    """
+    return _AskedTwice(resnet9(width=width, channels=channels, classes=classes, seed=seed))
+
+
 @_builder
 def mobilenet(*, width: int = 16, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
     """A student after MobileNet (Howard et al. 2017): depthwise 3×3, then pointwise 1×1 convolutions.

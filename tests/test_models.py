@@ -19,6 +19,7 @@ SMALL = {
     "convnet": lambda **options: models.convnet(width=4, **options),
     "resnet": lambda **options: models.resnet(width=4, blocks=2, **options),
     "resnet9": lambda **options: models.resnet9(width=2, **options),
+    "mirrored_resnet9": lambda **options: models.mirrored_resnet9(width=2, **options),
     "mobilenet": lambda **options: models.mobilenet(width=4, **options),
 }
 BUILDERS = pytest.mark.parametrize("name", SMALL)
@@ -240,6 +241,15 @@ def test_a_built_model_comes_back_bit_for_bit(tmp_path, name):
     assert torch.equal(models.predict(again, inputs), models.predict(model, inputs))
     if name in ("convnet", "resnet", "resnet9", "mobilenet"):
         assert not torch.equal(again[1].running_mean, small(name)[1].running_mean), "the buffers were moved"
+
+
+def test_a_mirrored_net_trains_as_the_plain_one_and_is_asked_twice():
+    net, plain, images = small("mirrored_resnet9"), small("resnet9"), noise(4, 1, 28, 28)
+    assert same_weights(net.net, plain)
+    assert torch.equal(net.train()(images), plain.train()(images))
+    one, other = plain.eval()(images), plain(images.flip(-1))
+    assert not torch.allclose(one, other, atol=1e-3)
+    torch.testing.assert_close(net.eval()(images), (one + other) / 2)
 
 
 def test_half_precision_takes_half_the_bytes_and_keeps_three_digits(tmp_path):
