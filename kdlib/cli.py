@@ -95,10 +95,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    options.data = studies.STUDIES[options.name].data
+    _draw_without_a_screen()
+    study = studies.STUDIES[options.name]
+    options.data = study.data
     data = _load(options)
-    path = Path(options.out or f"runs/{options.name}.json")
-    ledger = studies.conduct(options.name, data, path)
+    path = Path(options.out or f"runs/{options.name}{'-quick' * options.quick}.json")
+    ledger = studies.conduct(options.name, data, path, quick=options.quick)
+    if study.report:
+        print(f"\n{study.report(ledger)}")
     print(f"{len(ledger.rows)} rows in {path}")
 
 
@@ -267,7 +271,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("reproduce", _reproduce, "Compute again what the course keeps the results of; resumes.", where)
     command.add_argument("name", choices=tuple(studies.STUDIES))
-    command.add_argument("--out", help="JSON file; without it, runs/NAME.json")
+    command.add_argument("--out", help="JSON file, a page lies beside it; without it, runs/NAME.json")
+    command.add_argument("--quick", action="store_true", help="a little of it, to see that it runs")
 
     add("check", _check, "Does this machine work? For pasting into a bug report.")
     return parser

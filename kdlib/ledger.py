@@ -39,12 +39,16 @@ class Ledger:
         self.rows = content["rows"]
 
     def row(self, settings: dict, compute: Callable[[], dict]) -> dict:
-        """The row with these settings: the one that is there, or else computed, kept and written."""
+        """The row with these settings: the one that is there, or else computed, kept and written.
+
+        It says how many ``seconds`` it took, unless what was computed says so itself.
+        """
         for row in self.rows:
             if all(row.get(key) == value for key, value in settings.items()):
                 return row
         started = time.perf_counter()
-        row = {**settings, **compute(), "seconds": round(time.perf_counter() - started, 1)}
+        row = settings | compute()
+        row.setdefault("seconds", round(time.perf_counter() - started, 1))
         self.rows.append(row)
         with atomically(self.path) as temporary:
             lines = ",\n".join(json.dumps(one) for one in self.rows)

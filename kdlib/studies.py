@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 import torch
 
-from kdlib import cifar_studies
+from kdlib import cifar_studies, hinton
 from kdlib.data import Dataset
 from kdlib.ledger import Ledger
 from kdlib.machine import versions
@@ -20,14 +21,27 @@ FOLDER = Path(__file__).parent / "results"
 
 
 class Study(NamedTuple):
-    """A long computation: the data it is about, the shipped teachers it asks, and the function that does it."""
+    """A long computation.
+
+    Attributes:
+        data: the data set it is about.
+        teachers: the shipped ones it asks.
+        conduct: does it.
+        quick: does a little of it, to see that it runs; or None.
+        report: writes what is to be read beside the ledger's file, and returns it as text; or None.
+    """
 
     data: str
     teachers: tuple[str, ...]
     conduct: Callable[[Ledger, Dataset], None]
+    quick: Callable[[Ledger, Dataset], None] | None = None
+    report: Callable[[Ledger], str] | None = None
 
 
 STUDIES = {
+    "hinton-mnist": Study(
+        "mnist", (), partial(hinton.study, hinton.FULL), partial(hinton.study, hinton.QUICK), hinton.report
+    ),
     "cifar10-sweep": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.sweep),
     "cifar10-teachers": Study("cifar10", (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER), cifar_studies.teachers),
     "cifar10-views": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.views),
@@ -52,19 +66,22 @@ def results(name: str) -> pd.DataFrame:
     return frame
 
 
-def conduct(name: str, data: Dataset, path: str | os.PathLike) -> Ledger:
+def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = False) -> Ledger:
     """Carry out a study, or what is left of it.
 
     Args:
         name: one of :data:`STUDIES`.
         data: the data set the study is about, in full.
         path: of the JSON file; rows that are in it already are kept.
+        quick: its quick form, with a file of its own.
 
     Raises:
-        ValueError: an unknown study; other data than it is about, or not all of them; rows made under other
-            conditions in the file.
+        ValueError: an unknown study, or one without a quick form; other data than it is about, or not all of them;
+            rows made under other conditions in the file.
     """
     study = _look_up(name)
+    if quick and study.quick is None:
+        raise ValueError(f"{name} has no quick form; {', '.join(key for key in STUDIES if STUDIES[key].quick)} has one")
     if (data.name, data.source) != (study.data, "full"):
         raise ValueError(f"{name} is about all of {study.data}, and these data are {data}")
     about = {
@@ -77,8 +94,10 @@ def conduct(name: str, data: Dataset, path: str | os.PathLike) -> Ledger:
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
+    if study.quick:
+        about["quick"] = quick
     ledger = Ledger(Path(path), about)
-    study.conduct(ledger, data)
+    (study.quick if quick else study.conduct)(ledger, data)
     return ledger
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ORDER = (
     "losses machine plots widgets models standin sources data objectives train compare metrics cost shifts curves "  # noqa: SIM905
-    "scorecards zoo ledger cifar_studies studies demo check cli".split()
+    "scorecards zoo ledger cifar_studies hinton studies demo check cli".split()
 )
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TAGS = {"nbval-ignore-output", "nbval-skip", "raises-exception", "varies"}
