@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from kdlib import losses, models, plots
@@ -38,7 +38,7 @@ class Plan:
     temperatures: tuple[float, ...]
 
 
-FULL = Plan(100, 60, 20, (1, 2, 3), (1.0, 2.0, 2.5, 3.0, 4.0, 8.0, 20.0))
+FULL = Plan(60, 60, 20, (1, 2, 3), (1.0, 2.0, 2.5, 3.0, 4.0, 8.0, 20.0))
 QUICK = Plan(4, 2, 2, (1,), (2.5, 20.0))
 
 
@@ -124,9 +124,9 @@ def with_max_norm(factory: OptimizerFactory, limit: float) -> OptimizerFactory:
 
 
 def fit_teacher(data: Dataset, epochs: int, checkpoint: Any) -> Fitted:
-    """2×1200 rectified units, dropout of inputs and units, max-norm, shifts of up to two pixels; or its checkpoint."""
+    """2×1200 rectified units with dropout and max-norm, on images shifted by up to two pixels; or its checkpoint."""
     return fit(
-        nn.Sequential(nn.Dropout(0.2), models.mlp(1200, 1200, dropout=0.5)),
+        models.mlp(1200, 1200, dropout=0.5),
         data,
         epochs=epochs,
         batch_size=256,

@@ -51,8 +51,7 @@ def test_the_study_has_the_papers_rows_and_goes_on_where_it_was(digits, small_st
     expected += [("30 units", temperature, seed) for temperature in (2.0, 8.0) for seed in (1, 2)]
     assert [(row["what"], row["temperature"], row["seed"]) for row in rows] == expected
 
-    dropped, net = seen[0].model
-    assert dropped.p == 0.2 and models.describe(net) == "mlp(1200, 1200, dropout=0.5)" and len(seen[0].augment) == 1
+    assert models.describe(seen[0].model) == "mlp(1200, 1200, dropout=0.5)" and len(seen[0].augment) == 1
     assert {models.describe(call.model) for call in seen[1:9]} == {"mlp(800, 800)"}
     assert {models.describe(call.model) for call in seen[9:]} == {"mlp(30, 30)"}
     for call in seen[1:]:
