@@ -49,11 +49,6 @@ TRIALS = {
         (0,),
         conclusion="As predicted, and better: the teacher was never the hard part, it was trained too briefly.",
     ),
-    "alone, 60 epochs": Trial(
-        "A pair has to share its epochs; learning by heart for longer changes little.",
-        "Within 6 errors of `alone`.",
-        {**ALONE, "epochs": 60},
-    ),
     "teacher 100": Trial(
         "The paper regularises as its reference does, which drops a fifth of the inputs, too; and far longer training.",
         "100 epochs with input dropout: at most 33 errors.",
@@ -97,13 +92,7 @@ TRIALS = {
         "Fewer errors than with Adam, at a similar loss on the training images.",
         {**TAUGHT, "lr": 0.02, "momentum": 0.9},
         (11,),
-        conclusion="Refuted: no better, and it follows the teacher less closely.",
-    ),
-    "taught, float32": Trial(
-        "bfloat16 rounds logits to 3 digits, as large as the differences that a temperature of 20 is about.",
-        "A smaller distance, 3 errors fewer.",
-        {**TAUGHT, "precision": "float32"},
-        (11,),
+        conclusion="Refuted: no better, and it follows the teacher less closely. (At a rate of 0.1 the loss overflowed.)",
     ),
     "taught, T = 8": Trial(
         "At T = 20 the differences among tiny probabilities weigh as much as those that decide.",
@@ -132,24 +121,15 @@ TRIALS = {
         "More errors than `alone`: nearer to the paper's 146 of 10,000.",
         {**ALONE, "pixels": "0 to 1"},
         (11,),
+        conclusion="As predicted. That pixels are normalised makes our student alone a stronger one than the paper's.",
     ),
     "taught, batches of 32": Trial(
         "Smaller batches make noisier steps, and these find functions that hold beside the training images, too.",
-        "Fewer errors than `taught`, in half its epochs.",
+        "Fewer errors than `taught`, in a third of its epochs.",
         {**TAUGHT, "batch_size": 32, "epochs": 20, "lr": 5e-4},
         (11,),
-    ),
-    "no 3": Trial(
-        "Nothing else is needed for the digit that was never seen.",
-        "With a bias at least 97 % of the threes are right.",
-        {**TAUGHT, "teacher": "teacher 100", "seen": [0, 1, 2, 4, 5, 6, 7, 8, 9]},
-        (11,),
-    ),
-    "taught, labels too": Trial(
-        'The paper speaks of an "additional task": its students may have had labels, too.',
-        "No difference: the teacher is right on nearly all training images.",
-        {**TAUGHT, "alpha": 0.5},
-        (11,),
+        conclusion="Refuted, though it is near to the teacher for its loss. Sixty such epochs take a quarter of an hour a "
+        "student: more than a study of one hour has.",
     ),
 }
 
@@ -270,7 +250,7 @@ def main() -> None:
     data = kdlib.load("mnist", source="full")
     for name in options.names:
         carry_out(ledger, data, name)
-        (HERE / "hinton_mnist.md").write_text(log(ledger), encoding="utf-8")
+    (HERE / "hinton_mnist.md").write_text(log(ledger), encoding="utf-8")
 
 
 if __name__ == "__main__":
