@@ -92,7 +92,7 @@ TRIALS = {
         "Fewer errors than with Adam, at a similar loss on the training images.",
         {**TAUGHT, "lr": 0.02, "momentum": 0.9},
         (11,),
-        conclusion="Refuted: no better, and it follows the teacher less closely. (At a rate of 0.1 the loss overflowed.)",
+        conclusion="Refuted: no better, and further from the teacher. (At a rate of 0.1 the loss overflowed.)",
     ),
     "taught, T = 8": Trial(
         "At T = 20 the differences among tiny probabilities weigh as much as those that decide.",
@@ -128,8 +128,8 @@ TRIALS = {
         "Fewer errors than `taught`, in a third of its epochs.",
         {**TAUGHT, "batch_size": 32, "epochs": 20, "lr": 5e-4},
         (11,),
-        conclusion="Refuted, though it is near to the teacher for its loss. Sixty such epochs take a quarter of an hour a "
-        "student: more than a study of one hour has.",
+        conclusion="Refuted, though it is near to the teacher for its loss. Sixty such epochs take a quarter of an hour "
+        "a student: more than a study of one hour has.",
     ),
 }
 
