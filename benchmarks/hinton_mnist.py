@@ -128,8 +128,8 @@ TRIALS = {
         "Fewer errors than `taught`, in a third of its epochs.",
         {**TAUGHT, "batch_size": 32, "epochs": 20, "lr": 5e-4},
         (11,),
-        conclusion="Refuted, though it is near to the teacher for its loss. Sixty such epochs take a quarter of an hour "
-        "a student: more than a study of one hour has.",
+        conclusion="Refuted, though it is near to the teacher for its loss. Sixty such epochs take a quarter of an "
+        "hour a student: more than a study of one hour has.",
     ),
 }
 

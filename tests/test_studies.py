@@ -101,6 +101,7 @@ def test_kept_results_are_whole(name):
         "cifar10-teachers": 7 + 8 * 5 + 4 * 5,
         "cifar10-views": 15,
         "cifar10-bar": 8 + 8 + 10,
+        "hinton-mnist": 1 + 3 * 4 + 7 * 3,
     }
     assert len(frame) == expected[name]
     assert about["teachers"] == {teacher: CHECKSUMS[teacher] for teacher in studies.STUDIES[name].teachers}
