@@ -28,6 +28,7 @@ TESTED = (
     "scorecards",
     "zoo",
     "studies",
+    "hinton",
 )
 TESTS = tuple(f"tests/test_{name}.py" for name in TESTED)
 
@@ -218,6 +219,18 @@ MUTANTS = (
     Mutant("a changed teacher accepted", "zoo.py", "if digest != CHECKSUMS[name]:", "if False:"),
     Mutant("a teacher of other classes accepted", "zoo.py", 'if tuple(run["classes"]) != data.classes:', "if False:"),
     Mutant("rows made under other conditions mixed in", "ledger.py", "if there != here:", "if False:"),
+    Mutant(
+        "max-norm on the wrong side",
+        "hinton.py",
+        "renorm_(p=2, dim=0, maxnorm=limit)",
+        "renorm_(p=2, dim=1, maxnorm=limit)",
+    ),
+    Mutant(
+        "the bias chosen on test",
+        "hinton.py",
+        "best_bias(validation, data.validation.targets, shift)",
+        "best_bias(test, data.test.targets, shift)",
+    ),
 )
 
 
