@@ -126,6 +126,7 @@ def test_the_command_writes_page_and_figure(digits, small_study, tmp_path, monke
     page = (tmp_path / "quick.md").read_text(encoding="utf-8")
     assert page in capsys.readouterr().out
     assert "**A quick run**" in page and "| teacher, 2×1200, dropout" in page and "(quick.png)" in page
+    assert "set out to reach" not in page, "two epochs reach nothing"
     assert (tmp_path / "quick.png").read_bytes()[:4] == b"\x89PNG"
     assert cli.main(["reproduce", "cifar10-views", "--quick"]) == 2
     assert "cifar10-views has no quick form; hinton-mnist has one" in capsys.readouterr().err
@@ -139,17 +140,17 @@ def test_the_page_says_which_aims_were_missed(tmp_path):
         for what, count in counts.items()
     ]  # fmt: skip
     rows += [{**rows[0], "what": "30 units", "temperature": t, "validation_errors": e} for t, e in ((2.0, 9), (8.0, 8))]
-    assert [aim.split(":")[1] for aim in hinton.aims(pd.DataFrame(rows))] == [
-        " 140.0, met.",
-        " 30.0, missed.",
-        " 98.0%, met.",
-    ]
+    reached = [(aim.split(": ")[1], met) for aim, met in hinton.aims(pd.DataFrame(rows))]
+    assert reached == [("140.0", True), ("30.0", False), ("98.0 %", True)]
     about = {"study": "hinton-mnist", "quick": False, "data": "mnist", "source": "full", "detail": "files",
              "threads": 2, "versions": {"kdlib": "0", "torch": "1"}}  # fmt: skip
     page = hinton.page(Ledger(tmp_path / "x.json", about, rows), "x.png")
     assert "| the same student, taught at T = 20 | 74 | 110.0 | 110 |" in page
     assert "Best on validation: T = 8." in page and "Without threes: +2.5." in page and "4 minutes" in page
-    assert "quick" not in page
+    assert "quick" not in page and "at least 40 fewer: 30.0, missed." in page and hinton.MISSING in page
+    rows[1]["test_errors"] = 100
+    page = hinton.page(Ledger(tmp_path / "x.json", about, rows), "x.png")
+    assert "at least 40 fewer: 40.0, met." in page and hinton.MISSING not in page
 
 
 @pytest.mark.skipif(not (studies.FOLDER / "hinton-mnist.json").exists(), reason="no results are kept yet")
