@@ -136,12 +136,14 @@ TRIALS = {
         "rightly at once, hard labels say little more than the teacher.",
         "Within 4 errors of `taught`.",
         {**TAUGHT, "alpha": 0.5},
+        conclusion="As predicted: labels are not what is missing.",
     ),
     "no 3, labels too": Trial(
         "Labels never say 3, and push its bias down: that would explain why the paper's student missed 133 threes.",
         "Before the bias at least 30 of 5,000 errors more than without labels (61 to 72), and a larger bias.",
         {**TAUGHT, "alpha": 0.5, "seen": [0, 1, 2, 4, 5, 6, 7, 8, 9]},
         (11,),
+        conclusion="In the right direction and by half of it (one seed): labels can be a part of the explanation.",
     ),
 }
 
