@@ -218,10 +218,10 @@ TABLE: dict[tuple[str, str], tuple[str, int | float]] = {
 """What the page's rows say, and the paper's test errors; two it gives in percent."""
 
 
-MISSING = """What do we think is missing? In the search (one seed for most trials, and seeds four errors apart) no change \
-of rate, optimizer, temperature, scale of pixels or
-size of batches made fewer errors than the settings used here, and neither did labels beside the teacher's answers, or a \
-teacher that was trained longer with dropped
+MISSING = """What do we think is missing? In the search (one seed for most trials, and seeds four errors apart) no \
+change of rate, optimizer, temperature, scale of pixels or
+size of batches made fewer errors than the settings used here, and neither did labels beside the teacher's answers, \
+or a teacher that was trained longer with dropped
 inputs. (Labels raised the errors before the bias is chosen, and the bias: the paper, which speaks of matching soft \
 targets as an "additional task", may have had them.)
 Untried: float32, and a far longer transfer in batches of 32, a quarter of an hour a student. The paper does not say \
