@@ -1,6 +1,6 @@
 """Put a trained teacher on the library's shelf: its file, and a model card written from its record and test errors.
 
-    kdlib train … --out runs/NAME.safetensors    # or kdlib distill --teacher SHIPPED …
+    kdlib train … --out runs/NAME.safetensors
     python tools/ship_teacher.py runs/NAME.safetensors --tried "what else was tried, by validation errors"
 
 What has more than 4 MiB is stored in half precision, and judged as stored. Looks at the test images once. The SHA-256
@@ -19,35 +19,17 @@ from kdlib.machine import atomically
 LARGEST = 4 * 2**20
 
 
-def taught(run: dict) -> bool:
-    return run["objective"]["objective"] == "Distillation"
-
-
-def recipe(run: dict, teacher: str | None) -> str:
-    """What it learned from, in words."""
-    objective = run["objective"]
-    if not taught(run):
-        return objective["objective"]
-    return f"taught by {teacher}, T = {objective['temperature']:g}, alpha = {objective['alpha']:g}"
-
-
-def command(run: dict, name: str, teacher: str | None) -> str:
+def command(run: dict, name: str) -> str:
     """The shell command that trains this teacher again."""
-    verb, more = "train", ""
-    if taught(run):
-        objective = run["objective"]
-        verb = "distill"
-        more = f" \\\n  --teacher {teacher} --temperature {objective['temperature']} --alpha {objective['alpha']}"
     names = {"shifted_crop": "shift"}
     kinds = (one.split("(")[0] for one in run["augment"])
     augment = " ".join(names.get(kind, kind) for kind in kinds)
     padding = next((one.split("padding=")[1].rstrip(")") for one in run["augment"] if "padding" in one), "2")
     return (
-        f'kdlib {verb} --data {run["data"]} --source full --model "{run["model"].replace(", channels=1", "")}" \\\n'
+        f'kdlib train --data {run["data"]} --source full --model "{run["model"].replace(", channels=1", "")}" \\\n'
         f"  --epochs {run['epochs']} --batch-size {run['batch_size']} --lr {run['optimizer']['lr']} "
         f"--weight-decay {run['optimizer']['weight_decay']} \\\n"
-        f"  --augment {augment} --padding {padding} --seed {run['seed']}{more} \\\n"
-        f"  --out runs/{name}.safetensors"
+        f"  --augment {augment} --padding {padding} --seed {run['seed']} --out runs/{name}.safetensors"
     )
 
 
@@ -55,14 +37,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--tried", required=True, help="how the recipe was chosen on validation")
-    parser.add_argument(
-        "--teacher", choices=tuple(zoo.CHECKSUMS), help="the shipped teacher that taught it, if one did"
-    )
     options = parser.parse_args()
     fitted, name = kdlib.load_fitted(options.file), options.file.stem
     path = zoo.FOLDER / f"{name}.safetensors"
-    if taught(fitted.record["run"]) != bool(options.teacher):
-        raise SystemExit("name the shipped teacher that taught it with --teacher, if one did, and only then")
     half = options.file.stat().st_size > LARGEST
     with atomically(path) as stored:
         fitted.save(stored, half=half)
@@ -82,7 +59,7 @@ def main() -> int:
         "classes": ", ".join(run["classes"]),
         "recipe": f"{run['epochs']} epochs of batches of {run['batch_size']}, AdamW with learning rate "
         f"{run['optimizer']['lr']} and weight decay {run['optimizer']['weight_decay']}, {run['schedule']} schedule, "
-        f"augmentation {', '.join(run['augment'])}; {recipe(run, options.teacher)}",
+        f"augmentation {', '.join(run['augment'])}; {run['objective']['objective']}",
         "recipe chosen by": options.tried,
         "seed": str(run["seed"]),
         "reported": f"{fitted.record['reported']['chosen']} (nothing was chosen among epochs or seeds)",
@@ -104,7 +81,7 @@ def main() -> int:
         f"data)`, which checks the file and\nrefuses data it may not be judged on.\n\n"
         f"| | |\n| --- | --- |\n{table}\n{jpeg}\n"
         f"It is made for teaching about distillation on these very data, and good for nothing else. To train it "
-        f"again:\n\n```sh\n{command(run, name, options.teacher)}\n```\n\n"
+        f"again:\n\n```sh\n{command(run, name)}\n```\n\n"
         f"On another machine, or with other threads, the result differs in the last digits and so in a few answers.\n"
     )
     path.with_suffix(".md").write_text(card, encoding="utf-8")
