@@ -8,7 +8,7 @@ were written before the outcomes. Teachers lie in ``runs/``.
 """
 
 import argparse
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from torch import nn
 
 import kdlib
 from kdlib import hinton, losses, models
-from kdlib.data import Dataset, shifted_crop
+from kdlib.data import Dataset
 from kdlib.ledger import Ledger
 from kdlib.machine import versions
-from kdlib.train import adamw, fit
+from kdlib.train import adamw
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent / "runs"
@@ -34,7 +34,7 @@ class Trial:
     prediction: str
     settings: dict
     seeds: tuple[int, ...] = (11, 12)
-    conclusion: str = field(default="", compare=False)
+    conclusion: str = ""
 
 
 TEACHER = {"epochs": 60, "batch_size": 256, "lr": 2e-3, "max_norm": 2.0}
@@ -148,69 +148,48 @@ TRIALS = {
 }
 
 
-def fit_teacher(data: Dataset, name: str, settings: dict) -> kdlib.Fitted:
+def fit_teacher(data: Dataset, name: str) -> kdlib.Fitted:
     """Trained once; then read from its checkpoint."""
-    net = models.mlp(1200, 1200, dropout=0.5)
-    return fit(
-        nn.Sequential(nn.Dropout(settings["input_dropout"]), net) if "input_dropout" in settings else net,
-        data,
-        epochs=settings["epochs"],
-        batch_size=settings["batch_size"],
-        optimizer=hinton.with_max_norm(partial(adamw, lr=settings["lr"], weight_decay=0.0), settings["max_norm"]),
-        augment=[partial(shifted_crop, padding=2)],
-        precision="bfloat16",
-        checkpoint=RUNS / f"{name.replace(' ', '-')}.ckpt",
-        progress=name,
-    )
+    settings, net = TRIALS[name].settings, models.mlp(1200, 1200, dropout=0.5)
+    if "input_dropout" in settings:
+        net = nn.Sequential(nn.Dropout(settings["input_dropout"]), net)
+    return hinton.fit_teacher(net, data, settings["epochs"], RUNS / f"{name.replace(' ', '-')}.ckpt", progress=name)
 
 
-def fit_student(data: Dataset, name: str, settings: dict, seed: int) -> kdlib.Fitted:
-    objective = losses.cross_entropy
+def fit_student(data: Dataset, name: str, seed: int) -> kdlib.Fitted:
+    settings, objective = TRIALS[name].settings, losses.cross_entropy
     if "teacher" in settings:
-        teacher = fit_teacher(data, settings["teacher"], TRIALS[settings["teacher"]].settings)
-        table = kdlib.logits_table(teacher.model, data.train, data.normalise, precision="float32")
-        objective = kdlib.Distillation(table, **{key: settings[key] for key in ("temperature", "alpha")})
-    train = data.train
-    if "seen" in settings:
-        train = train.select(torch.isin(train.targets, torch.tensor(settings["seen"])))
+        table = kdlib.logits_table(fit_teacher(data, settings["teacher"]).model, data.train, data.normalise)
+        objective = kdlib.Distillation(table, temperature=settings["temperature"], alpha=settings["alpha"])
     optimizer = partial(adamw, lr=settings["lr"], weight_decay=0.0)
     if "momentum" in settings:
         optimizer = partial(torch.optim.SGD, lr=settings["lr"], momentum=settings["momentum"], nesterov=True)
     if "pixels" in settings:
         data = replace(data, mean=(0.0,), std=(1.0,))
-    return fit(
-        models.mlp(*settings.get("hidden", (800, 800)), seed=seed),
-        replace(data, train=train, validation=None),
-        objective,
-        epochs=settings["epochs"],
-        batch_size=settings["batch_size"],
-        optimizer=optimizer,
-        precision=settings.get("precision", "bfloat16"),
-        seed=seed,
-        progress=f"{name}, seed {seed}",
-    )
+    if "seen" in settings:
+        seen = torch.isin(data.train.targets, torch.tensor(settings["seen"]))
+        data = replace(data, train=data.train.select(seen))
+    title, changes = f"{name}, seed {seed}", {"batch_size": settings["batch_size"], "optimizer": optimizer}
+    return hinton.fit_student(data, objective, settings["epochs"], seed, title, **changes)
 
 
 def carry_out(ledger: Ledger, data: Dataset, name: str) -> None:
     trial = TRIALS[name]
 
     def outcome(seed: int) -> dict:
-        if "max_norm" in trial.settings:
-            fitted = fit_teacher(data, name, trial.settings)
-        else:
-            fitted = fit_student(data, name, trial.settings, seed)
+        fitted = fit_teacher(data, name) if "max_norm" in trial.settings else fit_student(data, name, seed)
         logits, targets = fitted.predict(data.validation.inputs), data.validation.targets
         row = {"validation_errors": int((logits.argmax(dim=1) != targets).sum())}
         if "teacher" in trial.settings:
-            teacher = fit_teacher(data, trial.settings["teacher"], TRIALS[trial.settings["teacher"]].settings)
+            teacher = fit_teacher(data, trial.settings["teacher"])
             difference = logits - teacher.predict(data.validation.inputs)
             row["distance"] = round(float((difference - difference.mean(dim=1, keepdim=True)).square().mean()), 4)
         missing = [digit for digit in range(10) if digit not in trial.settings.get("seen", range(10))]
         if missing:
             shift = torch.zeros(10)
             shift[missing] = 1.0
-            _, row["bias"] = errors, bias = hinton.best_bias(logits, targets, shift)
-            row["errors_with_bias"] = errors
+            row["bias"] = bias = hinton.best_bias(logits, targets, shift)
+            row["errors_with_bias"] = int(((logits + bias * shift).argmax(dim=1) != targets).sum())
             mine = torch.isin(targets, torch.tensor(missing))
             row["unseen"] = int(mine.sum())
             row["errors_on_unseen_with_bias"] = int(((logits + bias * shift).argmax(dim=1) != targets)[mine].sum())

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdlib import losses, models, plots
@@ -53,7 +53,7 @@ def study(plan: Plan, ledger: Ledger, data: Dataset) -> None:
     @functools.cache
     def teacher() -> Fitted:
         checkpoint = ledger.path.with_name(f"{ledger.path.stem}-teacher.ckpt")
-        return fit_teacher(data, plan.teacher_epochs, checkpoint)
+        return fit_teacher(models.mlp(1200, 1200, dropout=0.5), data, plan.teacher_epochs, checkpoint)
 
     @functools.cache
     def table() -> Tensor:
@@ -123,36 +123,33 @@ def with_max_norm(factory: OptimizerFactory, limit: float) -> OptimizerFactory:
     return make
 
 
-def fit_teacher(data: Dataset, epochs: int, checkpoint: Any) -> Fitted:
-    """2×1200 rectified units with dropout and max-norm, on images shifted by up to two pixels; or its checkpoint."""
-    return fit(
-        models.mlp(1200, 1200, dropout=0.5),
-        data,
-        epochs=epochs,
-        batch_size=256,
-        optimizer=with_max_norm(partial(adamw, lr=2e-3, weight_decay=0.0), 2.0),
-        augment=[partial(shifted_crop, padding=2)],
-        precision=_precision(),
-        checkpoint=checkpoint,
-        progress="teacher",
-    )
+def fit_teacher(net: nn.Module, data: Dataset, epochs: int, checkpoint: Any, **changes: Any) -> Fitted:
+    """Max-norm, images shifted by up to two pixels; or the checkpoint. Changes are :func:`kdlib.fit`'s arguments."""
+    settings = {
+        "epochs": epochs,
+        "batch_size": 256,
+        "optimizer": with_max_norm(partial(adamw, lr=2e-3, weight_decay=0.0), 2.0),
+        "augment": [partial(shifted_crop, padding=2)],
+        "precision": _precision(),
+        "checkpoint": checkpoint,
+        "progress": "teacher",
+    }
+    return fit(net, data, **(settings | changes))
 
 
 def fit_student(
-    data: Dataset, objective: Any, epochs: int, seed: int, title: str, hidden: tuple[int, ...] = (800, 800)
+    data: Dataset, objective: Any, epochs: int, seed: int, title: str, hidden: tuple = (800, 800), **changes: Any
 ) -> Fitted:
-    """Rectified units without dropout, decay or augmentation: nothing regularises it but its teacher."""
-    return fit(
-        models.mlp(*hidden, seed=seed),
-        replace(data, validation=None),
-        objective,
-        epochs=epochs,
-        batch_size=256,
-        optimizer=partial(adamw, lr=1e-3, weight_decay=0.0),
-        precision=_precision(),
-        seed=seed,
-        progress=title,
-    )
+    """No dropout, decay or augmentation: nothing regularises it but its teacher. Changes as for the teacher."""
+    settings = {
+        "epochs": epochs,
+        "batch_size": 256,
+        "optimizer": partial(adamw, lr=1e-3, weight_decay=0.0),
+        "precision": _precision(),
+        "seed": seed,
+        "progress": title,
+    }
+    return fit(models.mlp(*hidden, seed=seed), replace(data, validation=None), objective, **(settings | changes))
 
 
 def _precision() -> str:
@@ -164,16 +161,15 @@ def _errors(logits: Tensor, targets: Tensor) -> int:
     return int((logits.argmax(dim=1) != targets).sum())
 
 
-def best_bias(logits: Tensor, targets: Tensor, shift: Tensor) -> tuple[int, float]:
-    """Fewest errors, and the smallest bias that leads to them.
+def best_bias(logits: Tensor, targets: Tensor, shift: Tensor) -> float:
+    """The bias with fewest errors; of several, the one nearest to 0.
 
     Args:
         logits: float [n, C].
         targets: int64 [n].
         shift: float [C], 1 where the bias is added, 0 elsewhere.
     """
-    errors, _, bias = min((_errors(logits + bias * shift, targets), abs(bias), bias) for bias in BIASES)
-    return errors, bias
+    return min(BIASES, key=lambda bias: (_errors(logits + bias * shift, targets), abs(bias)))
 
 
 def judge(fitted: Fitted, data: Dataset) -> dict:
@@ -189,7 +185,7 @@ def judge_with_bias(fitted: Fitted, data: Dataset, classes: Sequence[int]) -> di
     shift = torch.zeros(len(data.classes))
     shift[list(classes)] = 1.0
     validation, test = (fitted.predict(split.inputs) for split in (data.validation, data.test))
-    _, bias = best_bias(validation, data.validation.targets, shift)
+    bias = best_bias(validation, data.validation.targets, shift)
     targets = data.test.targets
     is_three = targets == 3
     return {

@@ -153,7 +153,6 @@ def test_the_page_says_which_aims_were_missed(tmp_path):
     assert "at least 40 fewer: 40.0, met." in page and hinton.MISSING not in page
 
 
-@pytest.mark.skipif(not (studies.FOLDER / "hinton-mnist.json").exists(), reason="no results are kept yet")
 def test_the_kept_page_is_what_the_command_writes():
     content = studies.results("hinton-mnist")
     ledger = Ledger(studies.FOLDER / "hinton-mnist.json", content.attrs["about"])
