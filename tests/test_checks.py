@@ -1,0 +1,120 @@
+"""How a function is tried and judged, whatever the exercise."""
+
+import pytest
+import torch
+from exercise import said
+
+import kdlib
+from kdlib.checks import ex01
+from kdlib.checks.part import Mistake, Part, judge
+from kdlib.checks.trying import Case, same
+
+HALF = Part(
+    name="half",
+    cases=lambda generator: [{"x": torch.rand(2, 3, generator=generator)}, {"x": torch.zeros(1, 3)}],
+    expected=lambda x: x / 2,
+    lesson="lesson 99, section 1",
+    mistakes=(Mistake(lambda x: x * 2, "doubled."), Mistake(lambda x: x, "untouched.")),
+)
+
+
+def in_place(x):
+    x /= 2
+    return x
+
+
+def not_yet(x):
+    raise NotImplementedError
+
+
+def broken(x):
+    return x.no_such_thing
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (not_yet, "half: not started yet."),
+        (lambda x: x * 2, "half: doubled. Read lesson 99, section 1."),
+        (lambda x: x, "half: untouched."),
+        (lambda x: None, "half gave None: is its `return` missing?"),
+        (lambda x: x.double() / 2, "gave float64, but expected was float32: the dtype of what came in"),
+        (lambda x: x.T / 2, "gave a tensor [3, 2] of float32, but expected was a tensor [2, 3] of float32"),
+        (lambda x: (x / 2).tolist(), "gave list ((0.24"),
+        (lambda x: x / 2 + 0.5, "but expected was [["),
+        (lambda x: x / 0, "gave infinity in its result"),
+        (in_place, "half changed its argument x in place"),
+        (
+            broken,
+            "raised AttributeError: 'Tensor' object has no attribute 'no_such_thing'; expected was a tensor [2, 3]",
+        ),
+        (3, "half: pass your function itself, not 3"),
+    ],
+)
+def test_what_is_wrong_is_said(function, words):
+    assert words in said(HALF, function)
+
+
+def test_right_is_said_too(capsys):
+    HALF(lambda anything: 0.5 * anything)
+    assert capsys.readouterr().out == "✓ half: right on all 2 inputs.\n"
+
+
+def test_the_learner_sees_sentences_and_no_traceback():
+    with pytest.raises(AssertionError) as caught:
+        HALF(not_yet)
+    assert caught.value._render_traceback_() == ["✗ half: not started yet."]
+
+
+def test_calling_the_librarys_answer_is_told():
+    words = said(ex01.soften, kdlib.losses.softened_probabilities)
+    assert "gives the right answers, but by calling kdlib.losses.softened_probabilities" in words
+    words = said(ex01.stable_softmax, lambda logits: torch.nn.functional.softmax(logits, dim=1))
+    assert "but by calling softmax" in words
+    verdict = judge(
+        HALF, (cases := HALF.draw(0)), [HALF.attempt(lambda x: kdlib.losses.cross_entropy, case) for case in cases]
+    )
+    assert not verdict.borrowed, "naming is not calling"
+
+
+def test_a_refusal_is_expected_where_the_right_answer_refuses():
+    part = Part(
+        "f", lambda generator: [{"x": -1.0}], lambda x: (_ for _ in ()).throw(ValueError("x below 0")), "lesson 99"
+    )
+    assert "gave -1, but expected was ValueError: x below 0" in said(part, lambda x: x)
+    assert "raised TypeError: no, but expected was ValueError" in said(
+        part, lambda x: (_ for _ in ()).throw(TypeError("no"))
+    )
+
+    def refuses(x):
+        raise ValueError("other words")
+
+    part(refuses)
+
+
+def test_cases_are_the_learners_own_and_other_seeds_give_other_inputs():
+    cases: list[Case] = HALF.draw(0)
+    HALF.attempt(in_place, cases[0])
+    assert same(cases, HALF.draw(0), 0.0) and not same(cases, HALF.draw(1), 0.0)
+
+
+def test_trying_leaves_randomness_and_the_profiler_alone():
+    import sys
+
+    state = torch.get_rng_state()
+    HALF.attempt(lambda x: x + torch.rand(1), HALF.draw(0)[0])
+    assert torch.equal(state, torch.get_rng_state()) and sys.getprofile() is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (1, 1.0, True), (True, 1, False), (True, True, True), (float("nan"), float("nan"), True),
+        ("a", "a", True), (None, None, True),
+        ([1, 2], (1, 2), True), ([1], [1, 2], False), ({"a": 1}, {"a": 1.0}, True), ({"a": 1}, {"b": 1}, False),
+        (torch.ones(2), torch.ones(2, dtype=torch.float64), False), (torch.tensor([1]), torch.tensor([2]), False),
+        (torch.ones(2), [1.0, 1.0], False), (0.1 + 0.2, 0.3, True),
+    ],
+)  # fmt: skip
+def test_same(one, other, alike):
+    assert same(one, other, 1e-5) is alike and same(other, one, 1e-5) is alike

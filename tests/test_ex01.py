@@ -1,0 +1,190 @@
+"""Exercise 01: right answers in several styles pass, typical wrong ones are recognised by name."""
+
+import math
+
+import pytest
+import torch
+from exercise import cases, said
+from torch.nn import functional
+
+from kdlib.checks import ex01
+
+
+def softmax_by_rows(logits):
+    rows = []
+    for row in logits:
+        powers = (row - row.max()).exp()
+        rows.append(powers / powers.sum())
+    return torch.stack(rows)
+
+
+def softmax_with_numpy(z):
+    z = z.numpy()
+    import numpy as np
+
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return torch.from_numpy(e / e.sum(axis=-1, keepdims=True))
+
+
+def guarded(function):
+    def soften(logits, temperature):
+        if temperature <= 0:
+            raise ValueError("no")
+        return function(logits, temperature)
+
+    return soften
+
+
+def asserted(logits, T):
+    if not T > 0:
+        raise ValueError("T must be above 0")
+    z = logits / T
+    return (z - z.logsumexp(-1, keepdim=True)).exp()
+
+
+def entropy_with_where(p):
+    return -torch.where(p > 0, p * p.clamp_min(1e-45).log(), torch.zeros_like(p)).sum(-1)
+
+
+def entropy_with_nan_to_num(p):
+    return -(p * p.log()).nan_to_num(0.0).sum(dim=1)
+
+
+def temperature_by_bisection_in_log(logits, probability):
+    if probability >= 1 or probability <= 1 / logits.numel():
+        raise ValueError("impossible")
+    a, b = -10.0, 14.0
+    while b - a > 1e-6:
+        m = (a + b) / 2
+        if functional.softmax(logits.double() / math.exp(m), -1).max().item() > probability:
+            a = m
+        else:
+            b = m
+    return math.exp(a)
+
+
+def temperature_with_scipy(logits, probability):
+    from scipy.optimize import brentq
+
+    if not 1 / len(logits) < probability < 1:
+        raise ValueError("impossible")
+    z = logits.double()
+    return math.exp(brentq(lambda t: float(torch.softmax(z / math.exp(t), 0).max()) - probability, -12, 14))
+
+
+def temperature_on_a_fine_grid(logits, probability):
+    if not 1 / len(logits) < probability < 1:
+        raise ValueError("impossible")
+    grid = torch.logspace(-3, 5, 20_000, dtype=torch.float64)
+    largest = torch.softmax(logits.double() / grid[:, None], dim=1).amax(dim=1)
+    return grid[(largest - probability).abs().argmin()].item()
+
+
+def temperature_on_a_coarse_grid(logits, probability):
+    grid = [step / 10 for step in range(1, 101)]
+    return min(grid, key=lambda t: abs(float(torch.softmax(logits / t, 0).max()) - probability))
+
+
+RIGHT = {
+    ex01.stable_softmax: [
+        softmax_by_rows,
+        softmax_with_numpy,
+        lambda z: (z - z.max(1, True)[0]).exp().div((z - z.max(1, True)[0]).exp().sum(1, True)),
+    ],
+    ex01.soften: [
+        guarded(lambda logits, temperature: torch.softmax(logits / temperature, 1)),
+        guarded(lambda z, T: softmax_by_rows(z / T)),
+        asserted,
+    ],
+    ex01.log_soften: [
+        lambda logits, temperature: (logits / temperature) - (logits / temperature).logsumexp(1, keepdim=True),
+        lambda z, T: z / T - z.amax(1, True) / T - ((z - z.amax(1, True)) / T).exp().sum(1, True).log(),
+        lambda z, T: torch.stack([row / T - torch.logsumexp(row / T, 0) for row in z]),
+    ],
+    ex01.entropy: [
+        entropy_with_where,
+        entropy_with_nan_to_num,
+        lambda probabilities: torch.special.entr(probabilities).sum(dim=-1),
+        lambda p: torch.distributions.Categorical(probs=p, validate_args=False).entropy(),
+    ],
+    ex01.temperature_for: [temperature_by_bisection_in_log, temperature_with_scipy, temperature_on_a_fine_grid],
+    ex01.hot_limit: [
+        lambda z, T: (1 + (z - z.mean(1, True)) / T) / z.size(1),
+        lambda z, T: 1 / z.shape[1] + (z - z.mean(-1)[:, None]) / (T * z.shape[1]),
+        lambda z, T: torch.stack([(T + row - row.mean()) / (len(row) * T) for row in z]),
+    ],
+    ex01.mended_targets: [
+        lambda images, weight, temperature: torch.softmax(images @ weight.T / temperature, dim=1),
+        lambda x, w, t: functional.softmax(functional.linear(x, w) / t, dim=-1),
+        lambda x, w, t: torch.stack([torch.softmax(w @ image / t, 0) for image in x]),
+    ],
+}  # fmt: skip
+
+WRONG = {
+    ex01.stable_softmax: [
+        (lambda z: z.exp() / z.exp().sum(1, True), "exp overflows"),
+        (lambda z: (z - z.amax(0)).exp() / (z - z.amax(0)).exp().sum(0), "of a *column* add up to 1"),
+        (lambda z: (z - z.max()).exp() / (z - z.max()).exp().sum(1, True), "one maximum is taken from all rows"),
+        (lambda z: (z - z.amax(1, True)).exp() / (z - z.amax(1, True)).exp().sum(), "runs over the whole batch"),
+        (lambda z: z / z.sum(1, True), "exp is missing"),
+        (lambda z: softmax_by_rows(z.double()), "gave float64, but expected was float32"),
+        (lambda z: z.sub_(z.amax(1, True)).exp().div(z.exp().sum(1, True)), "changed its argument logits in place"),
+    ],
+    ex01.soften: [
+        (guarded(lambda z, t: torch.softmax(z * t, 1)), "multiplied by the temperature"),
+        (guarded(lambda z, t: torch.softmax(z, 1) / t), "divides the probabilities"),
+        (guarded(lambda z, t: torch.softmax(z, 1)), "it is not used"),
+        (guarded(lambda z, t: torch.softmax(z / t, 0)), "runs along the batch"),
+        (lambda z, t: torch.softmax(z / t, 1), "Raise a ValueError"),
+        (guarded(lambda z, t: torch.log_softmax(z / t, 1)), "these are log-probabilities"),
+    ],
+    ex01.log_soften: [
+        (lambda z, t: torch.softmax(z / t, 1).log(), "stay in log space"),
+        (lambda z, t: (torch.softmax(z / t, 1) + 1e-8).log(), "bends every small probability"),
+        (lambda z, t: torch.softmax(z / t, 1).clamp(min=1e-8).log(), "clamping at 1e-8"),
+        (lambda z, t: (z - z.logsumexp(1, True)) / t, "divide the logits first"),
+        (lambda z, t: torch.softmax(z / t, 1), "their logarithms are expected"),
+        (lambda z, t: torch.log_softmax(z / t, 1), "but by calling log_softmax"),
+    ],
+    ex01.entropy: [
+        (lambda p: -(p * p.log()).sum(1), "came out as NaN"),
+        (lambda p: torch.xlogy(p, p).sum(1), "the sign is missing"),
+        (lambda p: torch.special.entr(p).sum(1) / math.log(2), "these are bits"),
+        (lambda p: torch.special.entr(p).sum(1).mean(), "one mean over the batch"),
+        (lambda p: torch.special.entr(p).mean(1), "entropy is their sum"),
+    ],
+    ex01.temperature_for: [
+        (lambda z, p: 1 / temperature_with_scipy(z, p), "this is 1 / T"),
+        (lambda z, p: float(torch.softmax(z, 0).max() / p), "not proportional to 1 / T"),
+        (temperature_on_a_coarse_grid, "too coarse"),
+        (lambda z, p: torch.tensor(temperature_with_scipy(z, p)), "`.item()` makes one"),
+    ],
+    ex01.hot_limit: [
+        (lambda z, t: (1 + z / t) / z.shape[1], "take the mean of the row away first"),
+        (lambda z, t: (1 + (z - z.mean()) / t) / z.shape[1], "the mean of the whole batch"),
+        (lambda z, t: 1 + (z - z.mean(1, True)) / t, "add up to the number of classes"),
+        (lambda z, t: torch.softmax(z / t, 1), "this is the softmax itself"),
+    ],
+    ex01.mended_targets: [
+        (lambda x, w, t: torch.softmax(x @ w.T / t, 0), "which other images are in its batch"),
+        (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 1) / t, 1), "a softmax inside the softmax"),
+        (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 0) / t, 0), "nothing has changed"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "function"), cases(RIGHT))
+def test_right_answers_raise_no_alarm(part, function, capsys):
+    part(function)
+    assert "✓" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("part", "function", "words"), cases(WRONG))
+def test_typical_wrong_answers_are_recognised(part, function, words):
+    assert words in said(part, function)
+
+
+def test_every_part_has_enough_of_both():
+    assert RIGHT.keys() == WRONG.keys() == set(ex01.PARTS)
+    for part in ex01.PARTS:
+        assert len(RIGHT[part]) >= 3 and len(WRONG[part]) >= 3 and len(part.mistakes) >= 3
