@@ -121,3 +121,152 @@ def same(one: Any, other: Any, tolerance: float) -> bool:
 def call(function: Callable[..., Any], **case: Any) -> Any:
     """Just call it, with the case's values in order."""
     return function(*case.values())
+
+
+# Exercise 06: figures, and a model with a clock.
+
+
+def figures(function: Callable[..., Any], **case: Any) -> Any:
+    """Call it, and take numbers out of what holds them: a tensor or NumPy's number becomes a float, or a list."""
+    return _taken_out(function(*case.values()))
+
+
+def _taken_out(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_taken_out(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def timed(function: Callable[..., Any], setup: float, each: float, images: int) -> Any:
+    """Hand over a model, images and a clock: an answer takes ``each`` seconds, the first one ``setup`` more."""
+    now, asked = [100.0], []
+
+    def model(image: Tensor) -> Tensor:
+        now[0] += each if asked else setup + each
+        asked.append(True)
+        return image.sum()
+
+    return _taken_out(function(model, list(torch.zeros(images, 1, 28, 28)), lambda: now[0]))
+
+
+# Exercise 03: training steps. Its models are rebuilt from one vector of weights.
+
+
+def _regularised_net(weights: Tensor, dropout: float, training: bool) -> torch.nn.Sequential:
+    """A net from 4 numbers to 3 logits whose mode matters: it has batch norm and, if asked for, dropout."""
+    layers = torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.ReLU(), torch.nn.Dropout(dropout)
+    net = torch.nn.Sequential(*layers, torch.nn.Linear(6, 3))
+    torch.nn.utils.vector_to_parameters(weights.clone(), net.parameters())
+    return net.train(training)
+
+
+def _state(net: torch.nn.Module) -> Tensor:
+    """All parameters and buffers in one vector, a copy."""
+    return torch.cat([tensor.detach().flatten().float() for tensor in net.state_dict().values()])
+
+
+def _record(net: torch.nn.Module) -> list[Tensor]:
+    """A list to which every output of a net will be added."""
+    outputs: list[Tensor] = []
+    net.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    return outputs
+
+
+def frozen(function: Callable[..., Any], teacher: Tensor, training: bool) -> dict[str, Any]:
+    """Freeze a teacher with a net inside a net, and look at all its parts."""
+    net = torch.nn.Sequential(_regularised_net(teacher, 0.5, training), torch.nn.Linear(3, 3)).train(training)
+    given = function(net)
+    returned = "the teacher" if given is net else "None" if given is None else "something else"
+    trainable = sum(parameter.requires_grad for parameter in net.parameters())
+    return {"in train mode": sum(part.training for part in net.modules()), "trainable": trainable, "returned": returned}
+
+
+def two_steps(
+    function: Callable[..., Any],
+    student: Tensor,
+    teacher: Tensor,
+    images: Tensor,
+    targets: Tensor,
+    temperature: float,
+    alpha: float,
+    student_training: bool,
+) -> tuple[list[Any], str, Tensor]:
+    """Two training steps, one after the other: their losses, what became of the teacher, the student's new state."""
+    learner, quiet = _regularised_net(student, 0.5, student_training), _regularised_net(teacher, 0.0, True)
+    before, outputs = _state(quiet), _record(quiet)
+    optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
+    losses = [
+        function(learner, quiet, optimizer, some, labels, temperature, alpha)
+        for some, labels in zip(images, targets, strict=True)
+    ]
+    events = {
+        "changed": not torch.equal(before, _state(quiet)),
+        "got gradients": any(parameter.grad is not None for parameter in quiet.parameters()),
+        "recorded a graph": any(output.requires_grad for output in outputs),
+    }
+    fate = ", ".join(name for name, seen in events.items() if seen) or "untouched"
+    plain_losses = [float(loss) if isinstance(loss, float) else loss for loss in losses]  # NumPy's floats are floats
+    return plain_losses, f"teacher {fate}", _state(learner)
+
+
+def counting(function: Callable[..., Any], model: Tensor, images: Tensor, targets: Tensor, training: bool) -> dict:
+    """Count errors, and look at what became of the model."""
+    net = _regularised_net(model, 0.5, training)
+    outputs = _record(net)
+    errors = function(net, images, targets)
+    graph = any(output.requires_grad for output in outputs)
+    return {"errors": errors, "train mode": net.training, "graph": graph, "state": _state(net)}
+
+
+def caching(function: Callable[..., Any], teacher: Tensor, images: Tensor, batch_size: int) -> tuple:
+    """Make a table of logits, with a teacher that was left in train mode: the table, how it was made, its teacher."""
+    net = _regularised_net(teacher, 0.5, True)
+    outputs = _record(net)
+    table = function(net, images, batch_size)
+    graph = "with a graph" if any(output.requires_grad for output in outputs) else "no graph"
+    sizes = "too many at once" if any(len(output) > batch_size for output in outputs) else "never too many at once"
+    return table, f"{graph}, {sizes}", _state(net)
+
+
+def viewing(function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor) -> tuple:
+    """Show a batch to both, with an augmentation that differs every time: their logits, and how they came."""
+    learner, quiet = _regularised_net(student, 0.0, True), _regularised_net(teacher, 0.0, True)
+    outputs, views = _record(quiet), []
+
+    def augment(images: Tensor) -> Tensor:
+        views.append(images)
+        return images.roll(len(views), dims=1)
+
+    student_logits, teacher_logits = function(learner, quiet, images, augment)
+    graphs = {
+        "student": student_logits.requires_grad,
+        "teacher": any(output.requires_grad for output in outputs),
+    }
+    found = ", ".join(f"{name} {'with' if graph else 'without'} graph" for name, graph in graphs.items())
+    return student_logits, teacher_logits, f"views: {len(views)}, {found}"
+
+
+def refusing(function: Callable[..., Any], **case: Any) -> Any:
+    """Call it, take numbers out of what holds them, and see every kind of ValueError as one."""
+    try:
+        return _taken_out(function(*case.values()))
+    except ValueError as error:
+        raise ValueError(str(error)) from error
+
+
+def trained(function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor, **case: Any) -> Tensor:
+    """A student's logits for the first four images, after a program has trained it."""
+    learner, quiet = _regularised_net(student, 0.0, True), _regularised_net(teacher, 0.0, False)
+    function(learner, quiet, images, *case.values())
+    return learner.eval()(images[:4])
+
+
+def batches_of(function: Callable[..., Any], **case: Any) -> list[tuple]:
+    """The batches that a function lists or yields."""
+    return [tuple(batch) for batch in function(*case.values())]
+
+
+def watched_training(function: Callable[..., Any], student: Tensor, **case: Any) -> tuple[Any, Tensor]:
+    """What a program reports of its training, and the student's state after it."""
+    learner = _regularised_net(student, 0.5, True)
+    return function(learner, *case.values()), _state(learner)

@@ -1,0 +1,207 @@
+"""``python -m grading``: release an assignment, grade what comes back. ``make release`` and ``make grade`` call it."""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import datetime
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from grading import assignments, collect, gradebook, report, similar
+from grading.assignments import ROOT, Assignment
+from grading.collect import Collected, Student, Submission
+from grading.isolation import Limits, has_bubblewrap, stage
+from grading.score import Score, read_cells, score
+from kdlib.machine import atomically
+
+TOLD = """This folder is the assignment {name}. Open {name}.ipynb in JupyterLab, in the course's environment (its README
+says how to make one). Run a check as often as you like; save, and hand in the notebook.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(prog="python -m grading", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    release = commands.add_parser("release", help="the student's folder of an assignment, and a zip of it")
+    release.add_argument("name")
+    release.add_argument("--out", type=Path, default=Path("release"))
+    release.add_argument("--overlay", type=Path, help="a private folder laid over solutions/")
+    grade = commands.add_parser("grade", help="grade hand-ins")
+    grade.add_argument("name")
+    grade.add_argument("submissions", type=Path, help="a folder of hand-ins, or a zip")
+    grade.add_argument("--course", type=Path, default=Path("course"), help="nbgrader's course folder, reports too")
+    grade.add_argument("--roster", type=Path, help="CSV with id, and perhaps name, canvas, moodle")
+    grade.add_argument("--overlay", type=Path, help="a private folder laid over solutions/: NAME.ipynb, held_out.json")
+    grade.add_argument("--due", type=datetime.fromisoformat, help="such as 2026-12-01T23:59")
+    grade.add_argument("--late", type=float, default=0.0, help="share of the points lost per day begun, such as 0.1")
+    grade.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    grade.add_argument("--cell-seconds", type=float, default=Limits.cell_seconds)
+    grade.add_argument("--total-seconds", type=float, default=Limits.total_seconds)
+    grade.add_argument("--memory", type=float, default=Limits.memory / 2**30, help="GiB a hand-in")
+    options = parser.parse_args(arguments)
+    try:
+        return {"release": _release, "grade": _grade}[options.command](options)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"grading {options.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _release(options: argparse.Namespace) -> int:
+    assignments.load(options.name, options.overlay)
+    source = _source(options.name, options.overlay)
+    with tempfile.TemporaryDirectory() as course:
+        released = gradebook.generate(source, Path(course), database=False)
+        folder = options.out / options.name
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(released.parent, folder)
+    (folder / "README.txt").write_text(TOLD.format(name=options.name), encoding="utf-8")
+    archive = shutil.make_archive(str(options.out / options.name), "zip", options.out, options.name)
+    print(f"{folder} and {archive}")
+    return 0
+
+
+def _source(name: str, overlay: Path | None) -> Path:
+    private = overlay / name / f"{name}.ipynb" if overlay else None
+    return private if private and private.is_file() else ROOT / "solutions" / name / f"{name}.ipynb"
+
+
+def _grade(options: argparse.Namespace) -> int:
+    started = time.monotonic()
+    assignment = assignments.load(options.name, options.overlay)
+    roster = collect.read_roster(options.roster) if options.roster else None
+    found = collect.collect(options.submissions, options.name, roster)
+    if not found.counted:
+        raise ValueError(f"there is no notebook of {options.name} in {options.submissions}")
+    limits = dataclasses.replace(
+        Limits(),
+        cell_seconds=options.cell_seconds,
+        total_seconds=options.total_seconds,
+        memory=int(options.memory * 2**30),
+    )
+    course: Path = options.course
+    boxed = has_bubblewrap()
+    if not boxed:
+        print("grading: bubblewrap is not here; a watchdog alone guards this machine (INSTRUCTORS.md)", file=sys.stderr)
+    released = gradebook.generate(_source(options.name, options.overlay), course, database=True)
+    scores = _score_all(found, assignment, course, limits, boxed, options.jobs)
+    with gradebook.opened(course) as book:
+        for name, one in scores.items():
+            gradebook.record(book, assignment, found.students[name], one, found.counted[name].when)
+            gradebook.write_for_reading(course, released, found.students[name], found.counted[name].content, one)
+        lines = [_line(book, assignment, found, student, scores.get(student.id), options) for student in _sorted(found)]
+    given = "\n".join(cell["source"] for cell in read_cells(released.read_bytes(), Score()) if cell["type"] == "code")
+    pairs = similar.pairs({name: one.code for name, one in scores.items()}, given)
+    box = (
+        "bubblewrap: own file system, no network, own processes"
+        if boxed
+        else "a watchdog only: no isolation of files and network"
+    )
+    notes = {
+        "Isolation": f"{box}. Limits a hand-in: {limits}.",
+        "Time": f"{time.monotonic() - started:.0f} s for {len(scores)} hand-ins, {options.jobs} at once.",
+        "Missing": found.missing,
+        "Handed in by nobody on the roster": found.unknown,
+        "Replaced by a later hand-in": found.replaced,
+        "Not read": found.refused,
+    }
+    out = course / "reports" / options.name
+    report.write_all(out, assignment, lines, pairs, notes)
+    waiting = sum(bool(line.unread) for line in lines)
+    print(f"{len(scores)} hand-ins of {options.name}: {out / 'report.md'}; {waiting} wait for a person")
+    return 0
+
+
+def _sorted(found: Collected) -> list[Student]:
+    return [found.students[name] for name in sorted(found.students)]
+
+
+def _score_all(
+    found: Collected, assignment: Assignment, course: Path, limits: Limits, boxed: bool, jobs: int
+) -> dict[str, Score]:
+    """Scores by student; those of unchanged notebooks under unchanged rules are read instead of computed."""
+    scores, waiting = {}, []
+    for name, submission in found.counted.items():
+        kept = _read(_place(course, assignment, name), _key(submission, assignment, limits, boxed))
+        if kept:
+            scores[name] = kept
+        else:
+            waiting.append(name)
+    with tempfile.TemporaryDirectory(prefix="library-") as folder, ThreadPoolExecutor(jobs) as pool:
+        library = Path(folder)
+        stage(library, assignment.uses_kdlib)
+        library.chmod(0o755)
+        tasks = {
+            pool.submit(score, found.counted[name].content, assignment, library, limits, boxed): name
+            for name in waiting
+        }
+        for task in tqdm(as_completed(tasks), total=len(tasks), desc="grading", unit="hand-in", disable=not tasks):
+            name = tasks[task]
+            scores[name] = task.result()
+            scores[name].flags += _answered_again(_place(course, assignment, name), scores[name])
+            with atomically(_place(course, assignment, name)) as temporary:
+                content = {
+                    "key": _key(found.counted[name], assignment, limits, boxed),
+                    **dataclasses.asdict(scores[name]),
+                }
+                temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return dict(sorted(scores.items()))
+
+
+def _place(course: Path, assignment: Assignment, student: str) -> Path:
+    return course / "scores" / assignment.name / f"{student}.json"
+
+
+def _key(submission: Submission, assignment: Assignment, limits: Limits, boxed: bool) -> str:
+    rules = f"{assignment.fingerprint} {limits} {boxed} ".encode()
+    return hashlib.sha256(rules + submission.content).hexdigest()
+
+
+def _read(path: Path, key: str) -> Score | None:
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Score(**{name: value for name, value in content.items() if name != "key"}) if content["key"] == key else None
+
+
+def _answered_again(path: Path, now: Score) -> list[str]:
+    """Open answers that are others than at an earlier grading: points by hand may be for the earlier ones."""
+    if not path.is_file():
+        return []
+    before = json.loads(path.read_text(encoding="utf-8"))["answers"]
+    changed = [name for name, text in now.answers.items() if before.get(name, text) != text]
+    return [f"{name} was answered again: points given by hand were for the earlier answer" for name in changed]
+
+
+def _line(
+    book: gradebook.Gradebook,
+    assignment: Assignment,
+    found: Collected,
+    student: Student,
+    scored: Score | None,
+    options: argparse.Namespace,
+) -> report.Line:
+    if scored is None:
+        nothing = {one.name: 0.0 for one in assignment.graded}
+        return report.Line(student, nothing, {}, None)
+    points = {name: part["points"] for name, part in scored.parts.items()}
+    comments = {}
+    for name, (given, comment) in gradebook.manual(book, assignment, student.id).items():
+        if given is not None:
+            points[name] = given
+        comments[name] = comment
+    days = collect.lateness(found.counted[student.id], options.due)
+    of = sum(one.points for one in assignment.graded)
+    return report.Line(student, points, comments, scored, days, round(min(days * options.late, 1.0) * of, 2))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,235 @@
+"""Find each student's notebook in what a course system hands over: folders, a flat pile, zips within zips."""
+
+import csv
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+
+LARGEST_MEMBER, LARGEST_ZIP, MOST_MEMBERS, DEEPEST_ZIP = 16 * 2**20, 512 * 2**20, 5_000, 2
+
+CANVAS = re.compile(
+    r"^(?P<name>[^_]+)(?P<late>_LATE)?_(?P<id>\d+)_(?P<file>\d+)_(?P<rest>.+?)(?:-(?P<again>\d+))?\.ipynb$", re.I
+)
+MOODLE = re.compile(r"^(?P<name>[^_/]+)_(?P<id>\d+)_assignsubmission_file_?(?P<rest>.*)$")
+
+
+@dataclass(frozen=True)
+class Student:
+    """A line of the roster; other course systems' numbers by their name."""
+
+    id: str
+    name: str = ""
+    canvas: str = ""
+    moodle: str = ""
+
+    @property
+    def label(self) -> str:
+        """Stands for the student in logs: no name, and the same on every run."""
+        return "student-" + hashlib.sha256(self.id.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One file that somebody handed in.
+
+    Attributes:
+        who: what the hand-in names: a folder, or Canvas's or Moodle's number.
+        name: in plain words, where the hand-in says it.
+        place: where it was found.
+        content: its bytes.
+        when: it was last changed.
+        attempt: Canvas's count of hand-ins.
+        late: Canvas says so.
+    """
+
+    who: str
+    name: str
+    place: str
+    content: bytes
+    when: datetime
+    attempt: int = 0
+    late: bool = False
+
+
+@dataclass
+class Collected:
+    """Submissions by student, and what went wrong in finding them.
+
+    Attributes:
+        counted: the one that counts, by student's id.
+        students: by id; without a roster, whoever handed in.
+        missing: ids on the roster without a submission.
+        unknown: hand-ins of nobody on the roster.
+        replaced: hand-ins that a later one replaced.
+        refused: files that were not read, and why.
+    """
+
+    counted: dict[str, Submission] = field(default_factory=dict)
+    students: dict[str, Student] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def read_roster(path: Path) -> list[Student]:
+    """Students from a CSV file with the columns ``id``, and if there are any ``name``, ``canvas`` and ``moodle``.
+
+    Raises:
+        ValueError: no column ``id``, an empty one, or the same one twice.
+    """
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "id" not in rows[0]:
+        raise ValueError(f"{path} must be a CSV file with a column 'id' and at least one student")
+    students = []
+    for number, row in enumerate(rows, start=2):
+        fields = {name: (row.get(name) or "").strip() for name in ("id", "name", "canvas", "moodle")}
+        if not fields["id"] or any(fields["id"] == one.id for one in students):
+            raise ValueError(f"{path}, line {number}: the id is empty or was there before")
+        students.append(Student(**fields))
+    return students
+
+
+def collect(folder: Path, assignment: str, roster: list[Student] | None = None) -> Collected:
+    """Find the notebook of each student; of several the latest counts.
+
+    Args:
+        folder: of hand-ins, or one zip of them. A student's hand-in is a folder with the notebook somewhere in it, a
+            file named as Canvas or Moodle name it, or a zip.
+        assignment: where a hand-in holds several notebooks, the one of this name counts.
+        roster: if given, hand-ins are matched with it by id, Canvas's or Moodle's number, or name.
+
+    Raises:
+        FileNotFoundError: there is no such folder or zip.
+    """
+    if not folder.exists():
+        raise FileNotFoundError(f"there are no submissions at {folder}")
+    result = Collected()
+    found: dict[str, list[Submission]] = {}
+    for one in _submissions(folder, result.refused):
+        student = _match(one, roster) if roster is not None else Student(_key(one), one.name)
+        if student is None:
+            result.unknown.append(one.place)
+            continue
+        result.students[student.id] = student
+        found.setdefault(student.id, []).append(one)
+    for student in roster or []:
+        result.students[student.id] = student
+        if student.id not in found:
+            result.missing.append(student.id)
+    for student, several in found.items():
+        named = [one for one in several if assignment in PurePosixPath(one.place).name.lower()] or several
+        last = max(named, key=lambda one: (one.attempt, one.when, one.place))
+        result.counted[student] = last
+        result.replaced += [one.place for one in several if one is not last]
+    result.counted = dict(sorted(result.counted.items()))
+    return result
+
+
+def _key(one: Submission) -> str:
+    """An id for a student no roster names, fit for a file's name."""
+    return re.sub(r"[^\w.-]+", "-", one.who).strip("-.") or "nobody"
+
+
+def _match(one: Submission, roster: list[Student]) -> Student | None:
+    def squashed(text: str) -> str:
+        return "".join(sorted(re.findall(r"\w", text.lower())))
+
+    for student in roster:
+        if one.who in (student.id, student.canvas, student.moodle):
+            return student
+    named = [student for student in roster if student.name and squashed(student.name) == squashed(one.name or one.who)]
+    return named[0] if len(named) == 1 else None
+
+
+def _submissions(folder: Path, refused: list[str]) -> Iterator[Submission]:
+    for place, content, when in _files(folder, refused):
+        path = PurePosixPath(place)
+        if path.suffix.lower() != ".ipynb" or ".ipynb_checkpoints" in path.parts or "__MACOSX" in path.parts:
+            continue
+        top = path.parts[0]
+        if moodle := MOODLE.match(top):
+            name = moodle["name"]
+            yield Submission(moodle["id"], name, place, content, when)
+        elif canvas := next((m for part in path.parts if (m := CANVAS.match(_as_notebook(part)))), None):
+            attempt = int(canvas["again"] or 0)
+            yield Submission(canvas["id"], canvas["name"], place, content, when, attempt, bool(canvas["late"]))
+        else:
+            who = top if len(path.parts) > 1 else path.stem
+            yield Submission(who.removesuffix(".zip"), "", place, content, when)
+
+
+def _as_notebook(part: str) -> str:
+    """A zip in Canvas's pile is named as a notebook in it would be."""
+    return re.sub(r"\.zip$", ".ipynb", part, flags=re.I)
+
+
+def _files(folder: Path, refused: list[str]) -> Iterator[tuple[str, bytes, datetime]]:
+    """Place, content and time of every file, in zips too; places are relative, with forward slashes."""
+    if folder.is_file():
+        yield from _members(folder.read_bytes(), "", refused, 1)
+        return
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder).as_posix()
+        if path.is_symlink() or any(parent.is_symlink() for parent in path.parents if folder in parent.parents):
+            refused.append(f"{place}: a link")
+        elif path.is_file() and path.suffix.lower() in (".ipynb", ".zip"):
+            if path.stat().st_size > LARGEST_ZIP:
+                refused.append(f"{place}: larger than {LARGEST_ZIP // 2**20} MiB")
+            elif path.suffix.lower() == ".zip":
+                yield from _members(path.read_bytes(), place, refused, 1)
+            else:
+                yield place, path.read_bytes(), datetime.fromtimestamp(path.stat().st_mtime)
+
+
+def _members(content: bytes, place: str, refused: list[str], depth: int) -> Iterator[tuple[str, bytes, datetime]]:
+    """The notebooks in a zip. Nothing is unpacked to disk, so nothing can climb; sizes are counted while reading."""
+    import io
+
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError) as problem:
+        refused.append(f"{place or 'the zip'}: {problem}")
+        return
+    if len(members) > MOST_MEMBERS:
+        refused.append(f"{place or 'the zip'}: more than {MOST_MEMBERS} files")
+        return
+    for member in members:
+        parts = PurePosixPath(member.filename.replace("\\", "/")).parts
+        inside = "/".join(filter(None, (place, *parts)))
+        suffix = PurePosixPath(member.filename).suffix.lower()
+        if member.is_dir() or suffix not in (".ipynb", ".zip"):
+            continue
+        if ".." in parts or (parts and parts[0] in ("/", "\\")) or ":" in member.filename:
+            refused.append(f"{inside}: its path leaves the zip")
+            continue
+        if (member.external_attr >> 16) & 0o170000 == 0o120000:
+            refused.append(f"{inside}: a link")
+            continue
+        try:
+            with archive.open(member) as file:
+                data = file.read(LARGEST_MEMBER + 1)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, OSError, EOFError) as problem:
+            refused.append(f"{inside}: {problem}")
+            continue
+        if len(data) > LARGEST_MEMBER:
+            refused.append(f"{inside}: larger than {LARGEST_MEMBER // 2**20} MiB when unpacked")
+        elif suffix == ".ipynb":
+            yield inside, data, datetime(*member.date_time)
+        elif depth < DEEPEST_ZIP:
+            yield from _members(data, inside, refused, depth + 1)
+        else:
+            refused.append(f"{inside}: zips lie more than {DEEPEST_ZIP} deep within each other")
+
+
+def lateness(one: Submission, due: datetime | None) -> int:
+    """Days begun since the time a submission was due; at least 1 where Canvas calls it late."""
+    if due is not None and one.when > due:
+        return -(-int((one.when - due).total_seconds()) // 86_400) or 1
+    return int(one.late)

@@ -1,0 +1,114 @@
+"""nbgrader's course folder and gradebook: automatic points go in, a person's points come out."""
+
+import copy
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nbformat
+from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.apps import GenerateAssignmentApp
+from traitlets.config import Config
+
+from grading.assignments import Assignment
+from grading.collect import Student
+from grading.score import Score, read_cells
+from kdlib.machine import atomically
+
+
+def generate(source: Path, course: Path, *, database: bool) -> Path:
+    """Make ``release/NAME`` of a course folder from a source notebook; returns the released notebook.
+
+    Args:
+        source: ``…/NAME/NAME.ipynb``, with solutions.
+        course: gets ``source/``, ``release/`` and, with ``database``, ``gradebook.db``.
+        database: whether the gradebook learns of the assignment.
+    """
+    name = source.stem
+    place = course / "source" / name
+    place.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, place)
+    config = Config()
+    config.CourseDirectory.root = str(course.resolve())
+    config.CourseDirectory.db_url = f"sqlite:///{course.resolve() / 'gradebook.db'}"
+    config.ClearSolutions.text_stub = "*Your answer here.*"
+    config.NbGraderApp.logfile = ""
+    app = GenerateAssignmentApp(config=config)
+    try:
+        app.initialize([name, "--force", "--create", "--log-level=ERROR", *([] if database else ["--no-db"])])
+        app.start()
+    finally:
+        GenerateAssignmentApp.clear_instance()
+        logging.getLogger("traitlets").handlers.clear()
+    return course / "release" / name / f"{name}.ipynb"
+
+
+@contextmanager
+def opened(course: Path) -> Iterator[Gradebook]:
+    """The course's gradebook."""
+    warnings.filterwarnings("ignore", message="Object of type", module="nbgrader")
+    with Gradebook(f"sqlite:///{course.resolve() / 'gradebook.db'}") as gradebook:
+        yield gradebook
+
+
+def record(gradebook: Gradebook, assignment: Assignment, student: Student, score: Score, when: datetime) -> None:
+    """Put automatic points in; manual points and comments stay."""
+    first, _, last = student.name.partition(" ")
+    gradebook.update_or_create_student(student.id, first_name=first or None, last_name=last or None)
+    timestamp = when.astimezone(UTC).replace(tzinfo=None)
+    gradebook.update_or_create_submission(assignment.name, student.id, timestamp=timestamp)
+    for one in assignment.graded:
+        grade = gradebook.find_grade(one.cell, assignment.name, assignment.name, student.id)
+        points = score.parts[one.name]["points"]
+        grade.auto_score = points
+        grade.needs_manual_grade = points is None and grade.manual_score is None
+    gradebook.db.commit()
+
+
+def manual(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[str, tuple[float | None, str]]:
+    """Points and comment that a person gave, by part."""
+    given = {}
+    for one in assignment.graded:
+        try:
+            grade = gradebook.find_grade(one.cell, assignment.name, assignment.name, student)
+        except MissingEntry:
+            continue
+        try:
+            comment = gradebook.find_comment(one.cell, assignment.name, assignment.name, student).comment or ""
+        except MissingEntry:
+            comment = ""
+        points = grade.manual_score
+        if points is not None:
+            points += grade.extra_credit or 0.0
+        given[one.name] = (points, comment)
+    return given
+
+
+def write_for_reading(course: Path, release: Path, student: Student, content: bytes, score: Score) -> None:
+    """The student's answers in the released notebook, for nbgrader's formgrader; nothing of theirs runs."""
+    assignment = release.stem
+    notebook = copy.deepcopy(nbformat.read(release, as_version=4))
+    cells = read_cells(content, Score())
+    theirs = {cell["id"]: cell["source"] for cell in cells if cell["id"]}
+    texts = {f"{name}_check": part["text"] for name, part in score.parts.items()}
+    count = 0
+    for cell in notebook.cells:
+        marks = cell.metadata.get("nbgrader", {})
+        if marks.get("solution") and marks["grade_id"] in theirs:
+            cell.source = theirs[marks["grade_id"]]
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            if marks.get("grade_id") in texts:
+                text = texts[marks["grade_id"]] + "\n"
+                cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    for folder, text in (
+        ("autograded", nbformat.writes(notebook)),
+        ("submitted", content.decode("utf-8", errors="replace")),
+    ):
+        with atomically(course / folder / student.id / assignment / f"{assignment}.ipynb") as temporary:
+            temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,107 @@
+"""Plain values as JSON text and back, between a grader and the worker that runs strangers' code.
+
+Decoding trusts nothing: what is not one of the kinds below, or too large, is a ValueError.
+"""
+
+import base64
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
+} | {"bool": torch.bool}
+"""Of tensors that can be sent, by name."""
+
+LONGEST = 16 * 2**20
+"""Bytes of one message, and of one tensor."""
+
+DEEPEST, WIDEST = 6, 10_000
+"""How deep lists and dicts may lie within each other, and how many items one may have."""
+
+
+def encode(value: Any, depth: int = 0) -> Any:
+    """A value made of tensors, numbers, strings, None, lists, tuples and dicts with string keys, for ``json.dumps``.
+
+    Raises:
+        ValueError: anything else, or too deep, too wide, too large.
+    """
+    if depth > DEEPEST:
+        raise ValueError(f"values lie more than {DEEPEST} deep within each other")
+    if isinstance(value, Tensor):
+        return _encode_tensor(value)
+    if value is None or type(value) in (bool, str):
+        return value
+    if type(value) is int:
+        if not -(2**63) <= value < 2**63:
+            raise ValueError("a whole number does not fit 64 bits")
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if type(value) in (list, tuple) and len(value) <= WIDEST:
+        return {type(value).__name__: [encode(item, depth + 1) for item in value]}
+    if type(value) is dict and len(value) <= WIDEST and all(type(key) is str for key in value):
+        return {"dict": [[key, encode(item, depth + 1)] for key, item in value.items()]}
+    raise ValueError(f"a {type(value).__name__} is not a plain value")
+
+
+def _encode_tensor(value: Tensor) -> dict:
+    name = str(value.dtype).removeprefix("torch.")
+    flat = value.detach().cpu().contiguous()
+    if name not in DTYPES or flat.numel() * flat.element_size() > LONGEST:
+        raise ValueError(f"a tensor {list(value.shape)} of {name} cannot be sent")
+    data = flat.flatten().view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    return {"tensor": base64.b64encode(data).decode("ascii"), "dtype": name, "shape": list(value.shape)}
+
+
+def decode(sent: Any, depth: int = 0) -> Any:
+    """The value that was encoded.
+
+    Raises:
+        ValueError: it was not made by :func:`encode`.
+    """
+    if depth > DEEPEST:
+        raise ValueError("too deep")
+    if sent is None or type(sent) in (bool, str):
+        return sent
+    if type(sent) is int and -(2**63) <= sent < 2**63:
+        return sent
+    if type(sent) is float and math.isfinite(sent):
+        return sent
+    if type(sent) is not dict:
+        raise ValueError(f"unexpected {type(sent).__name__}")
+    if set(sent) == {"tensor", "dtype", "shape"}:
+        return _decode_tensor(sent)
+    if len(sent) != 1:
+        raise ValueError("unexpected keys")
+    ((kind, content),) = sent.items()
+    if kind == "float" and content in ("nan", "inf", "-inf"):
+        return float(content)
+    if kind not in ("list", "tuple", "dict") or type(content) is not list or len(content) > WIDEST:
+        raise ValueError("unexpected kind")
+    if kind == "dict":
+        if not all(type(pair) is list and len(pair) == 2 and type(pair[0]) is str for pair in content):
+            raise ValueError("unexpected pair")
+        return {key: decode(item, depth + 1) for key, item in content}
+    items = [decode(item, depth + 1) for item in content]
+    return tuple(items) if kind == "tuple" else items
+
+
+def _decode_tensor(sent: dict) -> Tensor:
+    text, name, shape = sent["tensor"], sent["dtype"], sent["shape"]
+    if type(text) is not str or name not in DTYPES or type(shape) is not list or len(shape) > 8:
+        raise ValueError("unexpected tensor")
+    if not all(type(size) is int and 0 <= size <= LONGEST for size in shape):
+        raise ValueError("unexpected shape")
+    data = base64.b64decode(text, validate=True)
+    dtype = DTYPES[name]
+    if len(data) != math.prod(shape) * dtype.itemsize or len(data) > LONGEST:
+        raise ValueError("the bytes do not fit the shape")
+    if dtype is torch.bool and not set(data) <= {0, 1}:
+        raise ValueError("not booleans")
+    if not data:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)

@@ -1,0 +1,522 @@
+"""Exercise 02: right answers in several styles pass, typical wrong ones are recognised by name."""
+
+import math
+
+import pytest
+import torch
+from exercise import cases, said
+from torch import nn
+from torch.nn import functional as F
+
+from kdlib.checks import ex02
+
+pytestmark = pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
+
+
+# --- right ---------------------------------------------------------------------------------------
+
+
+def kl_class_by_class(p, q):
+    rows = []
+    for one, other in zip(p.tolist(), q.tolist(), strict=True):
+        total = 0.0
+        for a, b in zip(one, other, strict=True):
+            if a > 0:
+                total += a * math.log(a / b) if b > 0 else math.inf
+        rows.append(total)
+    return torch.tensor(rows, dtype=p.dtype)
+
+
+def kl_by_filling_in(p, q):
+    happens = p > 0
+    a, b = p.masked_fill(~happens, 1.0), q.masked_fill(~happens, 1.0)
+    return (a * (a.log() - b.log())).sum(-1)
+
+
+def kl_with_scipy(p, q):
+    from scipy.special import rel_entr
+
+    return torch.from_numpy(rel_entr(p.numpy(), q.numpy()).sum(-1)).to(p.dtype)
+
+
+def both_with_kl_div(s, t, T):
+    log_q, log_p = F.log_softmax(s / T, -1), F.log_softmax(t / T, -1)
+    return (
+        F.kl_div(log_q, log_p.exp(), reduction="batchmean"),
+        F.kl_div(log_p, log_q.exp(), reduction="batchmean"),
+    )
+
+
+def both_with_log_target(s, t, temperature):
+    loss = nn.KLDivLoss(reduction="batchmean", log_target=True)
+    q, p = torch.log_softmax(s / temperature, 1), torch.log_softmax(t / temperature, 1)
+    return [loss(q, p), loss(p, q)]
+
+
+def both_with_logsumexp(s, t, T):
+    def log_p(z):
+        return z / T - torch.logsumexp(z / T, 1, keepdim=True)
+
+    def kl(a, b):
+        return (a.exp() * (a - b)).sum() / len(a)
+
+    return kl(log_p(t), log_p(s)), kl(log_p(s), log_p(t))
+
+
+def distil_with_kl_div(student_logits, teacher_logits, targets, temperature, alpha):
+    soft = F.kl_div(
+        F.log_softmax(student_logits / temperature, dim=1),
+        F.softmax(teacher_logits / temperature, dim=1),
+        reduction="batchmean",
+    )
+    return alpha * temperature**2 * soft + (1 - alpha) * F.cross_entropy(student_logits, targets)
+
+
+def distil_with_branches(s, t, y, T, alpha):
+    if alpha == 0:
+        return nn.CrossEntropyLoss()(s, y)
+    log_p, log_q = (t / T).log_softmax(1), (s / T).log_softmax(1)
+    soft = T * T * nn.KLDivLoss(reduction="sum", log_target=True)(log_q, log_p) / s.shape[0]
+    if alpha == 1:
+        return soft
+    return alpha * soft + (1 - alpha) * F.nll_loss(s.log_softmax(1), y)
+
+
+def distil_row_by_row(s, t, y, T, alpha):
+    losses = []
+    for z, v, label in zip(s, t, y, strict=True):
+        p, log_p, log_q = (v / T).softmax(0), (v / T).log_softmax(0), (z / T).log_softmax(0)
+        hard = z.logsumexp(0) - z[label]
+        losses.append(alpha * T**2 * (p * log_p - p * log_q).sum() + (1 - alpha) * hard)
+    return torch.stack(losses).mean()
+
+
+def gradient_row_by_row(s, t, T):
+    return torch.stack([T / len(s) * ((z / T).softmax(0) - (v / T).softmax(0)) for z, v in zip(s, t, strict=True)])
+
+
+def gradient_by_chain_rule(s, t, T):
+    z = (s - s.amax(1, True)) / T
+    q = z.exp() / z.exp().sum(1, True)
+    inner = q - torch.softmax(t / T, -1)
+    return T**2 * (1 / T) * inner / s.size(0)
+
+
+def lowest_with_categorical(t, T):
+    return T**2 * torch.distributions.Categorical(logits=t / T).entropy().mean()
+
+
+def lowest_of_its_own_student(t, T):
+    return T * T * F.cross_entropy(t / T, torch.softmax(t / T, 1))
+
+
+def sequence_by_words(s, t, real, T):
+    total, words = 0.0, 0
+    for i in range(s.shape[0]):
+        for j in range(s.shape[1]):
+            if real[i, j]:
+                log_p, log_q = (t[i, j] / T).log_softmax(0), (s[i, j] / T).log_softmax(0)
+                total, words = total + T**2 * (log_p.exp() * (log_p - log_q)).sum(), words + 1
+    return total / words
+
+
+def sequence_flattened(s, t, real, T):
+    s, t = s[real], t[real]
+    return T**2 * F.kl_div(F.log_softmax(s / T, -1), F.softmax(t / T, -1), reduction="batchmean")
+
+
+def sequence_with_where(s, t, real, T):
+    kl = F.kl_div((s / T).log_softmax(-1), (t / T).log_softmax(-1), reduction="none", log_target=True).sum(-1)
+    return T**2 * torch.where(real, kl, 0.0).sum() / real.sum()
+
+
+def sequence_filled_first(s, t, real, T):
+    s, t = s.masked_fill(~real[..., None], 0.0), t.masked_fill(~real[..., None], 0.0)
+    log_p, log_q = (t / T).log_softmax(2), (s / T).log_softmax(2)
+    return ((log_p.exp() * (log_p - log_q)).sum(2) * real).sum() / real.sum() * T**2
+
+
+def trained(soft, hard=F.cross_entropy):
+    def train(x, y, v, T, alpha, rate, steps):
+        w = torch.zeros(v.shape[1], x.shape[1], requires_grad=True)
+        for _ in range(steps):
+            z = x @ w.T
+            loss = alpha * soft(z, v, T) + (1 - alpha) * hard(z, y)
+            (g,) = torch.autograd.grad(loss, w)
+            w = (w - rate * g).detach().requires_grad_()
+        return w.detach()
+
+    return train
+
+
+def trained_with_an_optimizer(images, targets, teacher_logits, temperature, alpha, rate, steps):
+    student = nn.Linear(images.shape[1], teacher_logits.shape[1], bias=False)
+    nn.init.zeros_(student.weight)
+    optimizer = torch.optim.SGD(student.parameters(), lr=rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        distil_with_kl_div(student(images), teacher_logits, targets, temperature, alpha).backward()
+        optimizer.step()
+    return student.weight
+
+
+def trained_by_hand(x, y, v, T, alpha, rate, steps):
+    w = torch.zeros(v.shape[1], x.shape[1])
+    labels = F.one_hot(y, v.shape[1])
+    for _ in range(steps):
+        z = x @ w.T
+        pull = alpha * T * ((z / T).softmax(1) - (v / T).softmax(1)) + (1 - alpha) * (z.softmax(1) - labels)
+        w = w - rate * pull.T @ x / len(x)
+    return w
+
+
+def soft_with_cross_entropy(z, v, T):
+    return -(torch.softmax(v / T, 1) * torch.log_softmax(z / T, 1)).sum(1).mean() * T**2
+
+
+RIGHT = {
+    ex02.kl_divergence: [
+        kl_class_by_class,
+        kl_by_filling_in,
+        kl_with_scipy,
+        lambda p, q: torch.where(p > 0, p * (p / q).log(), torch.zeros_like(p)).sum(1),
+        lambda p, q: (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(dim=-1),
+    ],
+    ex02.both_ways: [both_with_kl_div, both_with_log_target, both_with_logsumexp],
+    ex02.distillation_loss: [distil_with_kl_div, distil_with_branches, distil_row_by_row],
+    ex02.soft_gradient: [
+        gradient_row_by_row,
+        gradient_by_chain_rule,
+        lambda s, t, T: (F.softmax(s / T, dim=-1) - F.softmax(t / T, dim=-1)).mul(T).div(s.shape[0]),
+    ],
+    ex02.lowest_loss: [
+        lowest_with_categorical,
+        lowest_of_its_own_student,
+        lambda t, T: -(T**2) * torch.xlogy((t / T).softmax(1), (t / T).softmax(1)).sum() / len(t),
+        lambda t, T: T**2 * torch.special.entr(torch.softmax(t / T, -1)).sum(-1).mean(),
+    ],
+    ex02.sequence_loss: [sequence_by_words, sequence_flattened, sequence_with_where, sequence_filled_first],
+    ex02.mended_soft_loss: [
+        lambda s, t, T: F.kl_div((s / T).log_softmax(1), (t / T).softmax(1), reduction="batchmean") * T**2,
+        lambda s, t, T: nn.KLDivLoss(reduction="sum")((s / T).log_softmax(1), (t / T).softmax(1)) * T**2 / len(s),
+        lambda s, t, T: both_with_logsumexp(s, t, T)[0] * T**2,
+    ],
+    ex02.mended_training: [
+        trained(soft_with_cross_entropy),
+        trained(lambda z, v, T: T**2 * both_with_kl_div(z, v, T)[0]),
+        trained_with_an_optimizer,
+        trained_by_hand,
+    ],
+}  # fmt: skip
+
+
+# --- wrong ---------------------------------------------------------------------------------------
+
+
+def kl_term(s, t, T, reduction="batchmean"):
+    return F.kl_div((s / T).log_softmax(1), (t / T).softmax(1), reduction=reduction)
+
+
+def loss_of(soft):
+    return lambda s, t, y, T, a: a * soft(s, t, T) + (1 - a) * F.cross_entropy(s, y)
+
+
+def as_autograd_says(s, t, T):
+    z = s.clone().requires_grad_()
+    (T**2 * kl_term(z, t, T)).backward()
+    return z.grad
+
+
+def divided_in_place(s, t, y, T, a):
+    soft = kl_term(s.clone(), t.clone(), T)
+    hard = F.cross_entropy(s, y)
+    s /= T
+    return a * T**2 * soft + (1 - a) * hard
+
+
+def special_at_one(s, t, y, T, a):
+    if a == 1.0:
+        return kl_term(s, t, T)
+    return distil_with_kl_div(s, t, y, T, a)
+
+
+def masked(reduce):
+    def loss(s, t, real, T):
+        log_p, log_q = (t / T).log_softmax(-1), (s / T).log_softmax(-1)
+        kl = (log_p.exp() * (log_p - log_q)).sum(-1).masked_fill(~real, 0.0)
+        return T**2 * reduce(kl, real)
+
+    return loss
+
+
+def article_soft_loss(s, t, T):
+    student, teacher = torch.softmax(s / T, dim=1), torch.softmax(t / T, dim=1)
+    return nn.KLDivLoss()(teacher, student) * T**2
+
+
+def article_training(images, targets, teacher_logits, temperature, alpha, rate, steps):
+    return trained(lambda z, v, T: soft_with_cross_entropy(z.detach(), v, T))(
+        images, targets, teacher_logits, temperature, alpha, rate, steps
+    )
+
+
+def labels_alone(images, targets, teacher_logits, temperature, alpha, rate, steps):
+    return trained(lambda z, v, T: 0.0 * z.sum())(images, targets, teacher_logits, temperature, alpha, rate, steps)
+
+
+def trained_special_at_one(x, y, v, T, alpha, rate, steps):
+    soft = (lambda z, v, T: soft_with_cross_entropy(z, v, T) / T**2) if alpha == 1 else soft_with_cross_entropy
+    return trained(soft)(x, y, v, T, alpha, rate, steps)
+
+
+WRONG = {
+    ex02.kl_divergence: [
+        (lambda p, q: kl_by_filling_in(q, p), "p and q are exchanged"),
+        (lambda p, q: (p * (p / q).log()).sum(1), "0 · log 0 came out as NaN"),
+        (lambda p, q: torch.xlogy(p, p / q).sum(1), "p and q are both 0"),
+        (lambda p, q: F.kl_div(q.log(), p, reduction="none").sum(1), "p and q are both 0"),
+        (lambda p, q: (p * ((p + 1e-8) / (q + 1e-8)).log()).sum(1), "a small number, 1e-08, is added"),
+        (lambda p, q: (p * ((p + 1e-12).log() - (q + 1e-12).log())).sum(1), "a small number, 1e-12, is added"),
+        (lambda p, q: torch.nan_to_num(p * torch.log(p / q)).sum(1), "`nan_to_num` replaces infinity too"),
+        (lambda p, q: (p * (p / q).log()).masked_fill((p == 0) | (q == 0), 0).sum(1), "the class was left out"),
+        (lambda p, q: kl_by_filling_in(p, q) / math.log(2), "these are bits"),
+        (lambda p, q: -torch.xlogy(p, q).sum(1), "this is the cross-entropy"),
+        (lambda p, q: -kl_by_filling_in(p, q), "the sign is turned"),
+        (lambda p, q: kl_by_filling_in(p, q) / p.shape[1], "the mean over the classes"),
+        (lambda p, q: kl_by_filling_in(p, q).mean(), "one mean over the batch"),
+        (lambda p, q: kl_by_filling_in(p, q).sum(), "one sum over the batch"),
+        (lambda p, q: kl_by_filling_in(p.T, q.T), "runs along the batch"),
+        (
+            lambda p, q: torch.where(p > 0, F.kl_div(q.log(), p, reduction="none"), 0).sum(1),
+            "right answers, but by calling kl_div",
+        ),
+    ],
+    ex02.both_ways: [
+        (lambda s, t, T: both_with_kl_div(s, t, T)[::-1], "the two are exchanged"),
+        (
+            lambda s, t, T: tuple(
+                F.kl_div((a / T).softmax(1).log(), (b / T).softmax(1), reduction="batchmean")
+                for a, b in ((s, t), (t, s))
+            ),
+            "NaN comes out",
+        ),
+        (
+            lambda s, t, T: tuple(
+                kl_by_filling_in((a / T).softmax(1), (b / T).softmax(1)).mean() for a, b in ((t, s), (s, t))
+            ),
+            "infinity came out for finite logits",
+        ),
+        (lambda s, t, T: both_with_kl_div(s, t, 1), "it is not used"),
+        (lambda s, t, T: both_with_kl_div(s * T, t * T, 1), "multiplied by the temperature"),
+        (lambda s, t, T: [T**2 * kl for kl in both_with_kl_div(s, t, T)], "T² is in these"),
+        (lambda s, t, T: [kl / s.shape[1] for kl in both_with_kl_div(s, t, T)], "too small by the number of classes"),
+        (lambda s, t, T: [kl * s.shape[0] for kl in both_with_kl_div(s, t, T)], "sums over the batch"),
+        (
+            lambda s, t, T: tuple(
+                F.kl_div((a / T).log_softmax(0), (b / T).softmax(0), reduction="batchmean") for a, b in ((s, t), (t, s))
+            ),
+            "runs along the batch",
+        ),
+        (
+            lambda s, t, T: tuple(
+                F.kl_div((a / T).softmax(1), (b / T).softmax(1), reduction="batchmean") for a, b in ((s, t), (t, s))
+            ),
+            "these are negative",
+        ),
+        (lambda s, t, T: [kl.item() for kl in both_with_kl_div(s, t, T)], "plain numbers came back"),
+        (lambda s, t, T: both_with_kl_div(s, t, T)[0], "expected were 2 values"),
+    ],
+    ex02.distillation_loss: [
+        (loss_of(kl_term), "T² is missing from the soft term"),
+        (special_at_one, "T² is lost where alpha is 1"),
+        (loss_of(lambda s, t, T: T * kl_term(s, t, T)), "multiplied by T."),
+        (lambda s, t, y, T, a: T**2 * (a * kl_term(s, t, T) + (1 - a) * F.cross_entropy(s, y)), "both terms"),
+        (lambda s, t, y, T, a: (1 - a) * T**2 * kl_term(s, t, T) + a * F.cross_entropy(s, y), "at the wrong term"),
+        (lambda s, t, y, T, a: a * T**2 * kl_term(s, t, T) + F.cross_entropy(s, y), "the hard term has no weight"),
+        (
+            lambda s, t, y, T, a: a * T**2 * kl_term(s, t, T) + (1 - a) * F.cross_entropy(s / T, y),
+            "in the hard term too",
+        ),
+        (
+            lambda s, t, y, T, a: a * T**2 * kl_term(s, t, T) + (1 - a) * F.cross_entropy(s.softmax(1), y),
+            "it was given probabilities",
+        ),
+        (loss_of(lambda s, t, T: T**2 * kl_term(t, s, T)), "the two are exchanged"),
+        (
+            loss_of(lambda s, t, T: T**2 * F.kl_div((s / T).softmax(1), (t / T).softmax(1), reduction="batchmean")),
+            "the soft term is negative",
+        ),
+        (loss_of(lambda s, t, T: T**2 * F.cross_entropy(s / T, (t / T).softmax(1))), "a cross-entropy"),
+        (loss_of(lambda s, t, T: T**2 * kl_term(s, t, T, "mean")), "too small by the number of classes"),
+        (loss_of(lambda s, t, T: T**2 * kl_term(s, t, T, "sum")), "the soft term is a sum over the batch"),
+        (
+            lambda s, t, y, T, a: (
+                a * T**2 * kl_term(s, t, T, "sum") + (1 - a) * F.cross_entropy(s, y, reduction="sum")
+            ),
+            "this is a sum over the batch",
+        ),
+        (
+            loss_of(
+                lambda s, t, T: T**2 * F.kl_div((s / T).log_softmax(0), (t / T).softmax(0), reduction="batchmean")
+            ),
+            "runs along the batch",
+        ),
+        (loss_of(lambda s, t, T: T**2 * kl_term(s, t, 1)), "not divided by the temperature"),
+        (loss_of(lambda s, t, T: T**2 * kl_term(s, t / T, 1)), "the student's are not"),
+        (
+            loss_of(
+                lambda s, t, T: T**2 * F.kl_div((s / T).softmax(1).log(), (t / T).softmax(1), reduction="batchmean")
+            ),
+            "stay in log space",
+        ),
+        (
+            loss_of(lambda s, t, T: T**2 * kl_by_filling_in((t / T).softmax(1), (s / T).softmax(1)).mean()),
+            "stay in log space",
+        ),
+        (divided_in_place, "changed its argument student_logits in place"),
+        (lambda *case: distil_with_kl_div(*case).item(), "expected was a tensor [] of float32"),
+    ],
+    ex02.soft_gradient: [
+        (lambda s, t, T: T * ((t / T).softmax(1) - (s / T).softmax(1)) / len(s), "the sign is turned"),
+        (lambda s, t, T: T**2 * ((s / T).softmax(1) - (t / T).softmax(1)) / len(s), "brings another one"),
+        (lambda s, t, T: ((s / T).softmax(1) - (t / T).softmax(1)) / (T * len(s)), "the gradient without T²"),
+        (lambda s, t, T: ((s / T).softmax(1) - (t / T).softmax(1)) / len(s), "Two factors meet"),
+        (lambda s, t, T: T * ((s / T).softmax(1) - (t / T).softmax(1)), "the mean is missing"),
+        (lambda s, t, T: T * ((s / T).softmax(1) - (t / T).softmax(1)) / s.numel(), "number of classes as well"),
+        (lambda s, t, T: T * ((s / T).softmax(1) - (t / T).softmax(1)) / s.shape[1], "The mean is over the rows"),
+        (lambda s, t, T: T * (s.softmax(1) - t.softmax(1)) / len(s), "those at T = 1"),
+        (lambda s, t, T: T * ((s / T).log_softmax(1) - (t / T).log_softmax(1)) / len(s), "of log-probabilities"),
+        (lambda s, t, T: (s - t) / len(s), "a difference of logits"),
+        (lambda s, t, T: T * ((s / T).softmax(0) - (t / T).softmax(0)) / len(s), "runs along the batch"),
+        (as_autograd_says, "right answers, but by calling backward"),
+    ],
+    ex02.lowest_loss: [
+        (lambda t, T: 0.0 * t.sum(), "0 is the least a *divergence* can be"),
+        (lambda t, T: lowest_with_categorical(t / T, 1), "T² is missing"),
+        (lambda t, T: T * lowest_with_categorical(t / T, 1), "this has a factor T;"),
+        (lambda t, T: T**2 * lowest_with_categorical(t, 1), "the teacher's probabilities at T = 1"),
+        (lambda t, T: len(t) * lowest_with_categorical(t, T), "a sum over the batch"),
+        (lambda t, T: T**2 * torch.special.entr((t / T).softmax(1)).sum(1), "one value a row"),
+        (lambda t, T: T**2 * torch.special.entr((t / T).softmax(1)).mean(), "by the number of classes"),
+        (lambda t, T: -lowest_with_categorical(t, T), "the sign is missing"),
+        (lambda t, T: lowest_with_categorical(t, T) / math.log(2), "these are bits"),
+        (lambda t, T: T**2 * torch.special.entr((t / T).softmax(1).mean(0)).sum(), "averaged first"),
+        (lambda t, T: -(T**2) * ((t / T).softmax(1) * (t / T).softmax(1).log()).sum(1).mean(), "came out as NaN"),
+        (lambda t, T: T**2 * torch.special.entr((t / T).softmax(0)).sum(1).mean(), "runs along the batch"),
+        (lambda t, T: T**2 * torch.tensor(math.log(t.shape[1])), "all classes equally likely"),
+    ],
+    ex02.sequence_loss: [
+        (lambda s, t, real, T: sequence_with_where(s, t, torch.ones_like(real), T), "`real` is not used"),
+        (lambda s, t, real, T: sequence_flattened(s, t, ~real, T), "the words were left out"),
+        (
+            lambda s, t, real, T: (
+                T**2
+                * (
+                    F.kl_div((s / T).log_softmax(-1), (t / T).softmax(-1), reduction="none").sum(-1) * real.float()
+                ).sum()
+                / real.sum()
+            ),
+            "0 times NaN is NaN",
+        ),
+        (masked(lambda kl, real: kl.mean()), "it still counts in what you divide by"),
+        (masked(lambda kl, real: kl.sum() / kl.shape[0]), "divided by the number of sequences"),
+        (masked(lambda kl, real: (kl.sum(1) / real.sum(1)).mean()), "first each sequence was averaged"),
+        (masked(lambda kl, real: kl.sum()), "a sum over all words"),
+        (
+            lambda s, t, real, T: T**2 * F.kl_div(
+                (s / T).log_softmax(-1), (t / T).softmax(-1), reduction="batchmean"
+            ),
+            "this is `batchmean` over everything",
+        ),
+        (masked(lambda kl, real: kl.sum() / real.sum() / 5), "too small by the number of classes"),
+        (lambda s, t, real, T: sequence_flattened(s / T, t / T, real, 1), "T² is missing"),
+        (lambda s, t, real, T: T * sequence_flattened(s / T, t / T, real, 1), "this has a factor T;"),
+        (lambda s, t, real, T: sequence_by_words(t, s, real, T), "the two are exchanged"),
+        (
+            lambda s, t, real, T: (
+                T**2 * (
+                    (t / T).softmax(1) * ((t / T).log_softmax(1) - (s / T).log_softmax(1))
+                ).sum(2)[real].mean()
+            ),
+            "runs along the sequence",
+        ),
+        (
+            lambda s, t, real, T: T**2 * F.kl_div(
+                (s[real] / T).log_softmax(0), (t[real] / T).softmax(0), reduction="batchmean"
+            ),
+            "runs along the words",
+        ),
+    ],
+    ex02.mended_soft_loss: [
+        (article_soft_loss, "nothing has changed"),
+        (
+            lambda s, t, T: T**2 * nn.KLDivLoss()((s / T).softmax(1), (t / T).softmax(1)),
+            "still does not get 0 (experiment 1); and classes that nobody",
+        ),
+        (
+            lambda s, t, T: T**2 * nn.KLDivLoss()((t / T).log_softmax(1), (s / T).softmax(1)),
+            "hardly anything (experiment 3); and classes that nobody",
+        ),
+        (
+            lambda s, t, T: T**2 * nn.KLDivLoss(reduction="batchmean")((t / T).softmax(1), (s / T).softmax(1)),
+            "still does not get 0 (experiment 1); and a student that rules out",
+        ),
+        (lambda s, t, T: T**2 * kl_term(s, t, T, "mean"), ": classes that nobody believes in"),
+        (
+            lambda s, t, T: T**2 * F.kl_div((s / T).softmax(1), (t / T).softmax(1), reduction="batchmean"),
+            "still does not get 0 (experiment 1). Read",
+        ),
+        (lambda s, t, T: T**2 * kl_term(t, s, T), ": a student that rules out"),
+        (lambda s, t, T: T**2 * kl_term(s, t, T, "sum"), "a sum over the batch"),
+        (kl_term, "T² was lost in mending"),
+        (
+            lambda s, t, T: T**2 * F.kl_div(s / T, (t / T).softmax(1), reduction="batchmean"),
+            "the student's numbers are not normalised",
+        ),
+        (
+            lambda s, t, T: T**2 * F.kl_div((s / T).softmax(1).log(), (t / T).softmax(1), reduction="batchmean"),
+            "stay in log space",
+        ),
+        (
+            lambda s, t, T: T**2 * F.kl_div(
+                (s / T).log_softmax(1), (t / T).log_softmax(1), reduction="batchmean"
+            ),
+            "wants logarithms of one of the two",
+        ),
+    ],
+    ex02.mended_training: [
+        (article_training, "another teacher still gives the same weights"),
+        (labels_alone, "another teacher still gives the same weights"),
+        (trained(lambda z, v, T: soft_with_cross_entropy(z / T, v / T, 1)), "T² was lost in mending"),
+        (trained_special_at_one, "where alpha is 1, T² is lost"),
+        (trained(soft_with_cross_entropy, lambda z, y: F.cross_entropy(z.detach(), y)), "the labels no longer do"),
+        (
+            lambda x, y, v, T, alpha, rate, steps: trained_by_hand(x, y, v, T, 1 - alpha, rate, steps),
+            "alpha stands at the wrong term",
+        ),
+        (
+            trained(
+                lambda z, v, T: -((v / T).softmax(1) * z.log_softmax(1)).sum(1).mean() * T**2
+            ),
+            "no longer divided by the temperature",
+        ),
+        (trained(lambda z, v, T: T**2 * both_with_kl_div(z, v, T)[1]), "the two are exchanged"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "function"), cases(RIGHT))
+def test_right_answers_raise_no_alarm(part, function, capsys):
+    part(function)
+    assert "✓" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("part", "function", "words"), cases(WRONG))
+def test_typical_wrong_answers_are_recognised(part, function, words):
+    assert words in said(part, function)
+
+
+def test_every_part_has_enough_of_both():
+    assert RIGHT.keys() == WRONG.keys() == set(ex02.PARTS)
+    for part in ex02.PARTS:
+        assert len(RIGHT[part]) >= 3 and len(WRONG[part]) >= 3 and len(part.mistakes) >= 3

@@ -1,0 +1,264 @@
+"""Exercise 05: right answers in several styles pass, typical wrong ones are recognised by name."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from exercise import cases, said
+from torch import nn
+
+from kdlib.checks import ex05
+
+
+def features_by_running(image_size, layers):
+    x, channels = torch.zeros(1, 1, image_size, image_size), 1
+    for layer in layers:
+        net = nn.Conv2d(channels, layer["channels"], layer["kernel"], layer["stride"], layer["padding"])
+        channels = layer["channels"]
+        x = nn.functional.max_pool2d(net(x), layer["pool"])
+    return x.flatten(1).shape[1]
+
+
+def features_by_recursion(side, layers):
+    if not layers:
+        return side
+    first, *rest = layers
+    side = int((side + 2 * first["padding"] - first["kernel"]) / first["stride"] + 1) // first["pool"]
+    return features_by_recursion(side, rest) if rest else first["channels"] * side**2
+
+
+def features_by_divmod(image_size, layers):
+    for layer in layers:
+        room = image_size + 2 * layer["padding"] - layer["kernel"]
+        image_size = divmod(divmod(room, layer["stride"])[0] + 1, layer["pool"])[0]
+    return layers[-1]["channels"] * image_size * image_size
+
+
+NAMES = ("parameters", "multiply_adds", "separable_parameters", "separable_multiply_adds")
+
+
+def costs_by_counting(i, o, k, s):
+    whole = nn.Conv2d(i, o, k, bias=False).weight.numel()
+    split = nn.Conv2d(i, i, k, groups=i, bias=False).weight.numel() + nn.Conv2d(i, o, 1, bias=False).weight.numel()
+    return dict(zip(NAMES, (whole, whole * s * s, split, split * s * s), strict=True))
+
+
+def costs_in_one_line(i, o, k, s):
+    return dict(zip(NAMES, (i * o * k * k, i * o * (k * s) ** 2, i * (k * k + o), i * (k * k + o) * s**2), strict=True))
+
+
+def costs_as_numbers(channels_in, channels_out, kernel, size):
+    stencil, places = kernel * kernel, size * size
+    result = {"parameters": channels_in * channels_out * stencil}
+    result["multiply_adds"] = result["parameters"] * places
+    result["separable_parameters"] = channels_in * stencil + channels_in * channels_out
+    result["separable_multiply_adds"] = result["separable_parameters"] * places
+    return result
+
+
+def view_by_copying(images, mirrored, shifts):
+    result = torch.zeros_like(images)
+    side = images.shape[-1]
+    for n in range(len(images)):
+        image = images[n].flip(2) if mirrored[n] else images[n]
+        down, right = shifts[n].tolist()
+        for y in range(side):
+            for x in range(side):
+                if 0 <= y - down < side and 0 <= x - right < side:
+                    result[n, :, y, x] = image[:, y - down, x - right]
+    return result
+
+
+def view_with_roll(images, mirrored, shifts):
+    side, result = images.shape[-1], []
+    for image, turn, (down, right) in zip(images, mirrored.tolist(), shifts.tolist(), strict=True):
+        wide = torch.zeros(3, 2 * side, 2 * side, dtype=image.dtype)
+        wide[:, :side, :side] = torch.fliplr(image.movedim(0, -1)).movedim(-1, 0) if turn else image
+        result.append(wide.roll((down, right), (1, 2))[:, :side, :side])
+    return torch.stack(result)
+
+
+def view_with_numpy(images, mirrored, shifts):
+    out = np.zeros_like(images.numpy())
+    side = images.shape[-1]
+    for n, (down, right) in enumerate(shifts.tolist()):
+        image = images.numpy()[n][..., ::-1] if mirrored[n] else images.numpy()[n]
+        rows, columns = max(0, down), max(0, right)
+        cut = image[:, max(0, -down) : side - rows, max(0, -right) : side - columns]
+        out[n, :, rows : rows + cut.shape[1], columns : columns + cut.shape[2]] = cut
+    return torch.from_numpy(out)
+
+
+def turned(images, seed):
+    noise = torch.Generator().manual_seed(seed)
+    turn = torch.rand(len(images), generator=noise) < 0.5
+    return torch.stack([image.flip(0) if one else image for image, one in zip(images, turn, strict=True)])
+
+
+def batch_with_two_generators(images, s, t, seed):
+    answers = []
+    for weight in (s, t):
+        answers.append(turned(images, seed) @ weight.T)
+    return tuple(answers)
+
+
+def batch_at_once(images, s, t, seed):
+    both = turned(images, seed) @ torch.cat([s, t]).T
+    return both[:, : len(s)], both[:, len(s) :]
+
+
+def error_with_numpy(accuracy):
+    a = accuracy.double().numpy()
+    r = a - a.mean(0) - a.mean(1)[:, None] + a.mean()
+    return float(np.sqrt(2 / len(a) * (r**2).sum() / np.prod(np.array(a.shape) - 1)))
+
+
+def error_by_centring_twice(accuracy):
+    r = accuracy.double() - accuracy.double().mean(0)
+    r = r - r.mean(1, keepdim=True)
+    s, f = r.shape
+    return math.sqrt(2 * r.square().sum().item() / (s - 1) / (f - 1) / s)
+
+
+def error_from_pairs(accuracy):
+    a = accuracy.double()
+    s, f = a.shape
+    variances = [(a[:, i] - a[:, j]).var().item() for i in range(f) for j in range(i)]
+    return math.sqrt(sum(variances) / len(variances) / s)
+
+
+RIGHT = {
+    ex05.flattened_features: [features_by_running, features_by_recursion, features_by_divmod],
+    ex05.convolution_costs: [costs_by_counting, costs_in_one_line, costs_as_numbers],
+    ex05.one_view: [view_by_copying, view_with_roll, view_with_numpy],
+    ex05.mended_batch: [
+        lambda x, s, t, seed: (turned(x, seed) @ s.T, turned(x, seed) @ t.T),
+        batch_with_two_generators,
+        batch_at_once,
+    ],
+    ex05.looked_up: [
+        lambda tables, index, mirrored: tables[mirrored.int(), index],
+        lambda tables, index, mirrored: torch.where(mirrored[:, None], tables[1][index], tables[0][index]),
+        lambda tables, index, mirrored: torch.stack([tables[int(m)][i] for i, m in zip(index, mirrored, strict=True)]),
+    ],
+    ex05.error_of_a_difference: [error_with_numpy, error_by_centring_twice, error_from_pairs],
+    ex05.reported_accuracy: [
+        lambda v, t: t.mean(0)[v.mean(0).argmax()].item(),
+        lambda v, t: float(t[:, v.sum(0).topk(1).indices].mean()),
+        lambda v, t: max(zip(v.mean(0).tolist(), t.mean(0).tolist(), strict=True))[1],
+    ],
+}
+
+
+def two_draws(x, s, t, seed):
+    noise = torch.Generator().manual_seed(seed)
+    turns = [torch.rand(len(x), generator=noise) < 0.5 for _ in range(2)]
+    return tuple(torch.where(turn[:, None], x.flip(1), x) @ w.T for turn, w in zip(turns, (s, t), strict=True))
+
+
+def costs(i, o, k, s, whole, split):
+    return dict(zip(NAMES, (whole, whole * s**2, split, split * s**2), strict=True))
+
+
+def with_layers(change):
+    return lambda n, layers: features_by_running(n, [{**one, **change} for one in layers])
+
+
+def one_side_only(image_size, layers):
+    channels = layers[-1]["channels"]
+    return channels * math.isqrt(features_by_running(image_size, layers) // channels)
+
+
+def costs_along_one_side(i, o, k, s):
+    whole, split = i * o * k**2, i * (k**2 + o)
+    return dict(zip(NAMES, (whole, whole * s, split, split * s), strict=True))
+
+
+def view_in_circles(images, mirrored, shifts):
+    moved = []
+    for image, turn, shift in zip(images, mirrored, shifts.tolist(), strict=True):
+        moved.append((image.flip(2) if turn else image).roll(tuple(shift), (1, 2)))
+    return torch.stack(moved)
+
+
+def upside_down(images, mirrored, shifts):
+    turned_over = torch.where(mirrored[:, None, None, None], images.flip(2), images)
+    return view_by_copying(turned_over, mirrored & False, shifts)
+
+
+def rows_in_order(tables, index, mirrored):
+    return torch.where(mirrored[:, None], tables[1][: len(index)], tables[0][: len(index)])
+
+
+def a_field_for_each_seed(validation, test):
+    picked = [row[one].item() for row, one in zip(test, validation.argmax(1), strict=True)]
+    return sum(picked) / len(picked)
+
+
+WRONG = {
+    ex05.flattened_features: [
+        (one_side_only, "the side is counted once"),
+        (lambda n, layers: features_by_running(n, layers) // layers[-1]["channels"], "the channels are missing"),
+        (with_layers({"padding": 0}), "the padding is left out"),
+        (with_layers({"stride": 1}), "the stride is left out"),
+        (with_layers({"pool": 1}), "the pooling is left out"),
+    ],
+    ex05.convolution_costs: [
+        (lambda i, o, k, s: costs(i, o, k, s, k * i * o, k * i + i * o), "k times k weights"),
+        (costs_along_one_side, "size times size"),
+        (lambda i, o, k, s: costs(i, o, k, s, o * k**2, i * (k**2 + o)), "as deep as the channels"),
+        (lambda i, o, k, s: costs(i, o, k, s, o * (i * k**2 + 1), i * (k**2 + o) + i + o), "biases are counted"),
+        (lambda i, o, k, s: {"parameters": 1}, "expected was a dict with parameters"),
+    ],
+    ex05.one_view: [
+        (view_in_circles, "comes in on the other"),
+        (lambda x, m, d: view_by_copying(x, m, -d), "go the other way"),
+        (lambda x, m, d: view_by_copying(x, m, d[:, [1, 0]]), "down and right are exchanged"),
+        (lambda x, m, d: view_by_copying(x, ~m, d), "the other way round"),
+        (upside_down, "stand on their heads"),
+        (lambda x, m, d: view_by_copying(x, m, d).float(), "gave float32, but expected was uint8"),
+    ],
+    ex05.mended_batch: [
+        (two_draws, "still look at different views"),
+        (lambda x, s, t, seed: (turned(x, seed) @ s.T, x @ t.T), "the images as they are"),
+        (lambda x, s, t, seed: (x @ s.T, x @ t.T), "nothing is augmented"),
+        (lambda x, s, t, seed: batch_at_once(x, t, s, seed), "the wrong way round"),
+    ],
+    ex05.looked_up: [
+        (lambda tables, index, mirrored: tables[0][index], "the second table is never read"),
+        (rows_in_order, "read in order"),
+        (lambda tables, index, mirrored: tables[1 - mirrored.long(), index], "the two tables are exchanged"),
+        (lambda tables, index, mirrored: (tables[0][index] + tables[1][index]) / 2, "the mean of both tables"),
+    ],
+    ex05.error_of_a_difference: [
+        (lambda a: error_with_numpy(a) / 2**0.5, "one field's mean"),
+        (lambda a: math.sqrt(2 * a.double().var(0).mean().item() / len(a)), "cancels in a difference"),
+        (lambda a: math.sqrt(2 * a.double().var().item() / len(a)), "between fields are counted as noise"),
+        (lambda a: error_with_numpy(a) * len(a) ** 0.5, "for single runs"),
+        (lambda a: error_with_numpy(a) ** 2, "this is a variance"),
+    ],
+    ex05.reported_accuracy: [
+        (lambda v, t: float(t.mean(0).sort().values[-1]), "test chooses, test reports"),
+        (lambda v, t: float(t.flatten().sort().values[-1]), "the luckiest single run"),
+        (lambda v, t: float(v.mean(0).sort().values[-1]), "validation is reported, too"),
+        (a_field_for_each_seed, "a field of its own"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("part", "function"), cases(RIGHT))
+def test_right_answers_raise_no_alarm(part, function, capsys):
+    part(function)
+    assert "✓" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("part", "function", "words"), cases(WRONG))
+def test_typical_wrong_answers_are_recognised(part, function, words):
+    assert words in said(part, function)
+
+
+def test_every_part_has_enough_of_both():
+    assert RIGHT.keys() == WRONG.keys() == set(ex05.PARTS)
+    for part in ex05.PARTS:
+        assert len(RIGHT[part]) >= 3 and len(WRONG[part]) >= 3 and len(part.mistakes) >= 3

@@ -1,0 +1,531 @@
+"""Grading strangers' notebooks: nobody is fooled, nothing breaks, honest points are kept."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from hostile import HOSTILE, PARTS, Bench, as_bytes, with_answers
+
+from grading import assignments, collect, gradebook, isolation, similar, wire
+from grading.__main__ import main
+from grading.isolation import Limits, Worker, has_bubblewrap
+from grading.score import score
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMITS = Limits(cell_seconds=8.0, call_seconds=6.0, total_seconds=120.0, memory=2 * 2**30, processes=30)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading runs on Linux")
+boxed_only = pytest.mark.skipif(not has_bubblewrap(), reason="bubblewrap is not installed")
+
+
+@pytest.fixture(scope="session")
+def assignment():
+    return assignments.load("ex01")
+
+
+@pytest.fixture(scope="session")
+def library(assignment, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("library")
+    isolation.stage(folder, assignment.uses_kdlib)
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def bench(tmp_path):
+    victim = tmp_path / "course" / "gradebook.db"
+    (victim.parent / "neighbour").mkdir(parents=True)
+    victim.write_text("everybody's grades")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        read = {
+            kind: json.loads((ROOT / kind / "ex01" / "ex01.ipynb").read_text()) for kind in ("exercises", "solutions")
+        }
+        yield Bench(read["exercises"], read["solutions"], victim, server.getsockname()[1], ROOT), server
+
+
+def unharmed(bench, server):
+    server.settimeout(0.2)
+    try:
+        server.accept()
+        called = True
+    except TimeoutError:
+        called = False
+    return (
+        bench.victim.read_text() == "everybody's grades" and (bench.victim.parent / "neighbour").is_dir() and not called
+    )
+
+
+# --- hostile hand-ins ----------------------------------------------------------------------------
+
+
+@boxed_only
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_hand_ins_get_what_they_deserve(name, bench, assignment, library):
+    bench, server = bench
+    hostile = HOSTILE[name]
+    result = score(as_bytes(hostile.make(bench)), assignment, library, LIMITS, bubblewrap=True)
+    points = {part: result.parts[part]["points"] for part in PARTS}
+    assert points == {part: 2.0 if part in hostile.solved else 0.0 for part in PARTS}, (result.problems, result.parts)
+    assert hostile.flagged in " ".join([*result.problems, *result.flags])
+    assert unharmed(bench, server)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_naive_grading_is_fooled_or_broken_by_them(name, bench, tmp_path):
+    bench, server = bench
+    hostile = HOSTILE[name]
+    folder = tmp_path / "naive"
+    folder.mkdir()
+    path = folder / "ex01.ipynb"
+    path.write_bytes(as_bytes(hostile.make(bench)))
+    assert naive_outcome(path, hostile, bench, server) == hostile.naive
+
+
+def naive_outcome(path, hostile, bench, server):
+    """What a hand-in does to a grader that runs it in a kernel and believes it."""
+    if doubled(path):
+        return "broken"  # nbgrader's autograde stops here, and with it everybody after
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "tests" / "naive.py"), str(path)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True, start_new_session=True
+    )
+    largest = watch_memory(process)
+    out, _ = process.communicate(timeout=120)
+    left = [one for one in psutil.process_iter(["cmdline"]) if "left behind" in " ".join(one.info["cmdline"] or [])]
+    for one in left:
+        one.kill()
+    if process.returncode:
+        return "broken"
+    points = json.loads(out)
+    deserved = 2 * len(hostile.solved)
+    if sum(points.values()) > deserved:
+        return "fooled"
+    if left or largest["bytes"] > 2 * LIMITS.memory or not unharmed(bench, server) or not path.exists():
+        return "harmed"
+    if len(out) > 10_000_000 or largest["bytes"] > LIMITS.memory:
+        return "harmed"
+    return "robbed" if sum(points.values()) < deserved else "harmless"
+
+
+def doubled(path):
+    import nbformat
+    from nbgrader.preprocessors import CheckCellMetadata
+
+    try:
+        CheckCellMetadata().preprocess(nbformat.read(path, as_version=4), {})
+    except Exception:
+        return True
+    return False
+
+
+def watch_memory(process):
+    """The most memory that a process and its children had, while it runs."""
+    largest = {"bytes": 0}
+
+    def watch():
+        while process.poll() is None:
+            try:
+                family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+                largest["bytes"] = max(largest["bytes"], sum(one.memory_info().rss for one in family))
+            except psutil.Error:
+                pass
+            time.sleep(0.1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return largest
+
+
+# --- scoring -------------------------------------------------------------------------------------
+
+
+@boxed_only
+def test_the_solution_has_all_points_the_release_none_and_halves_what_they_solve(bench, assignment, library):
+    bench, _ = bench
+    for solved in ((), PARTS[:3], PARTS[::2], PARTS):
+        result = score(as_bytes(with_answers(bench, solved)), assignment, library, LIMITS, bubblewrap=True)
+        assert [part for part in PARTS if result.parts[part]["points"] == 2.0] == list(solved)
+        assert sum(part["points"] or 0.0 for part in result.parts.values()) == 2.0 * len(solved)
+        assert result.parts["dark_knowledge"] == {"points": 0.0, "of": 3, "text": "No answer."}
+        assert not result.problems and not result.flags
+    whole = score(as_bytes(bench.solution), assignment, library, LIMITS, bubblewrap=True)
+    assert whole.parts["dark_knowledge"]["points"] is None and "At $T = 1$" in whole.answers["dark_knowledge"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "the file is empty"),
+        (b"not json", "the file is no notebook"),
+        (b"[1, 2]", "the file is no notebook"),
+        (b'{"cells": 3}', ""),
+        (b'{"cells": [3, {"cell_type": "code"}]}', "a cell could not be read"),
+        (b"[" * 100_000, "the file is no notebook"),
+        (b"\xff\xfe\x00 nothing", "not UTF-8"),
+        (b" " * 9_000_000, "9 MiB, and 8 are read at most"),
+    ],
+)
+def test_files_that_are_no_notebooks_are_named(content, problem, assignment, library):
+    result = score(content, assignment, library, LIMITS, bubblewrap=False)
+    assert problem in " ".join(result.problems)
+    assert {part["points"] for part in result.parts.values()} == {0.0}
+
+
+def test_another_assignments_notebook_is_named(bench, assignment, library):
+    bench, _ = bench
+    notebook = with_answers(bench, ())
+    for cell in notebook["cells"]:
+        if "nbgrader" in cell["metadata"]:
+            cell["metadata"]["nbgrader"]["grade_id"] += "_of_another"
+    result = score(as_bytes(notebook), assignment, library, LIMITS, bubblewrap=has_bubblewrap())
+    assert "this is another assignment's notebook" in result.problems
+
+
+def test_latin_1_and_old_notebooks_are_read(bench, assignment):
+    from grading.score import Score, read_cells
+
+    text = (
+        json.dumps(with_answers(bench[0], PARTS), ensure_ascii=False)
+        .replace("YOUR", "YÖUR")
+        .encode("latin-1", "replace")
+    )
+    assert any("stable_softmax" in cell["source"] for cell in read_cells(text, Score()))
+    old = {"worksheets": [{"cells": [{"cell_type": "code", "input": ["a = 1\n", "b"], "metadata": {}}]}]}
+    assert read_cells(as_bytes(old), Score()) == [{"type": "code", "source": "a = 1\nb", "id": None}]
+
+
+def test_without_bubblewrap_the_watchdog_keeps_the_limits(bench, assignment, library):
+    bench, _ = bench
+    for name in ("endless function", "os._exit", "processes left behind", "memory"):
+        hostile = HOSTILE[name]
+        result = score(as_bytes(hostile.make(bench)), assignment, library, LIMITS, bubblewrap=False)
+        points = {part: result.parts[part]["points"] for part in PARTS}
+        assert points == {part: 2.0 if part in hostile.solved else 0.0 for part in PARTS}, (name, result.problems)
+    time.sleep(0.3)
+    assert not [one for one in psutil.process_iter(["cmdline"]) if "left behind" in " ".join(one.info["cmdline"] or [])]
+
+
+@boxed_only
+def test_the_box_has_nothing_in_it_but_python(library):
+    with Worker(library, LIMITS, time.monotonic() + 60, bubblewrap=True) as worker:
+
+        def says(code):
+            return worker.ask({"code": code}, 20)["error"]
+
+        for path in (ROOT, Path.home(), "/home", "/root/.ssh", "/etc/passwd", "/var"):
+            assert (
+                says(f"import os; assert not os.path.isdir({str(path)!r}) or not os.listdir({str(path)!r}), 'there'")
+                is None
+            ), path
+        assert says("import kdlib; kdlib.losses").startswith("AttributeError")
+        assert (
+            says(
+                "import os; assert set(os.environ) <= {'PATH', 'HOME', 'LANG', 'PWD', 'MPLBACKEND', 'MPLCONFIGDIR', 'IPYTHONDIR', 'OMP_NUM_THREADS', 'KDLIB_PROGRESS', 'KDLIB_OFFLINE'}, os.environ"
+            )
+            is None
+        )
+        assert says("open('/usr/here', 'w')").startswith("OSError") or "Permission" in says("open('/usr/here', 'w')")
+        assert "No space" in says("open('big', 'wb').write(b'x' * 200_000_000)")
+        assert says("import os; assert len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3") is None
+
+
+def test_where_kdlib_may_be_used_its_right_answers_are_left_out(tmp_path):
+    isolation.stage(tmp_path, with_kdlib=True)
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")}
+    assert "kdlib/losses.py" in files and "kdlib/checks/trying.py" in files
+    assert not any(name.startswith(("kdlib/checks/ex", "kdlib/checks/part")) for name in files)
+
+
+# --- the wire ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, True, 3, -1.5, float("inf"), "text", [], [1, (2.0, "x")], {"a": {"b": None}}, torch.zeros(0, 3),
+        torch.arange(6).reshape(2, 3), torch.tensor([True, False]), torch.tensor(1.5), torch.randn(2, 2).double(),
+        torch.tensor([1.0, float("nan")], dtype=torch.bfloat16), torch.arange(4, dtype=torch.uint8),
+    ],
+)  # fmt: skip
+def test_plain_values_go_there_and_back(value):
+    from kdlib.checks.trying import same
+
+    assert same(wire.decode(json.loads(json.dumps(wire.encode(value)))), value, 0.0)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        {1: 2},
+        2**70,
+        lambda: 0,
+        [[[[[[[[1]]]]]]]],
+        torch.zeros(5_000_000),
+        torch.zeros(2, dtype=torch.complex64),
+        type("Liar", (float,), {})(1.0),
+    ],
+)
+def test_what_is_not_plain_is_not_sent(value):
+    with pytest.raises(ValueError):
+        wire.encode(value)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"tensor": "AAAA", "dtype": "float32", "shape": [1]},
+        {"tensor": "AAAAAA==", "dtype": "object", "shape": [1]},
+        {"tensor": "AAAAAA==", "dtype": "float32", "shape": [-1, -1]},
+        {"tensor": "AAAAAA==", "dtype": "float32", "shape": [True]},
+        {"tensor": "&", "dtype": "float32", "shape": [1]},
+        {"tensor": "Ag==", "dtype": "bool", "shape": [1]},
+        {"tensor": "", "dtype": "float32", "shape": [0] * 20},
+        {"float": "1e999"}, {"list": "abc"}, {"dict": [["a"]]}, {"dict": [[1, 2]]}, {"set": []}, {"a": 1, "b": 2}, [1], 2**80,
+        {"list": [{"list": [{"list": [{"list": [{"list": [{"list": [{"list": [1]}]}]}]}]}]}]},
+    ],
+)  # fmt: skip
+def test_what_was_not_encoded_is_refused(sent):
+    with pytest.raises(ValueError):
+        wire.decode(sent)
+
+
+# --- collecting ----------------------------------------------------------------------------------
+
+
+def put(folder, *paths, content=b"{}"):
+    for path in paths:
+        place = folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+
+
+def zipped(**members):
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return memory.getvalue()
+
+
+def test_the_usual_shapes_are_found(tmp_path):
+    put(tmp_path, "alice/ex01.ipynb", "bob/ex01/ex01.ipynb", "carol.ipynb", "dora/my_answers.ipynb")
+    put(tmp_path, "alice/.ipynb_checkpoints/ex01-checkpoint.ipynb", "alice/notes.txt")
+    put(tmp_path, "doejane_1234_5678_ex01.ipynb", "roejohn_LATE_4321_999_ex01-2.ipynb")
+    put(tmp_path, "Mary Major_77_assignsubmission_file_/ex01.ipynb")
+    (tmp_path / "eva.zip").write_bytes(zipped(**{"deep/ex01.ipynb": b"{}", "__MACOSX/._ex01.ipynb": b"x"}))
+    found = collect.collect(tmp_path, "ex01")
+    assert set(found.counted) == {"alice", "bob", "carol", "dora", "1234", "4321", "77", "eva"}
+    assert found.counted["4321"].late and not found.counted["1234"].late and found.counted["77"].name == "Mary Major"
+    assert not found.refused and not found.replaced
+
+
+def test_a_zip_of_everything_is_read_too(tmp_path):
+    inner = zipped(**{"ex01.ipynb": b"{}"})
+    (tmp_path / "all.zip").write_bytes(zipped(**{"doejane_1_2_ex01.zip": inner, "al/ex01.ipynb": b"{}"}))
+    assert set(collect.collect(tmp_path / "all.zip", "ex01").counted) == {"1", "al"}
+
+
+def test_of_several_the_latest_counts(tmp_path):
+    put(
+        tmp_path,
+        "doejane_1_10_ex01.ipynb",
+        "doejane_1_11_ex01-1.ipynb",
+        "al/ex01.ipynb",
+        "al/old/ex01.ipynb",
+        "al/ex02.ipynb",
+    )
+    os.utime(tmp_path / "doejane_1_10_ex01.ipynb", (2e9, 2e9))
+    os.utime(tmp_path / "al/old/ex01.ipynb", (1e9, 1e9))
+    os.utime(tmp_path / "al/ex02.ipynb", (2e9, 2e9))
+    found = collect.collect(tmp_path, "ex01")
+    assert found.counted["1"].place == "doejane_1_11_ex01-1.ipynb" and found.counted["al"].place == "al/ex01.ipynb"
+    assert set(found.replaced) == {"doejane_1_10_ex01.ipynb", "al/old/ex01.ipynb", "al/ex02.ipynb"}
+
+
+def test_the_roster_tells_who_is_missing_and_who_is_unknown(tmp_path):
+    roster = tmp_path / "roster.csv"
+    roster.write_text("id,name,canvas\nu1,Jane Doe,1234\nu2,Öla Öberg,\nu3,Nobody Here,\n", encoding="utf-8")
+    put(tmp_path / "in", "doejane_1234_5678_ex01.ipynb", "öbergöla_9_9_ex01.ipynb", "stranger/ex01.ipynb")
+    found = collect.collect(tmp_path / "in", "ex01", collect.read_roster(roster))
+    assert set(found.counted) == {"u1", "u2"} and found.missing == ["u3"] and found.unknown == ["stranger/ex01.ipynb"]
+    assert found.students["u1"].label == collect.Student("u1").label and "Jane" not in found.students["u1"].label
+    for text, words in (("name\nx\n", "a column 'id'"), ("id\na\na\n", "line 3"), ("id,name\n,x\n", "line 2")):
+        roster.write_text(text)
+        with pytest.raises(ValueError, match=words):
+            collect.read_roster(roster)
+
+
+def test_zips_that_climb_explode_or_link_are_refused(tmp_path):
+    climbing = zipped(**{"../../ex01.ipynb": b"{}", "/ex01.ipynb": b"{}", "fine/ex01.ipynb": b"{}"})
+    bomb = zipped(**{"ex01.ipynb": b"0" * 40_000_000})
+    nested = b"{}"
+    for _ in range(4):
+        nested = zipped(**{"ex01.zip": nested})
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as archive:
+        link = zipfile.ZipInfo("ex01.ipynb")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    for name, content in (
+        ("climb", climbing),
+        ("bomb", bomb),
+        ("nest", nested),
+        ("link", memory.getvalue()),
+        ("torn", climbing[:60]),
+    ):
+        (tmp_path / f"{name}.zip").write_bytes(content)
+    (tmp_path / "linked").symlink_to(ROOT / "solutions" / "ex01", target_is_directory=True)
+    (tmp_path / "link.ipynb").symlink_to(ROOT / "solutions" / "ex01" / "ex01.ipynb")
+    found = collect.collect(tmp_path, "ex01")
+    assert list(found.counted) == ["climb"] and found.counted["climb"].place == "climb.zip/fine/ex01.ipynb"
+    said = " ".join(found.refused)
+    for words in (
+        "its path leaves the zip",
+        "larger than 16 MiB",
+        "deep within each other",
+        "link.zip/ex01.ipynb: a link",
+        "torn.zip",
+        "link.ipynb: a link",
+    ):
+        assert words in said
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".zip") == [
+        "bomb.zip",
+        "climb.zip",
+        "link.zip",
+        "nest.zip",
+        "torn.zip",
+    ]
+
+
+def test_lateness_counts_days_begun(tmp_path):
+    put(tmp_path, "al/ex01.ipynb")
+    one = collect.collect(tmp_path, "ex01").counted["al"]
+    when = one.when
+    from datetime import timedelta
+
+    for hours, days in ((1, 0), (0, 0), (-1, 1), (-24, 1), (-25, 2)):
+        assert collect.lateness(one, when + timedelta(hours=hours)) == days
+    assert collect.lateness(one, None) == 0
+
+
+# --- the whole -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handed_in(tmp_path, bench):
+    bench, _ = bench
+    folder = tmp_path / "handed in"
+    put(folder, "ann/ex01.ipynb", content=as_bytes(bench.solution))
+    put(folder, "ben/ex01.ipynb", content=as_bytes(with_answers(bench, PARTS[:3])))
+    put(folder, "eve/ex01.ipynb", content=as_bytes(HOSTILE["gradebook written"].make(bench)))
+    roster = tmp_path / "roster.csv"
+    roster.write_text("id,name\nann,Ann Ash\nben,=1+1\neve,Eve Elm\nzoe,Zoe Zed\n")
+    return folder, roster, tmp_path / "graded"
+
+
+def grade(handed_in, *options):
+    folder, roster, course = handed_in
+    command = ["grade", "ex01", str(folder), "--course", str(course), "--roster", str(roster), *options]
+    assert main(command) == 0
+    import pandas as pd
+
+    return pd.read_csv(course / "reports" / "ex01" / "grades.csv", index_col="id")
+
+
+@boxed_only
+def test_grading_again_changes_nothing_and_keeps_points_given_by_hand(handed_in, capsys, monkeypatch, assignment):
+    first = grade(handed_in)
+    assert first["total"].to_dict() == {"ann": 14.0, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
+    assert (
+        first.loc["ann", "waits for a person"] == "dark_knowledge"
+        and first.loc["zoe", "flags"] == "nothing was handed in"
+    )
+    assert first.loc["ben", "name"] == "'=1+1", "a name is no formula"
+    said = capsys.readouterr()
+    assert not any(name in said.out + said.err for name in ("Ann", "Ben", "Eve", "Zoe"))
+
+    course = handed_in[2]
+    with gradebook.opened(course) as book:
+        given = book.find_grade("dark_knowledge", "ex01", "ex01", "ann")
+        given.manual_score, given.needs_manual_grade = 2.5, False
+        book.find_comment("dark_knowledge", "ex01", "ex01", "ann").manual_comment = "Well <said>."
+        book.db.commit()
+    scores = {path: path.read_bytes() for path in (course / "scores").rglob("*.json")}
+    monkeypatch.setattr("grading.__main__.score", lambda *_: pytest.fail("nothing is graded again"))
+    second = grade(handed_in)
+    assert second["total"].to_dict() == {"ann": 16.5, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
+    assert scores == {path: path.read_bytes() for path in (course / "scores").rglob("*.json")}
+    page = (course / "reports" / "ex01" / "feedback" / "ann.html").read_text()
+    assert "16.5 of 17 points" in page and "Well &lt;said&gt;." in page and "http" not in page
+
+    late = grade(handed_in, "--due", "2020-01-01", "--late", "0.1")
+    assert late.loc["ann", "total"] == 0.0 and late.loc["ann", "deduction"] == 17.0
+
+
+@boxed_only
+def test_a_new_hand_in_is_graded_anew(handed_in, bench):
+    grade(handed_in)
+    bench, _ = bench
+    notebook = with_answers(bench, PARTS)
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("grade_id") == "dark_knowledge":
+            cell["source"] = "Another answer."
+    put(handed_in[0], "ann/ex01.ipynb", content=as_bytes(notebook))
+    again = grade(handed_in)
+    assert "was answered again" in again.loc["ann", "flags"] and again.loc["ben", "total"] == 6.0
+
+
+@boxed_only
+def test_an_overlay_has_inputs_of_its_own(handed_in, tmp_path):
+    private = tmp_path / "private" / "ex01"
+    private.mkdir(parents=True)
+    (private / "held_out.json").write_text(
+        json.dumps({"seeds": [5], "cases": {"soften": [{"logits": [[1.0, 2.0]], "temperature": 3.0}]}})
+    )
+    mine = assignments.load("ex01", tmp_path / "private")
+    assert mine.seeds == (5,) and len(mine.held_out(mine.graded[1].part)) == len(mine.graded[1].part.draw(5)) + 1
+    assert mine.fingerprint != assignments.load("ex01").fingerprint
+    (private / "held_out.json").write_text(json.dumps({"seeds": [5], "cases": {"sofen": []}}))
+    with pytest.raises(ValueError, match="has cases for sofen"):
+        assignments.load("ex01", tmp_path / "private")
+
+
+def test_bad_input_is_told(tmp_path, capsys):
+    assert main(["grade", "ex77", str(tmp_path)]) == 2
+    assert "there is no assignment 'ex77' in solutions/; there are ex01" in capsys.readouterr().err
+    assert main(["grade", "ex01", str(tmp_path / "nowhere")]) == 2
+    assert "there are no submissions at" in capsys.readouterr().err
+    assert main(["grade", "ex01", str(tmp_path)]) == 2
+    assert "there is no notebook of ex01 in" in capsys.readouterr().err
+
+
+def test_release_holds_no_solution(tmp_path, capsys):
+    assert main(["release", "ex01", "--out", str(tmp_path)]) == 0
+    with zipfile.ZipFile(tmp_path / "ex01.zip") as archive:
+        names = archive.namelist()
+        text = archive.read("ex01/ex01.ipynb").decode()
+    assert {"ex01/ex01.ipynb", "ex01/README.txt"} <= set(names)
+    assert "SOLUTION" not in text and "Rubric" not in text and text.count("raise NotImplementedError()") == len(PARTS)
+
+
+# --- alike ---------------------------------------------------------------------------------------
+
+
+def test_renamed_copies_are_alike_and_honest_answers_are_not():
+    one = "def soften(logits, temperature):\n    shifted = logits - logits.max()\n    powers = (shifted / temperature).exp()\n    return powers / powers.sum(dim=1, keepdim=True)\n"
+    copy = one.replace("shifted", "a").replace("powers", "b").replace("logits", "z")
+    other = "def soften(x, t):\n    if t <= 0:\n        raise ValueError(t)\n    return torch.softmax(x / t, -1)\n"
+    found = similar.pairs({"ann": one, "ben": copy, "eve": other}, "import torch\n")
+    assert found == [("ann", "ben", 1.0)]
+    assert similar.pairs({"ann": one, "ben": one}, one) == [], "what was given is nobody's"
