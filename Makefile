@@ -11,7 +11,7 @@ LEARNER := $(VENV)/.learner
 DEVELOPER := $(VENV)/.developer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab check test test-full notebooks mutants benchmarks constraints clean
+.PHONY: help demo lab check test test-full notebooks exercises release grade mutants benchmarks constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -25,7 +25,7 @@ $(LEARNER): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(DEVELOPER): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[test,instructor]'
 	@touch $(LEARNER) $@
 
 demo: $(LEARNER) ## distil a real teacher on MNIST: a table, an interval, a figure (about a minute)
@@ -47,6 +47,21 @@ test-full: $(DEVELOPER) ## run what needs full MNIST and CIFAR-10 (KDLIB_DATA)
 
 notebooks: $(DEVELOPER) ## execute the lessons again, repeatably
 	$(BIN)/python tools/notebooks.py
+
+exercises: $(DEVELOPER) ## make exercises/ from solutions/
+	$(BIN)/python tools/exercises.py
+
+# Options for `make release` and `make grade`, such as "--overlay private" or "--due 2026-12-01T23:59 --late 0.1".
+OPTIONS ?=
+COURSE ?= course
+
+release: $(DEVELOPER) ## NAME=ex01: an assignment's folder and zip for students, in release/
+	@$(BIN)/python -m grading release $(or $(NAME),$(error which assignment? make release NAME=ex01)) $(OPTIONS)
+
+grade: $(DEVELOPER) ## NAME=ex01 SUBMISSIONS=folder [ROSTER=file]: grade what was handed in (INSTRUCTORS.md)
+	@$(BIN)/python -m grading grade $(or $(NAME),$(error which assignment? make grade NAME=ex01 …)) \
+	  "$(or $(SUBMISSIONS),$(error where are the hand-ins? make grade … SUBMISSIONS=folder))" --course "$(COURSE)" \
+	  $(if $(ROSTER),--roster "$(ROSTER)") $(OPTIONS)
 
 mutants: $(DEVELOPER) ## plant faults in the library, show which test or lesson catches each
 	$(BIN)/python tools/mutants.py

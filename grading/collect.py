@@ -1,7 +1,7 @@
 """Find each student's notebook in what a course system hands over: folders, a flat pile, zips within zips."""
 
 import csv
-import hashlib
+import io
 import re
 import zipfile
 from collections.abc import Iterator
@@ -19,17 +19,12 @@ MOODLE = re.compile(r"^(?P<name>[^_/]+)_(?P<id>\d+)_assignsubmission_file_?(?P<r
 
 @dataclass(frozen=True)
 class Student:
-    """A line of the roster; other course systems' numbers by their name."""
+    """A line of the roster; Canvas's and Moodle's numbers for the student."""
 
     id: str
     name: str = ""
     canvas: str = ""
     moodle: str = ""
-
-    @property
-    def label(self) -> str:
-        """Stands for the student in logs: no name, and the same on every run."""
-        return "student-" + hashlib.sha256(self.id.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -189,8 +184,6 @@ def _files(folder: Path, refused: list[str]) -> Iterator[tuple[str, bytes, datet
 
 def _members(content: bytes, place: str, refused: list[str], depth: int) -> Iterator[tuple[str, bytes, datetime]]:
     """The notebooks in a zip. Nothing is unpacked to disk, so nothing can climb; sizes are counted while reading."""
-    import io
-
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
         members = archive.infolist()

@@ -1,7 +1,7 @@
 """Hand-ins that try to fool a grader or to break it, made from the released exercise 01.
 
-Each maker takes a :class:`Bench` (the release, the solution, a folder, a port) and returns a notebook. ``solved`` parts are
-answered honestly, so that they must keep their points; all others deserve none.
+Each maker takes a :class:`Bench` (the release, the solution, a folder, a port) and returns a notebook. ``solved`` parts
+are answered honestly, so that they must keep their points; all others deserve none.
 """
 
 import json
@@ -278,22 +278,28 @@ for number in range(3, 64):
 
 HOSTILE = {
     "input transformer": Hostile(released_with(TRANSFORMER), "fooled", flagged="input_transformers_post"),
-    "patched checks": Hostile(released_with("for name in dir(check):\n    setattr(check, name, lambda f: None)"), "fooled"),
+    "patched checks": Hostile(
+        released_with("for name in dir(check):\n    setattr(check, name, lambda f: None)"), "fooled"
+    ),
     "patched Part": Hostile(released_with("type(check.soften).__call__ = lambda self, function: print('✓')"), "fooled"),
     "patched judge": Hostile(
         released_with(
             "import kdlib.checks.part as p\np.judge = lambda *_: p.Verdict(True, 'right')"
         ), "fooled"),
     "patched allclose": Hostile(
-        with_functions("torch.allclose = lambda *_, **__: True\ndef stable_softmax(logits):\n    return 0 * logits"), "fooled"
+        with_functions("torch.allclose = lambda *_, **__: True\ndef stable_softmax(logits):\n    return 0 * logits"),
+        "fooled",
     ),
     "patched comparison": Hostile(
-        released_with("import kdlib.checks.part as p\np._first_problem = lambda *_: ''\n" + every("return None")), "fooled"
+        with_functions("import kdlib.checks.part as p\np._first_problem = lambda *_: ''\n" + every("return None")),
+        "fooled",
     ),
     "patched torch.testing": Hostile(released_with("torch.testing.assert_close = lambda *_, **__: None"), "harmless"),
     "patched assert": Hostile(released_with("AssertionError = Exception"), "harmless"),
     "patched builtins": Hostile(
-        with_functions("import builtins\nbuiltins.zip = lambda *_, **__: []\n" + every("return None")), "fooled", flagged="builtins"
+        with_functions("import builtins\nbuiltins.zip = lambda *_, **__: []\n" + every("return None")),
+        "fooled",
+        flagged="builtins",
     ),
     "lying tensor": Hostile(with_functions(LYING_TENSOR), "fooled"),
     "lying number": Hostile(with_functions(LYING_NUMBER), "fooled"),
@@ -316,7 +322,9 @@ HOSTILE = {
     "exit in a function": Hostile(
         released_with("def soften(*_):\n    import os; os._exit(0)", solved=PARTS, first=False), "broken",
         [name for name in PARTS if name != "soften"]),
-    "kernel stopped": Hostile(released_with("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", solved=PARTS), "broken", PARTS),
+    "kernel stopped": Hostile(
+        released_with("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", solved=PARTS), "broken", PARTS
+    ),
     "signal to the parent": Hostile(
         released_with("import os, signal; os.kill(os.getppid(), signal.SIGKILL)", solved=PARTS), "broken", PARTS
     ),
@@ -333,7 +341,9 @@ HOSTILE = {
     "neighbour deleted": Hostile(released_with(delete_the_neighbours), "harmed"),
     "network": Hostile(released_with(call_home), "harmed", flagged="uses socket"),
     "own folder deleted": Hostile(
-        released_with("import os, shutil; shutil.rmtree(os.getcwd(), ignore_errors=True)", solved=PARTS), "harmed", PARTS
+        released_with("import os, shutil; shutil.rmtree(os.getcwd(), ignore_errors=True)", solved=PARTS),
+        "harmed",
+        PARTS,
     ),
     "forged answers": Hostile(released_with(FORGE), "harmless"),
     "worker rewritten": Hostile(

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 def grade(path):
     """Points of each graded code cell that raised nothing, as the hand-in states them."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=8, allow_errors=True, resources={"metadata": {"path": str(path.parent)}})
+    client = NotebookClient(notebook, timeout=20, allow_errors=True, resources={"metadata": {"path": str(path.parent)}})
     client.execute()
     points = {}
     for cell in notebook.cells:

@@ -1,6 +1,5 @@
 """Feedback for the exercises: ``checks.ex01.soften(your_function)`` says what is wrong with it, and why."""
 
-from kdlib.checks import ex01
-from kdlib.checks.part import NotRightYet, Part, judge
+from kdlib.checks.part import Mistake, NotRightYet, Part, Verdict, judge
 
-__all__ = ["NotRightYet", "Part", "ex01", "judge"]
+__all__ = ["Mistake", "NotRightYet", "Part", "Verdict", "judge"]

@@ -272,8 +272,8 @@ best_bias = Part(
         ),
         Mistake(
             _bias_without_labels,
-            "0 comes out, whatever goes in. Where samples of the unseen class are left out of the count, every bias can "
-            "only do harm: they are needed here.",
+            "0 comes out, whatever goes in. Where samples of the unseen class are left out of the count, every bias "
+            "can only do harm: they are needed here.",
         ),
         Mistake(_count, "this is the smallest number of errors; expected is the bias that has it."),
         Mistake(

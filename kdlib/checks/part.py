@@ -4,6 +4,7 @@ Trying (:mod:`kdlib.checks.trying`) and judging (:func:`judge`) are apart: in a 
 kernel; in grading it is tried in a worker, which returns plain values, and judged in a process it cannot reach.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,12 +114,12 @@ def judge(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Ver
 
 def _first_problem(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> str:
     answers = [_use(part, part.expected, case) for case in cases]
-    named = _recognise(part, cases, answers, outcomes)
+    named = functools.cache(lambda: _recognise(part, cases, answers, outcomes))
     for case, right, outcome in zip(cases, answers, outcomes, strict=True):
         call = f"{part.name}({', '.join(f'{name}={_show(value)}' for name, value in case.items())})"
         if right.error is not None:
             if outcome.error is None:
-                return named or f"{call} gave {_show(outcome.value)}, but expected was {right.error}."
+                return named() or f"{call} gave {_show(outcome.value)}, but expected was {right.error}."
             if outcome.error.split(":")[0] != right.error.split(":")[0]:
                 return f"{call} raised {outcome.error}, but expected was {right.error}."
             continue
@@ -127,14 +128,14 @@ def _first_problem(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome
         if outcome.value is None and right.value is not None:
             return f"{part.name} gave None: is its `return` missing?"
         if difference := _kind_of_difference(outcome.value, right.value):
-            return named or f"{call} gave {difference}."
+            return named() or f"{call} gave {difference}."
         if outcome.changed != right.changed:
             return (
                 f"{part.name} changed its argument {' and '.join(outcome.changed)} in place: whoever called it still "
                 f"needs that. Expected is a new tensor."
             )
         if not same(outcome.value, right.value, part.tolerance):
-            return named or f"{call} gave {_show(outcome.value)}, but expected was {_show(right.value)}."
+            return named() or f"{call} gave {_show(outcome.value)}, but expected was {_show(right.value)}."
     return ""
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +72,7 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
             module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
             theirs = module.startswith("torch")
         elif event == "c_call":
-            module, name, theirs = getattr(argument, "__module__", None) or "", argument.__name__, True
+            module, name, theirs = str(getattr(argument, "__module__", "")), argument.__name__, True
         else:
             return
         if module.startswith("kdlib.") and not module.startswith("kdlib.checks") and not may_use_kdlib:
@@ -88,9 +89,11 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
 
 
 def plain(value: Any) -> Any:
-    """Tensors without their graph, in lists, tuples and dicts too; everything else as it is."""
+    """Tensors without their graph, NumPy's numbers as Python's, in lists, tuples and dicts too; the rest as it is."""
     if isinstance(value, Tensor):
         return value.detach().clone()
+    if isinstance(value, np.generic):
+        return value.item()
     if type(value) in (list, tuple):
         return type(value)(plain(item) for item in value)
     return {key: plain(item) for key, item in value.items()} if type(value) is dict else value
@@ -205,8 +208,7 @@ def two_steps(
         "recorded a graph": any(output.requires_grad for output in outputs),
     }
     fate = ", ".join(name for name, seen in events.items() if seen) or "untouched"
-    plain_losses = [float(loss) if isinstance(loss, float) else loss for loss in losses]  # NumPy's floats are floats
-    return plain_losses, f"teacher {fate}", _state(learner)
+    return losses, f"teacher {fate}", _state(learner)
 
 
 def counting(function: Callable[..., Any], model: Tensor, images: Tensor, targets: Tensor, training: bool) -> dict:
@@ -270,3 +272,33 @@ def watched_training(function: Callable[..., Any], student: Tensor, **case: Any)
     """What a program reports of its training, and the student's state after it."""
     learner = _regularised_net(student, 0.5, True)
     return function(learner, *case.values()), _state(learner)
+
+
+# Exercise 00: a split is judged by what it does.
+
+
+def splitting(function: Callable[..., Any], samples: int, sizes: list[int], seeds: list[int]) -> tuple | None:
+    """Split samples with several seeds, twice each: the sizes, what parts share, and what a seed decides."""
+    names, splits = ("train", "validation", "test"), []
+    for seed in seeds * 2:
+        given = function(samples, list(sizes), seed)
+        if given is None:
+            return None
+        splits.append([sorted(int(one) for one in part) for part in given])
+    shared = {
+        f"{names[a]}+{names[b]}"
+        for split in splits
+        for b in range(min(3, len(split)))
+        for a in range(b)
+        if set(split[a]) & set(split[b])
+    }
+    twice = any(len(set(part)) < len(part) for split in splits for part in split)
+    unknown = any(one not in range(samples) for split in splits for part in split for one in part)
+    again = "same" if splits[: len(seeds)] == splits[len(seeds) :] else "another"
+    moved = [name for name, *parts in zip(names, *splits, strict=False) if any(part != parts[0] for part in parts)]
+    return (
+        [len(part) for part in splits[0]],
+        f"shared: {', '.join(sorted(shared)) or 'nothing'}{'; one part twice' * twice}{'; not a sample' * unknown}",
+        f"same seed, {again} split",
+        f"seeds change {', '.join(moved) or 'nothing'}",
+    )

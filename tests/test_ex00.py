@@ -1,0 +1,415 @@
+"""Exercise 00: right answers in several styles pass, typical wrong ones are recognised by name."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from exercise import cases, said
+
+from kdlib.checks import ex00
+
+EQUAL = ["train_data", "initial_weights", "epochs", "batch_size", "augmentation", "order_seed"]
+
+
+# --- right -------------------------------------------------------------------------------------------
+
+
+def runners_by_hand(logits):
+    rows = []
+    for row in logits.tolist():
+        by_logit = sorted(range(len(row)), key=lambda c: -row[c])
+        rows.append(by_logit[1:3])
+    return torch.tensor(rows)
+
+
+def runners_one_after_the_other(logits):
+    left, found = logits.clone(), []
+    for _ in range(3):
+        best = left.argmax(1)
+        found.append(best)
+        left[torch.arange(len(left)), best] = -torch.inf
+    return torch.stack(found[1:], dim=-1)
+
+
+def checked(function):
+    def total_loss(soft, hard, alpha):
+        if alpha < 0 or alpha > 1:
+            raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
+        return function(soft, hard, alpha)
+
+    return total_loss
+
+
+def saved_with_dicts(baseline, student):
+    alone = {r["seed"]: r["errors"] for r in baseline}
+    taught = {r["seed"]: r["errors"] for r in student}
+    if set(alone) != set(taught):
+        raise ValueError("not the same seeds")
+    saved = [alone[s] - taught[s] for s in sorted(alone)]
+    return saved, sum(saved) / len(saved)
+
+
+def saved_by_sorting(baseline, student):
+    pairs = []
+    by_seed = [sorted(runs, key=lambda r: r["seed"]) for runs in (baseline, student)]
+    if len(baseline) != len(student):
+        raise ValueError
+    for a, b in zip(*by_seed, strict=True):
+        if a["seed"] != b["seed"]:
+            raise ValueError("no pair")
+        pairs += [a["errors"] - b["errors"]]
+    return [pairs, np.mean(pairs)]
+
+
+def saved_by_searching(baseline, student):
+    if sorted(r["seed"] for r in baseline) != sorted(r["seed"] for r in student):
+        raise ValueError("seeds")
+    found = sorted((a["seed"], a["errors"] - b["errors"]) for a in baseline for b in student if a["seed"] == b["seed"])
+    saved = [difference for _, difference in found]
+    return saved, torch.tensor(saved).double().mean().item()
+
+
+def unfair_in_a_loop(one, other):
+    found = []
+    for key in EQUAL:
+        if key not in one or key not in other:
+            found.append(key)
+        elif one[key] != other[key]:
+            found += [key]
+    return found
+
+
+def unfair_with_a_mark(one, other):
+    missing = object()
+    return [key for key in EQUAL if one.get(key, missing) != other.get(key, missing)]
+
+
+def unfair_from_what_may_differ(one, other):
+    everything = {**one, **other}
+    found = {k for k in everything if k not in ("objective", "seconds", "test_errors")}
+    found = {k for k in found if not (k in one and k in other and one[k] == other[k])}
+    return sorted(found, key=EQUAL.index)
+
+
+def enough(function):
+    def split(n, sizes, seed):
+        if sum(sizes) > n:
+            raise ValueError("too many")
+        return function(n, sizes, seed)
+
+    return split
+
+
+def split_by_slices(n, sizes, seed):
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    a, b, c = sizes
+    return order[:a], order[a : a + b], order[a + b : a + b + c]
+
+
+def split_with_python(n, sizes, seed):
+    order = list(range(n))
+    random.Random(seed).shuffle(order)
+    return [[order.pop() for _ in range(size)] for size in sizes]
+
+
+def split_with_numpy(n, sizes, seed):
+    order = np.random.default_rng(seed).permutation(n)[: sum(sizes)]
+    return tuple(np.sort(part) for part in np.split(order, np.cumsum(sizes)[:-1]))
+
+
+def split_with_torchs_own(n, sizes, seed):
+    torch.manual_seed(seed)
+    return torch.randperm(n)[: sum(sizes)].split(list(sizes))
+
+
+def split_of_what_is_left(n, sizes, seed):
+    source, left, parts = random.Random(seed), set(range(n)), []
+    for size in sizes:
+        parts.append(set(source.sample(sorted(left), size)))
+        left -= parts[-1]
+    return parts
+
+
+def gain_with_argmin(baseline, student):
+    picked = []
+    for trials in (baseline, student):
+        best = np.argmin([t["validation"] for t in trials])
+        picked.append(trials[best]["test"])
+    return picked[0] - picked[1]
+
+
+def gain_in_a_loop(baseline, student):
+    def reported(trials):
+        best = trials[0]
+        for trial in trials[1:]:
+            if trial["validation"] < best["validation"]:
+                best = trial
+        return best["test"]
+
+    return reported(baseline) - reported(student)
+
+
+RIGHT = {
+    ex00.runners_up: [
+        runners_by_hand,
+        runners_one_after_the_other,
+        lambda logits: logits.topk(3, dim=1).indices[:, 1:],
+        lambda z: torch.stack([(-row).argsort()[1:3] for row in z]),
+        lambda z: torch.softmax(z / 8, dim=-1).sort(dim=-1, descending=True)[1][:, 1:3],
+    ],
+    ex00.total_loss: [
+        checked(lambda soft, hard, alpha: alpha * soft + (1 - alpha) * hard),
+        checked(lambda s, h, a: h + a * (s - h)),
+        checked(lambda s, h, a: torch.lerp(h, s, a)),
+        checked(lambda s, h, a: torch.stack([s, h]) @ torch.tensor([a, 1 - a])),
+    ],
+    ex00.errors_saved: [saved_with_dicts, saved_by_sorting, saved_by_searching],
+    ex00.unfair: [unfair_in_a_loop, unfair_with_a_mark, unfair_from_what_may_differ],
+    ex00.mended_split: [
+        enough(split_by_slices),
+        enough(split_with_python),
+        enough(split_with_numpy),
+        enough(split_with_torchs_own),
+        split_of_what_is_left,
+    ],
+    ex00.mended_gain: [
+        gain_with_argmin,
+        gain_in_a_loop,
+        lambda b, s: min((t["validation"], t["test"]) for t in b)[1] - min((t["validation"], t["test"]) for t in s)[1],
+    ],
+}
+
+
+# --- wrong -------------------------------------------------------------------------------------------
+
+
+def runners_with_zero(z):
+    left = z.clone()
+    left[range(len(z)), z.argmax(1)] = 0
+    return left.argsort(dim=1, descending=True)[:, :2]
+
+
+def saved_zipped(baseline, student):
+    saved = [a["errors"] - b["errors"] for a, b in zip(baseline, student, strict=False)]
+    return saved, np.mean(saved).item()
+
+
+def saved_zipped_if_seeds_agree(baseline, student):
+    if {r["seed"] for r in baseline} != {r["seed"] for r in student}:
+        raise ValueError("other seeds")
+    return saved_zipped(baseline, student)
+
+
+def saved_best_with_best(baseline, student):
+    ranked = [sorted(runs, key=lambda r: r["errors"]) for runs in (baseline, student)]
+    return saved_zipped(*ranked)
+
+
+def saved_if_both(baseline, student):
+    taught = {r["seed"]: r["errors"] for r in student}
+    saved = [r["errors"] - taught[r["seed"]] for r in sorted(baseline, key=lambda r: r["seed"]) if r["seed"] in taught]
+    return saved, sum(saved) / len(saved)
+
+
+def saved_in_the_baselines_order(baseline, student):
+    saved = [a["errors"] - b["errors"] for a in baseline for b in student if a["seed"] == b["seed"]]
+    return saved, sum(saved) / len(saved)
+
+
+def saved_in_the_students_order(baseline, student):
+    saved = [a["errors"] - b["errors"] for b in student for a in baseline if a["seed"] == b["seed"]]
+    return saved, sum(saved) / len(saved)
+
+
+def saved_but_no_student(baseline, student):
+    taught = {r["seed"]: r["errors"] for r in student}
+    saved = [r["errors"] - taught[r["seed"]] for r in sorted(baseline, key=lambda r: r["seed"])]
+    return saved, sum(saved) / len(saved)
+
+
+def saved_if_as_many(baseline, student):
+    if len(baseline) != len(student):
+        raise ValueError("as many, please")
+    taught = {r["seed"]: r["errors"] for r in student}
+    saved = [r["errors"] - taught[r["seed"]] for r in sorted(baseline, key=lambda r: r["seed"])]
+    return saved, sum(saved) / len(saved)
+
+
+def with_mean(change):
+    def errors_saved(baseline, student):
+        saved, mean = saved_with_dicts(baseline, student)
+        return saved, change(saved, mean)
+
+    return errors_saved
+
+
+def without(*keys):
+    return lambda one, other: [key for key in unfair_in_a_loop(one, other) if key not in keys]
+
+
+def also(key):
+    return lambda one, other: unfair_in_a_loop(one, other) + ([key] if one[key] != other[key] else [])
+
+
+def split_as_in_the_article(n, sizes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randperm(n, generator=generator)[:size] for size in sizes)
+
+
+def split_from_the_front(n, sizes, seed):
+    order = random.Random(seed).sample(range(n), n)
+    return [order[:size] for size in sizes]
+
+
+def split_with_another_test(n, sizes, seed):
+    train, validation, _ = split_by_slices(n, sizes, seed)
+    return train, validation, torch.tensor(random.Random(seed).sample(range(n), sizes[2]))
+
+
+def split_with_validation_in_train(n, sizes, seed):
+    train, _, test = split_by_slices(n, [sizes[0], 0, sizes[2]], seed)
+    return train, train[-sizes[1] :] if sizes[1] else train[:0], test
+
+
+def split_counted_from_one(n, sizes, seed):
+    return [1 + part for part in split_by_slices(n, sizes, seed)]
+
+
+def split_with_the_rest(n, sizes, seed):
+    train, validation, _ = split_by_slices(n, sizes, seed)
+    return train, validation, sorted(set(range(n)) - set(train.tolist()) - set(validation.tolist()))
+
+
+def gain(choose_baseline, choose_student, report="test"):
+    return lambda b, s: choose_baseline(b)[report] - choose_student(s)[report]
+
+
+def on(split):
+    return lambda trials: sorted(trials, key=lambda t: t[split])[0]
+
+
+def worst(trials):
+    return max(trials, key=lambda t: t["validation"])
+
+
+def first(trials):
+    return trials[0]
+
+
+def gain_at_one_place(baseline, student):
+    place = int(np.argmin([t["validation"] for t in student]))
+    return baseline[place]["test"] - student[place]["test"]
+
+
+def mean_test(trials):
+    return float(np.mean([t["test"] for t in trials]))
+
+
+WRONG = {
+    ex00.runners_up: [
+        (lambda z: z.argsort(1, descending=True)[:, :2], "first and the second class"),
+        (lambda z: runners_by_hand(z).flip(1), "in the other order: the second one comes first"),
+        (lambda z: z.argsort(1)[:, -3:-1], "the second one comes first"),
+        (lambda z: z.argsort(1, descending=True)[:, :3], "three classes a row"),
+        (lambda z: z.sort(dim=1, descending=True).values[:, 1:3], "these are the logits themselves"),
+        (lambda z: z.argsort(1, descending=True)[1:3], "two images"),
+        (lambda z: z.topk(3)[1][1:3], "two images"),
+        (lambda z: (-z).argsort(1, descending=True)[:, 1:3], "second and third *least* likely"),
+        (runners_with_zero, "it is still the largest"),
+        (lambda z: runners_by_hand(z).tolist(), "expected was a tensor [1, 2] of int64"),
+        (lambda z: None, "is its `return` missing"),
+    ],
+    ex00.total_loss: [
+        (checked(lambda s, h, a: s + a * (h - s)), "alpha weighs the hard loss"),
+        (checked(lambda s, h, a: h + s * a), "only one of the two has a weight"),
+        (checked(lambda s, h, a: h + s), "alpha makes no difference"),
+        (checked(lambda s, h, a: 0.5 * h + 0.5 * s), "both losses count half"),
+        (checked(lambda s, h, a: s * a), "the hard one is missing"),
+        (checked(lambda s, h, a: h.item() * (1 - a) + s.item() * a), "this is a plain number"),
+        (lambda s, h, a: torch.lerp(h, s, float(np.clip(a, 0, 1))), "quietly moved to the nearest end"),
+        (lambda s, h, a: h + a * (s - h), "gets a weight below 0"),
+        (lambda s, h, a: 1 / 0, "raised ZeroDivisionError"),
+    ],
+    ex00.errors_saved: [
+        (saved_zipped, "that stand in the same place"),
+        (saved_zipped_if_seeds_agree, "that stand in the same place"),
+        (saved_best_with_best, "the best meets the best"),
+        (lambda b, s: saved_with_dicts(s, b), "the sign is turned round"),
+        (saved_in_the_baselines_order, "ascending order of the seeds"),
+        (saved_in_the_students_order, "ascending order of the seeds"),
+        (with_mean(lambda saved, mean: sum(saved)), "is the sum"),
+        (with_mean(lambda saved, mean: round(mean)), "the mean is rounded"),
+        (with_mean(lambda saved, mean: sum(saved) // len(saved)), "the mean is rounded"),
+        (with_mean(lambda saved, mean: int(mean)), "the mean is rounded"),
+        (saved_if_both, "raise a ValueError"),
+        (saved_but_no_student, "raise a ValueError"),
+        (saved_if_as_many, "raised KeyError: 77, but expected was ValueError"),
+        (lambda b, s: saved_with_dicts(b, s)[0], "but expected was ((-5, 41), 18)"),
+    ],
+    ex00.unfair: [
+        (lambda a, b: unfair_in_a_loop(a, b) + [k for k in list(a)[-3:] if a[k] != b[k]], "everything that differs"),
+        (lambda a, b: [k for k in EQUAL if k not in unfair_in_a_loop(a, b)], "settings that *agree*"),
+        (lambda a, b: [k for k in EQUAL if a.get(k) != b.get(k)], "`.get` gives None"),
+        (lambda a, b: [k for k in EQUAL if a.get(k) and a.get(k) != b.get(k, "?")], "0 is a seed like any other"),
+        (lambda a, b: [k for k in a if k in EQUAL and (k not in b or a[k] != b[k])], "only the second record holds"),
+        (lambda a, b: [k for k in EQUAL if {k} <= a.keys() & b.keys() and a[k] != b[k]], "is passed over; it counts"),
+        (lambda a, b: sorted(unfair_in_a_loop(a, b)), "order of the alphabet"),
+        (lambda a, b: [k for k in EQUAL if a[k] != b[k]], "raised KeyError"),
+        (without("train_data"), "train_data is never reported"),
+        (without("initial_weights"), "initial_weights is never reported"),
+        (without("epochs"), "epochs is never reported"),
+        (without("batch_size"), "batch_size is never reported"),
+        (without("augmentation"), "augmentation is never reported"),
+        (without("order_seed"), "order_seed is never reported"),
+        (without("epochs", "order_seed"), "expected were 6 values"),
+        (also("objective"), "objective is reported where it differs"),
+        (also("seconds"), "seconds is reported where it differs"),
+        (also("test_errors"), "test_errors is reported where it differs"),
+    ],
+    ex00.mended_split: [
+        (enough(split_as_in_the_article), "samples are still in more than one part"),
+        (split_as_in_the_article, "samples are still in more than one part"),
+        (enough(split_from_the_front), "samples are still in more than one part"),
+        (enough(split_with_another_test), "the test part shares some with both"),
+        (enough(split_with_validation_in_train), "validation samples are trained on as well"),
+        (enough(lambda n, sizes, seed: torch.randperm(n)[: sum(sizes)].split(sizes)), "does not listen to the seed"),
+        (enough(lambda n, sizes, seed: torch.arange(sum(sizes)).split(sizes)), "puts the same samples"),
+        (enough(lambda n, sizes, seed: split_by_slices(n, sizes, 42)), "puts the same samples"),
+        (enough(split_with_the_rest), "takes all that is left"),
+        (split_with_the_rest, "takes all that is left"),
+        (split_by_slices, "the last part comes out too small"),
+        (enough(split_counted_from_one), "not a sample"),
+        (enough(lambda n, sizes, seed: split_by_slices(n, sizes, seed)[::2]), "shared: nothing"),
+    ],
+    ex00.mended_gain: [
+        (gain(first, on("test")), "nothing has changed"),
+        (gain(first, on("validation")), "whatever came first"),
+        (gain(on("test"), on("test")), "luck on those digits counts as skill"),
+        (gain(on("validation"), on("test")), "the student is not yet"),
+        (gain(on("test"), on("validation")), "now it is the one that has the advantage"),
+        (gain(on("validation"), on("validation"), "validation"), "not been looked at yet"),
+        (lambda b, s: gain_in_a_loop(s, b), "the sign is turned round"),
+        (gain_at_one_place, "in the student's place"),
+        (gain(worst, worst), "with *most* validation errors"),
+        (lambda b, s: mean_test(b) - mean_test(s), "difference of means"),
+        (lambda b, s: mean_test(b) - on("validation")(s)["test"], "the bad ones among them"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "function"), cases(RIGHT))
+def test_right_answers_raise_no_alarm(part, function, capsys):
+    part(function)
+    assert "✓" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("part", "function", "words"), cases(WRONG))
+def test_typical_wrong_answers_are_recognised(part, function, words):
+    assert words in said(part, function)
+
+
+def test_every_part_has_enough_of_both():
+    assert RIGHT.keys() == WRONG.keys() == set(ex00.PARTS)
+    for part in ex00.PARTS:
+        assert len(RIGHT[part]) >= 3 and len(WRONG[part]) >= 3 and len(part.mistakes) >= 3
