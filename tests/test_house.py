@@ -58,6 +58,42 @@ def test_imports_go_one_way():
                 assert one in ORDER[:place], f"kdlib/{name}.py imports {one}, which does not come before it"
 
 
+def imports_of(path):
+    """Modules of this repository that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("kdlib", "grading"):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] in ("kdlib", "grading")}
+    return {name for name in found if is_module(name)}
+
+
+def is_module(name):
+    place = ROOT.joinpath(*name.split("."))
+    return place.is_dir() or place.with_suffix(".py").exists()
+
+
+def test_checks_do_without_the_library_and_trying_without_judging():
+    """What stands beside a student's code in grading is trying.py: it may know no right answer."""
+    checks = ROOT / "kdlib" / "checks"
+    assert imports_of(checks / "trying.py") == set()
+    for path in checks.glob("*.py"):
+        assert all(name.startswith("kdlib.checks") for name in imports_of(path)), path.name
+
+
+def test_grading_needs_of_the_library_only_checks_and_files_that_are_never_half_written():
+    for path in (ROOT / "grading").glob("*.py"):
+        outside = {name for name in imports_of(path) if name.startswith("kdlib")} - {"kdlib.machine"}
+        assert all(name.startswith("kdlib.checks") for name in outside), path.name
+
+
+def test_every_package_is_packaged():
+    packaging = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in ROOT.glob("kdlib/**/__init__.py")}
+    assert set(packaging["packages"]) == folders
+
+
 def test_everything_public_is_there_and_documented():
     for name in kdlib.__all__:
         assert getattr(kdlib, name).__doc__, name

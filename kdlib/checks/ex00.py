@@ -162,9 +162,9 @@ def _pairs(generator: torch.Generator, count: int) -> tuple[Runs, Runs]:
         baseline = [{"seed": seed, "errors": _whole(generator, 110, 160)} for seed in seeds]
         student = [{"seed": run["seed"], "errors": run["errors"] - _whole(generator, -25, 45)} for run in baseline]
         turned = [student[place] for place in torch.randperm(count, generator=generator).tolist()]
-        right, mean = _saved(baseline, turned)
-        ways = [way(baseline, turned)[0] for way in (_by_place, _by_rank, _in_given_order, _in_students_order)]
-        if mean != round(mean) and min(right) < 0 < max(right) and all(way != right for way in ways):
+        ways = (_saved, _by_place, _by_rank, _in_given_order, _in_students_order)
+        found = [tuple(way(baseline, turned)[0]) for way in ways]
+        if len(set(found)) == len(found) and min(found[0]) < 0 < max(found[0]) and sum(found[0]) % count:
             return baseline, turned
 
 
@@ -511,22 +511,26 @@ Trials = list[dict[str, int]]
 
 
 def _trials(generator: torch.Generator, count: int) -> Trials:
-    """Settings that were tried: neither the first one nor the one that is best on test is best on validation."""
-    while True:
-        validation = (60 + torch.randperm(30, generator=generator)[:count]).tolist()
-        test = (120 + torch.randperm(60, generator=generator)[:count]).tolist()
-        trials = [{"validation": one, "test": other} for one, other in zip(validation, test, strict=True)]
-        if count == 1 or _chosen(trials) not in (trials[0], _chosen(trials, "test")):
-            return trials
+    """Settings that were tried, no two alike."""
+    validation = (60 + torch.randperm(30, generator=generator)[:count]).tolist()
+    test = (120 + torch.randperm(60, generator=generator)[:count]).tolist()
+    return [{"validation": one, "test": other} for one, other in zip(validation, test, strict=True)]
+
+
+def _gain_cases(generator: torch.Generator) -> list[Case]:
+    def rivals(count: int) -> Case:
+        while True:
+            case = {"baseline": _trials(generator, count), "student": _trials(generator, count)}
+            found = [way(**case) for way in (_gain, *(mistake.gives for mistake in _GAIN_MISTAKES))]
+            if len(set(found)) == len(found):
+                return case
+
+    alone = {"baseline": _trials(generator, 1), "student": _trials(generator, 1)}
+    return [*map(rivals, (5, 4, 8)), alone]
 
 
 def _chosen(trials: Trials, by: str = "validation") -> dict[str, int]:
     return min(trials, key=lambda trial: trial[by])
-
-
-def _gain_cases(generator: torch.Generator) -> list[Case]:
-    cases = [{"baseline": _trials(generator, n), "student": _trials(generator, n)} for n in (5, 4, 8)]
-    return [*cases, {"baseline": _trials(generator, 1), "student": _trials(generator, 1)}]
 
 
 def _gain(
@@ -540,17 +544,30 @@ def _gain(
     return rival[report] - _chosen(student, student_by)[report]
 
 
+def _turned(baseline: Trials, student: Trials) -> int:
+    return _gain(student, baseline)
+
+
 def _at_the_students_place(baseline: Trials, student: Trials, by: str) -> int:
     chosen = student.index(_chosen(student, by))
     return baseline[chosen]["test"] - student[chosen]["test"]
 
 
-def _worst(trials: Trials) -> dict[str, int]:
-    return max(trials, key=lambda trial: trial["validation"])
+def _most_errors(baseline: Trials, student: Trials) -> int:
+    rival, other = (max(trials, key=lambda trial: trial["validation"]) for trials in (baseline, student))
+    return rival["test"] - other["test"]
 
 
 def _mean_of(trials: Trials) -> float:
     return sum(trial["test"] for trial in trials) / len(trials)
+
+
+def _means(baseline: Trials, student: Trials) -> float:
+    return _mean_of(baseline) - _mean_of(student)
+
+
+def _mean_and_chosen(baseline: Trials, student: Trials) -> float:
+    return _mean_of(baseline) - _chosen(student)["test"]
 
 
 _PLACE = (
@@ -558,62 +575,58 @@ _PLACE = (
     "them would *its* author have chosen?"
 )
 
+_GAIN_MISTAKES = (
+    Mistake(
+        partial(_gain, baseline_by=None, student_by="test"),
+        "nothing has changed: two faults are still there. How many chances has the student to be lucky, how many the "
+        "baseline? And which digits decide what is lucky?",
+    ),
+    Mistake(
+        partial(_gain, baseline_by=None),
+        "half mended: the student is chosen as it should be. But it is the best of several, and the baseline is "
+        "whatever came first.",
+    ),
+    Mistake(
+        partial(_gain, baseline_by="test", student_by="test"),
+        "half mended: both may choose now. But what is reported was also what chose, so that luck on those digits "
+        "counts as skill.",
+    ),
+    Mistake(
+        partial(_gain, student_by="test"),
+        "half mended: the baseline is chosen as it should be; the student is not yet.",
+    ),
+    Mistake(
+        partial(_gain, baseline_by="test"),
+        "the student is chosen as it should be. The baseline is chosen by other digits than the student: now it is "
+        "the one that has the advantage.",
+    ),
+    Mistake(
+        partial(_gain, report="validation"),
+        "both are chosen as they should be, but what chose is also what is reported. Which digits have not been "
+        "looked at yet?",
+    ),
+    Mistake(_turned, "the sign is turned round: errors *saved* are above 0 where the student makes fewer."),
+    Mistake(partial(_at_the_students_place, by="validation"), _PLACE),
+    Mistake(partial(_at_the_students_place, by="test"), _PLACE),
+    Mistake(_most_errors, "the setting with *most* validation errors is chosen."),
+    Mistake(
+        _means,
+        "this is a difference of means over all settings. Nobody uses a mean of settings: each side is to choose one "
+        "of its own.",
+    ),
+    Mistake(
+        _mean_and_chosen,
+        "the student may choose its setting, and the baseline gets the mean of all of its own, the bad ones among "
+        "them.",
+    ),
+)
+
 mended_gain = Part(
     name="mended_gain",
     cases=_gain_cases,
     expected=_gain,
     lesson="lesson 00, section 4",
-    mistakes=(
-        Mistake(
-            partial(_gain, baseline_by=None, student_by="test"),
-            "nothing has changed: two faults are still there. How many chances has the student to be lucky, how many "
-            "the baseline? And which digits decide what is lucky?",
-        ),
-        Mistake(
-            partial(_gain, baseline_by=None),
-            "half mended: the student is chosen as it should be. But it is the best of several, and the baseline is "
-            "whatever came first.",
-        ),
-        Mistake(
-            partial(_gain, baseline_by="test", student_by="test"),
-            "half mended: both may choose now. But what is reported was also what chose, so that luck on those digits "
-            "counts as skill.",
-        ),
-        Mistake(
-            partial(_gain, student_by="test"),
-            "half mended: the baseline is chosen as it should be; the student is not yet.",
-        ),
-        Mistake(
-            partial(_gain, baseline_by="test"),
-            "the student is chosen as it should be. The baseline is chosen by other digits than the student: now it "
-            "is the one that has the advantage.",
-        ),
-        Mistake(
-            partial(_gain, report="validation"),
-            "both are chosen as they should be, but what chose is also what is reported. Which digits have not been "
-            "looked at yet?",
-        ),
-        Mistake(
-            lambda baseline, student: _gain(student, baseline),
-            "the sign is turned round: errors *saved* are above 0 where the student makes fewer.",
-        ),
-        Mistake(partial(_at_the_students_place, by="validation"), _PLACE),
-        Mistake(partial(_at_the_students_place, by="test"), _PLACE),
-        Mistake(
-            lambda baseline, student: _worst(baseline)["test"] - _worst(student)["test"],
-            "the setting with *most* validation errors is chosen.",
-        ),
-        Mistake(
-            lambda baseline, student: _mean_of(baseline) - _mean_of(student),
-            "this is a difference of means over all settings. Nobody uses a mean of settings: each side is to choose "
-            "one of its own.",
-        ),
-        Mistake(
-            lambda baseline, student: _mean_of(baseline) - _chosen(student)["test"],
-            "the student may choose its setting, and the baseline gets the mean of all of its own, the bad ones among "
-            "them.",
-        ),
-    ),
+    mistakes=_GAIN_MISTAKES,
 )
 
 PARTS = (runners_up, total_loss, errors_saved, unfair, mended_split, mended_gain)
