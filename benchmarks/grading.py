@@ -79,8 +79,8 @@ def main() -> None:
         f"| | minutes | seconds a hand-in |\n| --- | --- | --- |\n"
         f"| graded | {first / 60:.1f} | {first / STUDENTS:.1f} |\n"
         f"| again, nothing changed | {again / 60:.1f} | {again / STUDENTS:.2f} |\n\n"
-        f"On one core a hand-in takes {first * os.cpu_count() / STUDENTS / once:.1f} times as long as the solution takes "
-        f"to run once in a kernel.\nAll {STUDENTS} got the points they deserve.\n"
+        f"On one core a hand-in takes {first * os.cpu_count() / STUDENTS / once:.1f} times as long as the solution "
+        f"takes to run once in a kernel.\nAll {STUDENTS} got the points they deserve.\n"
     )
     (Path(__file__).parent / "grading.md").write_text(text, encoding="utf-8")
     print(text)

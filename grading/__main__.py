@@ -22,8 +22,9 @@ from grading.isolation import Limits, has_bubblewrap, stage
 from grading.score import Score, read_cells, score
 from kdlib.machine import atomically
 
-TOLD = """This folder is the assignment {name}. Open {name}.ipynb in JupyterLab, in the course's environment (its README
-says how to make one). Run a check as often as you like; save, and hand in the notebook.
+TOLD = """This folder is the assignment {name}. Put it into the course's folder my/, and open {name}.ipynb in JupyterLab, in
+the course's environment (its README says how to make one). Run a check as often as you like; save, and hand in the
+notebook.
 """
 
 

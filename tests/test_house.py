@@ -240,6 +240,17 @@ def test_a_learners_work_is_kept_and_newer_lessons_are_offered(tmp_path):
     assert code_of(copies / "01.ipynb") == "01 second"
 
 
+def test_an_exercises_copy_leads_to_the_learners_copy_of_the_lesson(tmp_path):
+    lab = tool("lab")
+    lab.refresh(ROOT / "notebooks", tmp_path)
+    lab.refresh(ROOT / "exercises", tmp_path / "exercises")
+    copies = sorted((tmp_path / "exercises").glob("*.ipynb"))
+    assert [copy.stem for copy in copies] == sorted(path.name for path in (ROOT / "exercises").iterdir())
+    for copy in copies:
+        links = re.findall(r"\]\(([^)#]+\.ipynb)\)", nbformat.read(copy, as_version=4).cells[0].source)
+        assert links and all((copy.parent / link).is_file() for link in links)
+
+
 def test_the_learners_folder_is_ignored_by_git():
     ignored = subprocess.run(["git", "check-ignore", "my/00_start_here.ipynb"], cwd=ROOT, capture_output=True)
     assert ignored.returncode == 0

@@ -1,8 +1,8 @@
-"""Open JupyterLab in the learner's own copies of the lessons (folder ``my/``, which git ignores).
+"""Open JupyterLab in the learner's own copies of lessons and exercises (folder ``my/``, which git ignores).
 
 The copies carry no outputs, so that no prediction is answered before it is made; ``notebooks/`` has them. A copy the
-learner never touched is replaced when its lesson has a newer version. A copy with work in it is kept: the newer version
-is put beside it, and that is said.
+learner never touched is replaced when the original has a newer version. A copy with work in it is kept: the newer
+version is put beside it, and that is said.
 """
 
 import argparse
@@ -25,16 +25,22 @@ def without_outputs(lesson: Path) -> bytes:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
     notebook["metadata"].pop("widgets", None)
-    return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    return text.replace("../../notebooks/", "../").encode()  # an exercise's copy lies one folder below the lessons'
 
 
 def refresh(lessons: Path, copies: Path) -> list[str]:
-    """Bring the copies up to date without losing work; returns what there is to say."""
-    copies.mkdir(exist_ok=True)
+    """Bring the copies up to date without losing work; returns what there is to say.
+
+    Args:
+        lessons: notebooks lie here, or here in folders of their own, as exercises do.
+        copies: gets all of them, side by side.
+    """
+    copies.mkdir(parents=True, exist_ok=True)
     ledger = copies / ".lessons.json"
     given = json.loads(ledger.read_text()) if ledger.exists() else {}
     said = []
-    for lesson in sorted(lessons.glob("*.ipynb")):
+    for lesson in sorted([*lessons.glob("*.ipynb"), *lessons.glob("ex*/*.ipynb")]):
         copy, content = copies / lesson.name, without_outputs(lesson)
         newest = digest(content)
         if not copy.exists() or digest(copy.read_bytes()) == given.get(lesson.name):
@@ -64,7 +70,7 @@ def main() -> int:
     parser.add_argument("--copies", type=Path, default=ROOT / "my", help="folder of your copies")
     parser.add_argument("--no-open", action="store_true", help="only bring the copies up to date")
     options = parser.parse_args()
-    for line in refresh(ROOT / "notebooks", options.copies):
+    for line in refresh(ROOT / "notebooks", options.copies) + refresh(ROOT / "exercises", options.copies / "exercises"):
         print(line)
     print(f"your copies: {options.copies}")
     if options.no_open:
