@@ -22,9 +22,9 @@ from grading.isolation import Limits, has_bubblewrap, stage
 from grading.score import Score, read_cells, score
 from kdlib.machine import atomically
 
-TOLD = """This folder is the assignment {name}. Put it into the course's folder my/, and open {name}.ipynb in JupyterLab, in
-the course's environment (its README says how to make one). Run a check as often as you like; save, and hand in the
-notebook.
+TOLD = """This folder is the assignment {name}. Put it into the course's folder my/, and open {name}.ipynb there in
+JupyterLab, in the course's environment (its README says how to make one). Run a check as often as you like; save, and
+hand in the notebook.
 """
 
 
@@ -146,7 +146,11 @@ def _score_all(
         }
         for task in tqdm(as_completed(tasks), total=len(tasks), desc="grading", unit="hand-in", disable=not tasks):
             name = tasks[task]
-            scores[name] = task.result()
+            try:
+                scores[name] = task.result()
+            except OSError as problem:
+                scores[name] = Score.failed(assignment, str(problem))
+                continue
             scores[name].flags += _answered_again(_place(course, assignment, name), scores[name])
             with atomically(_place(course, assignment, name)) as temporary:
                 content = {

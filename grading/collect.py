@@ -75,7 +75,7 @@ def read_roster(path: Path) -> list[Student]:
     """Students from a CSV file with the columns ``id``, and if there are any ``name``, ``canvas`` and ``moodle``.
 
     Raises:
-        ValueError: no column ``id``, an empty one, or the same one twice.
+        ValueError: no column ``id``, one that could not name a file, or the same one twice.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
@@ -84,8 +84,12 @@ def read_roster(path: Path) -> list[Student]:
     students = []
     for number, row in enumerate(rows, start=2):
         fields = {name: (row.get(name) or "").strip() for name in ("id", "name", "canvas", "moodle")}
-        if not fields["id"] or any(fields["id"] == one.id for one in students):
-            raise ValueError(f"{path}, line {number}: the id is empty or was there before")
+        if not re.fullmatch(r"\w[\w.@+-]*", fields["id"]):
+            raise ValueError(
+                f"{path}, line {number}: an id is made of letters, digits and . @ + - _, and {fields['id']!r} is not"
+            )
+        if any(fields["id"] == one.id for one in students):
+            raise ValueError(f"{path}, line {number}: the id {fields['id']} was there before")
         students.append(Student(**fields))
     return students
 

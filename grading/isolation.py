@@ -29,6 +29,10 @@ HERE = Path(__file__).resolve().parent
 CHECKS = HERE.parent / "kdlib" / "checks"
 
 
+START_SECONDS = 60.0
+"""That a worker may take to import what it needs, on a busy machine."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one worker may use.
@@ -128,12 +132,19 @@ class Worker:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self) -> "Worker":
+        """Wait until it is ready; its start is nobody's fault but this machine's.
+
+        Raises:
+            OSError: it did not start.
+        """
         try:
-            if not self._answer(60.0).get("ready"):
-                raise WorkerDied("the worker did not start")
-        except BaseException:
+            ready = self._answer(START_SECONDS).get("ready")
+        except WorkerDied as problem:
             self.kill()
-            raise
+            raise OSError(f"the worker did not start: {problem}") from None
+        if not ready:
+            self.kill()
+            raise OSError("the worker did not start")
         return self
 
     def __exit__(self, *_: object) -> None:

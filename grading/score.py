@@ -46,9 +46,19 @@ class Score:
     flags: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    @classmethod
+    def failed(cls, assignment: Assignment, problem: str) -> "Score":
+        """What stands for a hand-in that this machine could not grade: no points yet, and a person is told."""
+        nothing = {one.name: {"points": None, "of": one.points, "text": "Not graded yet."} for one in assignment.graded}
+        return cls(parts=nothing, flags=[f"could not be graded, run it again: {problem}"])
+
 
 def score(content: bytes, assignment: Assignment, library: Path, limits: Limits, bubblewrap: bool) -> Score:
-    """Score one notebook; whatever it holds, this returns."""
+    """Score one notebook; whatever it holds, this returns.
+
+    Raises:
+        OSError: this machine could not start a worker.
+    """
     started = time.monotonic()
     result = Score()
     cells = read_cells(content, result)
@@ -178,7 +188,7 @@ def _score_parts(
         except _CellDied:
             continue
         except WorkerDied as problem:
-            if waiting and time.monotonic() < deadline and len(skipped) < len(code) + 1 and not _is_start(problem):
+            if waiting and time.monotonic() < deadline:
                 continue
             result.problems.append(str(problem))
             return
@@ -196,10 +206,6 @@ class _PartDied(Exception):
     def __init__(self, graded: Graded, points: dict) -> None:
         super().__init__(graded.name)
         self.graded, self.points = graded, points
-
-
-def _is_start(problem: WorkerDied) -> bool:
-    return "did not start" in str(problem)
 
 
 def _run_cells(worker: Worker, code: list[str], skipped: set[int], limits: Limits, result: Score) -> None:

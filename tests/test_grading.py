@@ -23,7 +23,7 @@ from grading.isolation import Limits, Worker, has_bubblewrap
 from grading.score import score
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMITS = Limits(cell_seconds=8.0, call_seconds=6.0, total_seconds=120.0, memory=2 * 2**30, processes=30)
+LIMITS = Limits(cell_seconds=20.0, call_seconds=15.0, total_seconds=120.0, memory=2 * 2**30, processes=30)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading runs on Linux")
 boxed_only = pytest.mark.skipif(not has_bubblewrap(), reason="bubblewrap is not installed")
@@ -355,7 +355,9 @@ def test_the_roster_tells_who_is_missing_and_who_is_unknown(tmp_path):
     put(tmp_path / "in", "doejane_1234_5678_ex01.ipynb", "öbergöla_9_9_ex01.ipynb", "stranger/ex01.ipynb")
     found = collect.collect(tmp_path / "in", "ex01", collect.read_roster(roster))
     assert set(found.counted) == {"u1", "u2"} and found.missing == ["u3"] and found.unknown == ["stranger/ex01.ipynb"]
-    for text, words in (("name\nx\n", "a column 'id'"), ("id\na\na\n", "line 3"), ("id,name\n,x\n", "line 2")):
+    wrong = {"name\nx\n": "a column 'id'", "id\na\na\n": "line 3: the id a was there before"}
+    wrong |= {"id,name\n,x\n": "line 2: an id is made of", "id\n../../x\n": "line 2: an id is made of"}
+    for text, words in wrong.items():
         roster.write_text(text)
         with pytest.raises(ValueError, match=words):
             collect.read_roster(roster)
@@ -477,6 +479,24 @@ def test_a_new_hand_in_is_graded_anew(handed_in, bench):
     put(handed_in[0], "ann/ex01.ipynb", content=as_bytes(notebook))
     again = grade(handed_in)
     assert "was answered again" in again.loc["ann", "flags"] and again.loc["ben", "total"] == 6.0
+
+
+def test_a_hand_in_that_could_not_be_graded_is_told_and_tried_again(handed_in, monkeypatch):
+    """Nobody gets 0 points for a machine that could not start a worker, and the others are graded."""
+    real = isolation.Worker.__enter__
+
+    def fails_once(worker):
+        monkeypatch.setattr(isolation.Worker, "__enter__", real)
+        worker.kill()
+        raise OSError("the worker did not start")
+
+    monkeypatch.setattr(isolation.Worker, "__enter__", fails_once)
+    first = grade(handed_in, "--jobs", "1")
+    (name,) = first.index[first["flags"].str.contains("could not be graded, run it again: the worker did not start")]
+    assert first.loc[name, "waits for a person"].count(";") == len(PARTS) and first.loc[name, "total"] == 0
+    again = grade(handed_in)
+    assert again["total"].to_dict() == {"ann": 14.0, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
+    assert not again["flags"].astype(str).str.contains("could not be graded").any()
 
 
 @boxed_only
