@@ -106,9 +106,8 @@ def write_for_reading(course: Path, release: Path, student: Student, content: by
             if marks.get("grade_id") in texts:
                 text = texts[marks["grade_id"]] + "\n"
                 cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
-    for folder, text in (
-        ("autograded", nbformat.writes(notebook)),
-        ("submitted", content.decode("utf-8", errors="replace")),
-    ):
-        with atomically(course / folder / student.id / assignment / f"{assignment}.ipynb") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    for folder, written in (("autograded", nbformat.writes(notebook).encode()), ("submitted", content)):
+        path = course / folder / student.id / assignment / f"{assignment}.ipynb"
+        if not path.is_file() or path.read_bytes() != written:  # what is there already keeps its time
+            with atomically(path) as temporary:
+                temporary.write_bytes(written)

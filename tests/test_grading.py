@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import zipfile
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -412,6 +412,13 @@ def test_lateness_counts_days_begun(tmp_path):
     for hours, days in ((1, 0), (0, 0), (-1, 1), (-24, 1), (-25, 2)):
         assert collect.lateness(one, when + timedelta(hours=hours)) == days
     assert collect.lateness(one, None) == 0
+
+
+def test_the_time_that_nbgraders_exchange_wrote_counts(tmp_path):
+    put(tmp_path, "al/ex01/ex01.ipynb")
+    (tmp_path / "al/ex01/timestamp.txt").write_text("2026-03-01 12:00:00.000000 UTC")
+    when = collect.collect(tmp_path, "ex01").counted["al"].when
+    assert when.astimezone(UTC) == datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 # --- the whole -----------------------------------------------------------------------------------
