@@ -517,102 +517,98 @@ def _trials(generator: torch.Generator, count: int) -> Trials:
     return [{"validation": one, "test": other} for one, other in zip(validation, test, strict=True)]
 
 
-def _gain_cases(generator: torch.Generator) -> list[Case]:
-    def rivals(count: int) -> Case:
-        while True:
-            case = {"baseline": _trials(generator, count), "student": _trials(generator, count)}
-            found = [way(**case) for way in (_gain, *(mistake.gives for mistake in _GAIN_MISTAKES))]
-            if len(set(found)) == len(found):
-                return case
-
-    alone = {"baseline": _trials(generator, 1), "student": _trials(generator, 1)}
-    return [*map(rivals, (5, 4, 8)), alone]
+def _report_cases(generator: torch.Generator) -> list[Case]:
+    """Trials of both such that no two ways of choosing give the same throughout."""
+    ways = (_report, *(mistake.gives for mistake in _REPORT_MISTAKES))
+    while True:
+        cases = [{"baseline": _trials(generator, n), "student": _trials(generator, n)} for n in (5, 4, 8, 1)]
+        found = {tuple(way(**case) for case in cases) for way in ways}
+        if len(found) == len(ways):
+            return cases
 
 
 def _chosen(trials: Trials, by: str = "validation") -> dict[str, int]:
     return min(trials, key=lambda trial: trial[by])
 
 
-def _gain(
+def _report(
     baseline: Trials,
     student: Trials,
     baseline_by: str | None = "validation",
     student_by: str = "validation",
     report: str = "test",
-) -> int:
+) -> tuple[int, int]:
     rival = baseline[0] if baseline_by is None else _chosen(baseline, baseline_by)
-    return rival[report] - _chosen(student, student_by)[report]
+    return rival[report], _chosen(student, student_by)[report]
 
 
-def _turned(baseline: Trials, student: Trials) -> int:
-    return _gain(student, baseline)
+def _turned(baseline: Trials, student: Trials) -> tuple[int, int]:
+    return _report(student, baseline)
 
 
-def _at_the_students_place(baseline: Trials, student: Trials, by: str) -> int:
+def _at_the_students_place(baseline: Trials, student: Trials, by: str) -> tuple[int, int]:
     chosen = student.index(_chosen(student, by))
-    return baseline[chosen]["test"] - student[chosen]["test"]
+    return baseline[chosen]["test"], student[chosen]["test"]
 
 
-def _most_errors(baseline: Trials, student: Trials) -> int:
+def _most_errors(baseline: Trials, student: Trials) -> tuple[int, int]:
     rival, other = (max(trials, key=lambda trial: trial["validation"]) for trials in (baseline, student))
-    return rival["test"] - other["test"]
+    return rival["test"], other["test"]
 
 
 def _mean_of(trials: Trials) -> float:
     return sum(trial["test"] for trial in trials) / len(trials)
 
 
-def _means(baseline: Trials, student: Trials) -> float:
-    return _mean_of(baseline) - _mean_of(student)
+def _means(baseline: Trials, student: Trials) -> tuple[float, float]:
+    return _mean_of(baseline), _mean_of(student)
 
 
-def _mean_and_chosen(baseline: Trials, student: Trials) -> float:
-    return _mean_of(baseline) - _chosen(student)["test"]
+def _mean_and_chosen(baseline: Trials, student: Trials) -> tuple[float, float]:
+    return _mean_of(baseline), _chosen(student)["test"]
 
 
 _PLACE = (
     "the baseline is judged in the setting that stands in the student's place. Its settings are its own: which of "
     "them would *its* author have chosen?"
 )
-
-_GAIN_MISTAKES = (
+_REPORT_MISTAKES = (
     Mistake(
-        partial(_gain, baseline_by=None, student_by="test"),
+        partial(_report, baseline_by=None, student_by="test"),
         "nothing has changed: two faults are still there. How many chances has the student to be lucky, how many the "
         "baseline? And which digits decide what is lucky?",
     ),
     Mistake(
-        partial(_gain, baseline_by=None),
-        "half mended: the student is chosen as it should be. But it is the best of several, and the baseline is "
+        partial(_report, baseline_by=None),
+        "half mended: the student's number is honest now. But the student is the best of several, and the baseline is "
         "whatever came first.",
     ),
     Mistake(
-        partial(_gain, baseline_by="test", student_by="test"),
-        "half mended: both may choose now. But what is reported was also what chose, so that luck on those digits "
-        "counts as skill.",
+        partial(_report, baseline_by="test", student_by="test"),
+        "half mended: both may choose now, and the gain from nothing is gone. But both numbers are still lower than "
+        "the truth: whoever was lucky on these digits was chosen, and the luck is reported.",
     ),
     Mistake(
-        partial(_gain, student_by="test"),
+        partial(_report, student_by="test"),
         "half mended: the baseline is chosen as it should be; the student is not yet.",
     ),
     Mistake(
-        partial(_gain, baseline_by="test"),
+        partial(_report, baseline_by="test"),
         "the student is chosen as it should be. The baseline is chosen by other digits than the student: now it is "
         "the one that has the advantage.",
     ),
     Mistake(
-        partial(_gain, report="validation"),
+        partial(_report, report="validation"),
         "both are chosen as they should be, but what chose is also what is reported. Which digits have not been "
         "looked at yet?",
     ),
-    Mistake(_turned, "the sign is turned round: errors *saved* are above 0 where the student makes fewer."),
+    Mistake(_turned, "the two numbers come back in the other order: the baseline's first, then the student's."),
     Mistake(partial(_at_the_students_place, by="validation"), _PLACE),
     Mistake(partial(_at_the_students_place, by="test"), _PLACE),
     Mistake(_most_errors, "the setting with *most* validation errors is chosen."),
     Mistake(
         _means,
-        "this is a difference of means over all settings. Nobody uses a mean of settings: each side is to choose one "
-        "of its own.",
+        "these are means over all settings. Nobody uses a mean of settings: each side is to choose one of its own.",
     ),
     Mistake(
         _mean_and_chosen,
@@ -621,12 +617,12 @@ _GAIN_MISTAKES = (
     ),
 )
 
-mended_gain = Part(
-    name="mended_gain",
-    cases=_gain_cases,
-    expected=_gain,
-    lesson="lesson 00, section 4",
-    mistakes=_GAIN_MISTAKES,
+mended_report = Part(
+    name="mended_report",
+    cases=_report_cases,
+    expected=_report,
+    lesson="lesson 00, sections 2 and 4",
+    mistakes=_REPORT_MISTAKES,
 )
 
-PARTS = (runners_up, total_loss, errors_saved, unfair, mended_split, mended_gain)
+PARTS = (runners_up, total_loss, errors_saved, unfair, mended_split, mended_report)
