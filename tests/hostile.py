@@ -311,16 +311,16 @@ HOSTILE = {
     "the library's answer": Hostile(with_functions(LIBRARY), "harmless"),
     "endless cell": Hostile(released_with("while True: pass", solved=PARTS), "broken", PARTS, "took longer"),
     "endless function": Hostile(
-        released_with("def soften(*_):\n    while True: pass", solved=PARTS, first=False), "broken",
+        released_with("def soften(*_):\n    while True: pass", solved=PARTS, first=False), "fooled",
         [name for name in PARTS if name != "soften"]),
     "processes left behind": Hostile(released_with(SLEEPERS, solved=PARTS), "harmed", PARTS, "processes"),
     "memory": Hostile(
         released_with("hog = bytearray(b'x') * (3 * 2**30)", solved=PARTS), "harmed", PARTS, "memory"
     ),
-    "output": Hostile(released_with("for _ in range(100): print('x' * 1_000_000)", solved=PARTS), "harmed", PARTS),
+    "output": Hostile(released_with("for _ in range(1_000): print('x' * 1_000_000)", solved=PARTS), "harmed", PARTS),
     "os._exit": Hostile(released_with("import os; os._exit(0)", solved=PARTS), "broken", PARTS, "ended the process"),
     "exit in a function": Hostile(
-        released_with("def soften(*_):\n    import os; os._exit(0)", solved=PARTS, first=False), "broken",
+        released_with("def soften(*_):\n    import os; os._exit(0)", solved=PARTS, first=False), "fooled",
         [name for name in PARTS if name != "soften"]),
     "kernel stopped": Hostile(
         released_with("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", solved=PARTS), "broken", PARTS
@@ -345,7 +345,7 @@ HOSTILE = {
         "harmed",
         PARTS,
     ),
-    "forged answers": Hostile(released_with(FORGE), "harmless"),
+    "forged answers": Hostile(released_with(FORGE), "broken"),
     "worker rewritten": Hostile(
         released_with("import __main__\n__main__._attempt = lambda *_: {'value': True, 'error': None}"), "harmless"
     ),

@@ -98,11 +98,14 @@ def naive_outcome(path, hostile, bench, server):
         return "broken"  # nbgrader's autograde stops here, and with it everybody after
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "tests" / "naive.py"), str(path)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True, start_new_session=True
-    )
-    largest = watch_memory(process)
-    out, _ = process.communicate(timeout=120)
+    said = path.with_suffix(".out")
+    with open(said, "w") as file:  # not a pipe: what is left behind would hold it open
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
+        largest = watch_memory(process)
+        process.wait(timeout=180)
+    out = said.read_text()
     left = [one for one in psutil.process_iter(["cmdline"]) if "left behind" in " ".join(one.info["cmdline"] or [])]
     for one in left:
         one.kill()
