@@ -148,8 +148,8 @@ def _score_all(
             name = tasks[task]
             try:
                 scores[name] = task.result()
-            except OSError as problem:
-                scores[name] = Score.failed(assignment, str(problem))
+            except Exception as problem:  # one hand-in's, whatever it is: the others are graded
+                scores[name] = Score.failed(assignment, f"{type(problem).__name__}: {problem}")
                 continue
             scores[name].flags += _answered_again(_place(course, assignment, name), scores[name])
             with atomically(_place(course, assignment, name)) as temporary:

@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 LARGEST_MEMBER, LARGEST_ZIP, MOST_MEMBERS, DEEPEST_ZIP = 16 * 2**20, 512 * 2**20, 5_000, 2
+MOST_IN_ONE_HAND_IN = 64 * 2**20
+"""Bytes of all notebooks in one student's zip, unpacked."""
 
 CANVAS = re.compile(
     r"^(?P<name>[^_]+)(?P<late>_LATE)?_(?P<id>\d+)_(?P<file>\d+)_(?P<rest>.+?)(?:-(?P<again>\d+))?\.ipynb$", re.I
@@ -178,9 +180,11 @@ def _files(folder: Path, refused: list[str]) -> Iterator[tuple[str, bytes, datet
         if path.is_symlink() or any(parent.is_symlink() for parent in path.parents if folder in parent.parents):
             refused.append(f"{place}: a link")
         elif path.is_file() and path.suffix.lower() in (".ipynb", ".zip"):
-            if path.stat().st_size > LARGEST_ZIP:
-                refused.append(f"{place}: larger than {LARGEST_ZIP // 2**20} MiB")
-            elif path.suffix.lower() == ".zip":
+            zipped = path.suffix.lower() == ".zip"
+            largest = LARGEST_ZIP if zipped else LARGEST_MEMBER
+            if path.stat().st_size > largest:
+                refused.append(f"{place}: larger than {largest // 2**20} MiB")
+            elif zipped:
                 yield from _members(path.read_bytes(), place, refused, 1)
             else:
                 yield place, path.read_bytes(), _when(path)
@@ -206,6 +210,7 @@ def _members(content: bytes, place: str, refused: list[str], depth: int) -> Iter
     if len(members) > MOST_MEMBERS:
         refused.append(f"{place or 'the zip'}: more than {MOST_MEMBERS} files")
         return
+    room = MOST_IN_ONE_HAND_IN
     for member in members:
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
         inside = "/".join(filter(None, (place, *parts)))
@@ -226,12 +231,24 @@ def _members(content: bytes, place: str, refused: list[str], depth: int) -> Iter
             continue
         if len(data) > LARGEST_MEMBER:
             refused.append(f"{inside}: larger than {LARGEST_MEMBER // 2**20} MiB when unpacked")
+        elif place and len(data) > room:
+            refused.append(f"{place}: holds more than {MOST_IN_ONE_HAND_IN // 2**20} MiB when unpacked")
+            return
         elif suffix == ".ipynb":
-            yield inside, data, datetime(*member.date_time)
+            room -= len(data)
+            yield inside, data, _zip_time(member)
         elif depth < DEEPEST_ZIP:
             yield from _members(data, inside, refused, depth + 1)
         else:
             refused.append(f"{inside}: zips lie more than {DEEPEST_ZIP} deep within each other")
+
+
+def _zip_time(member: zipfile.ZipInfo) -> datetime:
+    """When a member was last changed; a time that is none counts as the earliest a zip can name."""
+    try:
+        return datetime(*member.date_time)
+    except ValueError:
+        return datetime(1980, 1, 1)
 
 
 def lateness(one: Submission, due: datetime | None) -> int:

@@ -187,7 +187,7 @@ class Worker:
             raise WorkerDied(self.killed_for or "ended the process that runs it")
         try:
             answer = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if type(answer) is not dict:
             raise WorkerDied("wrote where only answers belong")

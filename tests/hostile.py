@@ -276,6 +276,8 @@ for number in range(3, 64):
         pass
 """
 
+NESTED = FORGE.replace("line * 5", "b'[' * 200_000 + b'\\n'")
+
 HOSTILE = {
     "input transformer": Hostile(released_with(TRANSFORMER), "fooled", flagged="input_transformers_post"),
     "patched checks": Hostile(
@@ -346,6 +348,7 @@ HOSTILE = {
         PARTS,
     ),
     "forged answers": Hostile(released_with(FORGE), "broken"),
+    "answers that nest": Hostile(released_with(NESTED), "broken", flagged="wrote where only answers belong"),
     "worker rewritten": Hostile(
         released_with("import __main__\n__main__._attempt = lambda *_: {'value': True, 'error': None}"), "harmless"
     ),

@@ -23,6 +23,7 @@ from grading.isolation import Limits, Worker, has_bubblewrap
 from grading.score import score
 
 ROOT = Path(__file__).resolve().parent.parent
+NAMES = sorted(path.parent.name for path in (ROOT / "solutions").glob("*/*.ipynb"))
 LIMITS = Limits(cell_seconds=20.0, call_seconds=15.0, total_seconds=120.0, memory=2 * 2**30, processes=30)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading runs on Linux")
@@ -220,6 +221,21 @@ def test_without_bubblewrap_the_watchdog_keeps_the_limits(bench, assignment, lib
 
 
 @boxed_only
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "ex01"])
+def test_each_exercise_gives_its_solution_all_points_and_its_release_none(name, tmp_path):
+    assignment = assignments.load(name)
+    isolation.stage(tmp_path, assignment.uses_kdlib)
+    tmp_path.chmod(0o755)
+    for kind, share in (("solutions", 1), ("exercises", 0)):
+        content = (ROOT / kind / name / f"{name}.ipynb").read_bytes()
+        result = score(content, assignment, tmp_path, Limits(), bubblewrap=True)
+        for one in assignment.graded:
+            if one.part:
+                assert result.parts[one.name]["points"] == share * one.points, result.parts[one.name]
+        assert not result.problems and not result.flags
+
+
+@boxed_only
 def test_the_box_has_nothing_in_it_but_python(library):
     with Worker(library, LIMITS, time.monotonic() + 60, bubblewrap=True) as worker:
 
@@ -377,9 +393,11 @@ def test_zips_that_climb_explode_or_link_are_refused(tmp_path):
         link = zipfile.ZipInfo("ex01.ipynb")
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
+    many = zipped(**{f"{number}.ipynb": b"0" * 15_000_000 for number in range(8)})
     for name, content in (
         ("climb", climbing),
         ("bomb", bomb),
+        ("many", many),
         ("nest", nested),
         ("link", memory.getvalue()),
         ("torn", climbing[:60]),
@@ -388,11 +406,12 @@ def test_zips_that_climb_explode_or_link_are_refused(tmp_path):
     (tmp_path / "linked").symlink_to(ROOT / "solutions" / "ex01", target_is_directory=True)
     (tmp_path / "link.ipynb").symlink_to(ROOT / "solutions" / "ex01" / "ex01.ipynb")
     found = collect.collect(tmp_path, "ex01")
-    assert list(found.counted) == ["climb"] and found.counted["climb"].place == "climb.zip/fine/ex01.ipynb"
+    assert list(found.counted) == ["climb", "many"] and found.counted["climb"].place == "climb.zip/fine/ex01.ipynb"
     said = " ".join(found.refused)
     for words in (
         "its path leaves the zip",
         "larger than 16 MiB",
+        "many.zip: holds more than 64 MiB when unpacked",
         "deep within each other",
         "link.zip/ex01.ipynb: a link",
         "torn.zip",
@@ -403,9 +422,17 @@ def test_zips_that_climb_explode_or_link_are_refused(tmp_path):
         "bomb.zip",
         "climb.zip",
         "link.zip",
+        "many.zip",
         "nest.zip",
         "torn.zip",
     ]
+
+
+def test_a_zip_whose_times_are_none_is_read(tmp_path):
+    content = zipped(**{"ex01.ipynb": b"{}"})
+    entry = content.rindex(b"PK\x01\x02")
+    (tmp_path / "al.zip").write_bytes(content[: entry + 14] + b"\0\0" + content[entry + 16 :])  # day 0 of month 0
+    assert collect.collect(tmp_path, "ex01").counted["al"].when == datetime(1980, 1, 1)
 
 
 def test_lateness_counts_days_begun(tmp_path):
@@ -502,7 +529,7 @@ def test_a_hand_in_that_could_not_be_graded_is_told_and_tried_again(handed_in, m
 
     monkeypatch.setattr(isolation.Worker, "__enter__", fails_once)
     first = grade(handed_in, "--jobs", "1")
-    (name,) = first.index[first["flags"].str.contains("could not be graded, run it again: the worker did not start")]
+    (name,) = first.index[first["flags"].str.contains("could not be graded, run it again: OSError")]
     assert first.loc[name, "waits for a person"].count(";") == len(PARTS) and first.loc[name, "total"] == 0
     again = grade(handed_in)
     assert again["total"].to_dict() == {"ann": 14.0, "ben": 6.0, "eve": 0.0, "zoe": 0.0}

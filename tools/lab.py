@@ -8,6 +8,7 @@ version is put beside it, and that is said.
 import argparse
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,8 @@ def without_outputs(lesson: Path) -> bytes:
             cell["outputs"], cell["execution_count"] = [], None
     notebook["metadata"].pop("widgets", None)
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-    return text.replace("../../notebooks/", "../").encode()  # an exercise's copy lies one folder below the lessons'
+    text = text.replace("../../notebooks/", "../")  # the copies of exercises lie in one folder, in that of the lessons
+    return re.sub(r"\.\./exercises/(ex\d\d)/\1\.ipynb", r"exercises/\1.ipynb", text).encode()
 
 
 def refresh(lessons: Path, copies: Path) -> list[str]:
