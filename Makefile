@@ -11,7 +11,7 @@ LEARNER := $(VENV)/.learner
 DEVELOPER := $(VENV)/.developer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab check test test-full notebooks exercises release grade mutants benchmarks constraints clean
+.PHONY: help demo lab check test test-full notebooks exercises release grade hostile mutants benchmarks constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -62,6 +62,9 @@ grade: $(DEVELOPER) ## NAME=ex01 SUBMISSIONS=folder [ROSTER=file]: grade what wa
 	@$(BIN)/python -m grading grade $(or $(NAME),$(error which assignment? make grade NAME=ex01 …)) \
 	  "$(or $(SUBMISSIONS),$(error where are the hand-ins? make grade … SUBMISSIONS=folder))" --course "$(COURSE)" \
 	  $(if $(ROSTER),--roster "$(ROSTER)") $(OPTIONS)
+
+hostile: $(DEVELOPER) ## show what the hostile hand-ins of the tests do to naive grading (some minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m naive tests/test_grading.py
 
 mutants: $(DEVELOPER) ## plant faults in the library, show which test or lesson catches each
 	$(BIN)/python tools/mutants.py

@@ -276,7 +276,7 @@ for number in range(3, 64):
         pass
 """
 
-NESTED = FORGE.replace("line * 5", "b'[' * 200_000 + b'\\n'")
+NESTED = FORGE.replace("line * 5", "b'[' * 50_000 + b'\\n'")
 
 HOSTILE = {
     "input transformer": Hostile(released_with(TRANSFORMER), "fooled", flagged="input_transformers_post"),
