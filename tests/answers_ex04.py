@@ -1,9 +1,7 @@
 """Exercise 04: right answers in several styles pass, typical wrong ones are recognised by name."""
 
 import numpy as np
-import pytest
 import torch
-from exercise import cases, said
 from torch.nn import functional
 
 from kdlib.checks import ex04
@@ -207,20 +205,3 @@ WRONG = {
         (lambda s, t, u: torch.tensor(agree(s, t) - agree(s, u)), "`.item()` makes one"),
     ],
 }  # fmt: skip
-
-
-@pytest.mark.parametrize(("part", "function"), cases(RIGHT))
-def test_right_answers_raise_no_alarm(part, function, capsys):
-    part(function)
-    assert "✓" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("part", "function", "words"), cases(WRONG))
-def test_typical_wrong_answers_are_recognised(part, function, words):
-    assert words in said(part, function)
-
-
-def test_every_part_has_enough_of_both():
-    assert RIGHT.keys() == WRONG.keys() == set(ex04.PARTS)
-    for part in ex04.PARTS:
-        assert len(RIGHT[part]) >= 3 and len(WRONG[part]) >= 3 and len(part.mistakes) >= 3
