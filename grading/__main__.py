@@ -107,7 +107,7 @@ def _grade(options: argparse.Namespace) -> int:
         else "a watchdog only: no isolation of files and network"
     )
     notes = {
-        "Isolation": f"{box}. Limits a hand-in: {limits}.",
+        "Isolation": [box, *(f"limit of {name.replace('_', ' ')}: {value:,g}" for name, value in vars(limits).items())],
         "Time": f"{time.monotonic() - started:.0f} s for {len(scores)} hand-ins, {options.jobs} at once.",
         "Missing": found.missing,
         "Handed in by nobody on the roster": found.unknown,
@@ -198,11 +198,13 @@ def _line(
         nothing = {one.name: 0.0 for one in assignment.graded}
         return report.Line(student, nothing, {}, None)
     points = {name: part["points"] for name, part in scored.parts.items()}
-    comments = {}
-    for name, (given, comment) in gradebook.manual(book, assignment, student.id).items():
-        if given is not None:
-            points[name] = given
-        comments[name] = comment
+    given = gradebook.by_hand(book, assignment, student.id)
+    for name, person in given.items():
+        if person.points is not None:
+            points[name] = person.points
+        if points[name] is not None:
+            points[name] += person.extra
+    comments = {name: person.comment for name, person in given.items()}
     days = collect.lateness(found.counted[student.id], options.due)
     of = sum(one.points for one in assignment.graded)
     return report.Line(student, points, comments, scored, days, round(min(days * options.late, 1.0) * of, 2))

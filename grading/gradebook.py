@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,22 +70,29 @@ def record(gradebook: Gradebook, assignment: Assignment, student: Student, score
     gradebook.db.commit()
 
 
-def manual(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[str, tuple[float | None, str]]:
-    """Points and comment that a person gave, by part."""
+@dataclass(frozen=True)
+class ByHand:
+    """What a person gave for one part: points or None, extra credit beside them, a comment."""
+
+    points: float | None
+    extra: float
+    comment: str
+
+
+def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[str, ByHand]:
+    """What a person gave a student, by part."""
     given = {}
     for one in assignment.graded:
+        place = (assignment.name, assignment.name, student)
         try:
-            grade = gradebook.find_grade(one.cell, assignment.name, assignment.name, student)
+            grade = gradebook.find_grade(one.cell, *place)
         except MissingEntry:
             continue
         try:
-            comment = gradebook.find_comment(one.cell, assignment.name, assignment.name, student).comment or ""
+            comment = gradebook.find_comment(one.name, *place).comment or ""  # it belongs to the answer's cell
         except MissingEntry:
             comment = ""
-        points = grade.manual_score
-        if points is not None:
-            points += grade.extra_credit or 0.0
-        given[one.name] = (points, comment)
+        given[one.name] = ByHand(grade.manual_score, grade.extra_credit or 0.0, comment)
     return given
 
 

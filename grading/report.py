@@ -161,8 +161,8 @@ def _report(
         text.append(f"| {row.part} | {row.points:g} | {shares} |")
     text += [
         "",
-        f"{len(person)} things need a person (`needs_a_person.csv`), {len(pairs)} pairs of hand-ins are much alike "
-        f"(`similar.csv`).",
+        f"Needs a person (`needs_a_person.csv`): {len(person)}. Pairs of hand-ins that are much alike (`similar.csv`): "
+        f"{len(pairs)}.",
         "",
     ]
     for title, content in notes.items():
@@ -183,8 +183,7 @@ def feedback(assignment: Assignment, line: Line) -> str:
         rows.append(
             {
                 "name": one.name,
-                "points": "not read yet" if points is None else f"{points:g}",
-                "of": one.points,
+                "points": "not read yet" if points is None else f"{points:g} of {one.points:g}",
                 "text": text or ("A person reads this." if points is None else "Read by a person."),
                 "comment": line.comments.get(one.name, ""),
             }

@@ -180,10 +180,10 @@ def _score_parts(
     for _ in range(RESTARTS + len(code)):
         try:
             with Worker(library, limits, deadline, bubblewrap) as worker:
-                _run_cells(worker, code, skipped, limits, result)
+                stopped = _run_cells(worker, code, skipped, limits, result)
                 while waiting:
                     one = waiting.pop(0)
-                    result.parts[one.name] = _try(worker, one, assignment, limits, result)
+                    result.parts[one.name] = _try(worker, one, assignment, limits, result, stopped)
             return
         except _CellDied:
             continue
@@ -208,19 +208,26 @@ class _PartDied(Exception):
         self.graded, self.points = graded, points
 
 
-def _run_cells(worker: Worker, code: list[str], skipped: set[int], limits: Limits, result: Score) -> None:
+def _run_cells(worker: Worker, code: list[str], skipped: set[int], limits: Limits, result: Score) -> dict[str, str]:
+    """Run what is not skipped; gives the errors of cells that stopped with one, by their source."""
+    stopped = {}
     for number, source in enumerate(code):
         if number in skipped or not source.strip():
             continue
         try:
-            worker.ask({"code": source}, limits.cell_seconds)
+            error = worker.ask({"code": source}, limits.cell_seconds).get("error")
         except WorkerDied as problem:
             skipped.add(number)
             result.problems.append(f"code cell {number + 1} {problem}; it was left out")
             raise _CellDied from None
+        if error:
+            stopped[source] = f"code cell {number + 1} stopped with {str(error)[:500]}"
+    return stopped
 
 
-def _try(worker: Worker, one: Graded, assignment: Assignment, limits: Limits, result: Score) -> dict:
+def _try(
+    worker: Worker, one: Graded, assignment: Assignment, limits: Limits, result: Score, stopped: dict[str, str]
+) -> dict:
     """Points and a sentence for one part."""
     part = one.part
     cases, outcomes = assignment.held_out(part), []
@@ -238,7 +245,8 @@ def _try(worker: Worker, one: Graded, assignment: Assignment, limits: Limits, re
         except WorkerDied as problem:
             raise _PartDied(one, nothing | {"text": f"{part.name} {problem}."}) from None
         if answer.get("missing"):
-            return nothing | {"text": f"{part.name}: there is no function of this name."}
+            reasons = [f"; {error}" for source, error in stopped.items() if f"def {part.name}(" in source]
+            return nothing | {"text": f"{part.name}: there is no function of this name{''.join(reasons[:1])}."}
         outcomes.append(_outcome(answer))
     try:
         verdict = judge(part, cases, outcomes)

@@ -142,7 +142,7 @@ WRONG = {
         (lambda z, t: torch.softmax(z / t, 1).clamp(min=1e-8).log(), "clamping at 1e-8"),
         (lambda z, t: (z - z.logsumexp(1, True)) / t, "divide the logits first"),
         (lambda z, t: torch.softmax(z / t, 1), "their logarithms are expected"),
-        (lambda z, t: torch.log_softmax(z / t, 1), "but by calling log_softmax"),
+        (lambda z, t: torch.log_softmax(z / t, 1), "but by calling PyTorch's log_softmax"),
     ],
     ex01.entropy: [
         (lambda p: -(p * p.log()).sum(1), "came out as NaN"),

@@ -190,7 +190,7 @@ RIGHT = {
         lambda t, T: -(T**2) * torch.xlogy((t / T).softmax(1), (t / T).softmax(1)).sum() / len(t),
         lambda t, T: T**2 * torch.special.entr(torch.softmax(t / T, -1)).sum(-1).mean(),
     ],
-    ex02.sequence_loss: [sequence_by_words, sequence_flattened, sequence_with_where, sequence_filled_first],
+    ex02.sequence_loss: [sequence_by_words, sequence_flattened, sequence_filled_first],
     ex02.mended_soft_loss: [
         lambda s, t, T: F.kl_div((s / T).log_softmax(1), (t / T).softmax(1), reduction="batchmean") * T**2,
         lambda s, t, T: nn.KLDivLoss(reduction="sum")((s / T).log_softmax(1), (t / T).softmax(1)) * T**2 / len(s),
@@ -210,6 +210,10 @@ RIGHT = {
 
 def kl_term(s, t, T, reduction="batchmean"):
     return F.kl_div((s / T).log_softmax(1), (t / T).softmax(1), reduction=reduction)
+
+
+def kl_div_of_logits(s, t, T):
+    return T**2 * F.kl_div(s / T, (t / T).softmax(1), reduction="batchmean")
 
 
 def loss_of(soft):
@@ -269,9 +273,9 @@ WRONG = {
         (lambda p, q: kl_by_filling_in(q, p), "p and q are exchanged"),
         (lambda p, q: (p * (p / q).log()).sum(1), "0 · log 0 came out as NaN"),
         (lambda p, q: torch.xlogy(p, p / q).sum(1), "p and q are both 0"),
-        (lambda p, q: F.kl_div(q.log(), p, reduction="none").sum(1), "p and q are both 0"),
-        (lambda p, q: (p * ((p + 1e-8) / (q + 1e-8)).log()).sum(1), "a small number, 1e-08, is added"),
-        (lambda p, q: (p * ((p + 1e-12).log() - (q + 1e-12).log())).sum(1), "a small number, 1e-12, is added"),
+        (lambda p, q: F.kl_div(q.log(), p, reduction="none").sum(1), "calls PyTorch's kl_div: write it yourself"),
+        (lambda p, q: (p * ((p + 1e-8) / (q + 1e-8)).log()).sum(1), "by a small number, 1e-08"),
+        (lambda p, q: (p * ((p + 1e-12).log() - (q + 1e-12).log())).sum(1), "by a small number, 1e-12"),
         (lambda p, q: torch.nan_to_num(p * torch.log(p / q)).sum(1), "`nan_to_num` replaces infinity too"),
         (lambda p, q: (p * (p / q).log()).masked_fill((p == 0) | (q == 0), 0).sum(1), "the class was left out"),
         (lambda p, q: kl_by_filling_in(p, q) / math.log(2), "these are bits"),
@@ -283,7 +287,7 @@ WRONG = {
         (lambda p, q: kl_by_filling_in(p.T, q.T), "runs along the batch"),
         (
             lambda p, q: torch.where(p > 0, F.kl_div(q.log(), p, reduction="none"), 0).sum(1),
-            "right answers, but by calling kl_div",
+            "right answers, but by calling PyTorch's kl_div",
         ),
     ],
     ex02.both_ways: [
@@ -318,7 +322,7 @@ WRONG = {
             ),
             "these are negative",
         ),
-        (lambda s, t, T: [kl.item() for kl in both_with_kl_div(s, t, T)], "plain numbers came back"),
+        (lambda s, t, T: [kl.item() for kl in both_with_kl_div(s, t, T)], "gave the plain number 0.03669"),
         (lambda s, t, T: both_with_kl_div(s, t, T)[0], "expected were 2 values"),
     ],
     ex02.distillation_loss: [
@@ -369,7 +373,11 @@ WRONG = {
             "stay in log space",
         ),
         (divided_in_place, "changed its argument student_logits in place"),
-        (lambda *case: distil_with_kl_div(*case).item(), "expected was a tensor [] of float32"),
+        (lambda s, t, y, T, a: distil_with_kl_div(s.detach(), t, y, T, a), "no gradient goes back to student_logits"),
+        (loss_of(lambda s, t, T: T**2 * kl_term(s.detach(), t, T)), "the soft term has no gradient"),
+        (loss_of(lambda s, t, T: T**2 * kl_term(s, T * t, T)), "the teacher's are not"),
+        (loss_of(kl_div_of_logits), "`kl_div` was given logits"),
+        (lambda *case: distil_with_kl_div(*case).item(), "but expected was a tensor: through a number no gradient"),
     ],
     ex02.soft_gradient: [
         (lambda s, t, T: T * ((t / T).softmax(1) - (s / T).softmax(1)) / len(s), "the sign is turned"),
@@ -383,7 +391,7 @@ WRONG = {
         (lambda s, t, T: T * ((s / T).log_softmax(1) - (t / T).log_softmax(1)) / len(s), "of log-probabilities"),
         (lambda s, t, T: (s - t) / len(s), "a difference of logits"),
         (lambda s, t, T: T * ((s / T).softmax(0) - (t / T).softmax(0)) / len(s), "runs along the batch"),
-        (as_autograd_says, "right answers, but by calling backward"),
+        (as_autograd_says, "right answers, but by calling PyTorch's backward"),
     ],
     ex02.lowest_loss: [
         (lambda t, T: 0.0 * t.sum(), "0 is the least a *divergence* can be"),
@@ -403,6 +411,9 @@ WRONG = {
     ex02.sequence_loss: [
         (lambda s, t, real, T: sequence_with_where(s, t, torch.ones_like(real), T), "`real` is not used"),
         (lambda s, t, real, T: sequence_flattened(s, t, ~real, T), "the words were left out"),
+        (sequence_with_where, "Leave padding out *before* the softmax"),
+        (lambda s, t, real, T: sequence_flattened(s.detach(), t, real, T), "no gradient goes back to student_logits"),
+        (lambda s, t, real, T: T**2 * F.cross_entropy(s[real] / T, (t[real] / T).softmax(-1)), "soft cross-entropy"),
         (
             lambda s, t, real, T: (
                 T**2
@@ -446,7 +457,7 @@ WRONG = {
         (article_soft_loss, "nothing has changed"),
         (
             lambda s, t, T: T**2 * nn.KLDivLoss()((s / T).softmax(1), (t / T).softmax(1)),
-            "still does not get 0 (experiment 1); and classes that nobody",
+            "nor does experiment 3 grow without end; and classes that nobody",
         ),
         (
             lambda s, t, T: T**2 * nn.KLDivLoss()((t / T).log_softmax(1), (s / T).softmax(1)),
@@ -459,7 +470,7 @@ WRONG = {
         (lambda s, t, T: T**2 * kl_term(s, t, T, "mean"), ": classes that nobody believes in"),
         (
             lambda s, t, T: T**2 * F.kl_div((s / T).softmax(1), (t / T).softmax(1), reduction="batchmean"),
-            "still does not get 0 (experiment 1). Read",
+            "nor does experiment 3 grow without end. What kind",
         ),
         (lambda s, t, T: T**2 * kl_term(t, s, T), ": a student that rules out"),
         (lambda s, t, T: T**2 * kl_term(s, t, T, "sum"), "a sum over the batch"),

@@ -131,6 +131,16 @@ def ece_gaps(p, t, bins):
     return counts[held], sums[held] / counts[held]
 
 
+def f1_over_one_at_least(precision, recall):
+    return 2 * precision * recall / max(1, precision + recall)
+
+
+def on_even_steps(logits, targets, steps):
+    temperatures = torch.linspace(0.05, 20, steps)
+    nats = torch.stack([functional.cross_entropy(logits / T, targets) for T in temperatures])
+    return temperatures[nats.argmin()].item()
+
+
 def ece_of_the_label(p, t, bins):
     confidence, right = p.gather(1, t[:, None])[:, 0], (p.argmax(1) == t).float()
     place = (confidence * bins).long().clamp(max=bins - 1)
@@ -403,6 +413,7 @@ WRONG = {
         (lambda p, t, c: ((p == c) & (t == c)).sum().item() / (p == c).sum().item(), "but expected were 2 values"),
     ],
     ex06.mended_f1: [
+        (lambda p, t, n: [f1_over_one_at_least(*by_counting(p, t, c)) for c in range(n)], "`max(1, …)` keeps"),
         (articles_f1, "nothing has changed"),
         (lambda p, t, c: articles_f1(p, t, c, lambda a, b: (a == b).float().mean().item()), "still an accuracy"),
         (lambda p, t, c: [sum(by_counting(p, t, one)) / 2 for one in range(c)], "arithmetic mean"),
@@ -425,9 +436,11 @@ WRONG = {
         (lambda p, t, b: ece_with_numpy(p, t, b) * len(t), "weighted by counts"),
         (lambda p, t, b: torch.dot(ece_gaps(p, t, b)[0], ece_gaps(p, t, b)[1] ** 2).item() / len(t), "are squared"),
         (lambda p, t, b: 100 * ece_by_rows(p, t, b), "in percent"),
-        (lambda p, t, b: torch.tensor([ece_by_rows(p, t, b)]), "but expected was a number"),
+        (lambda p, t, b: torch.tensor([ece_by_rows(p, t, b)] * 2), "but expected was a number"),
     ],
     ex06.fit_temperature: [
+        (or_nan(lambda z, t: on_even_steps(z, t, 200)), "evenly spaced temperatures"),
+        (lambda z, t: on_even_steps(z, t, 1000), "evenly spaced temperatures"),
         (or_nan(lambda z, t: 1 / by_thirds(z, t)), "this is 1 / T"),
         (lambda z, t: 1 / on_a_fine_grid(z, t), "this is 1 / T"),
         (or_nan(least_on_a_grid(error_rate)), "the lower end of the search"),
@@ -483,7 +496,7 @@ WRONG = {
     ex06.mended_latency: [
         (lambda m, x, clock: sum(s := seconds_of(m, x, clock)) / len(s), "nothing has changed"),
         (warmed_under_the_clock, "while the clock is running"),
-        (lambda m, x, clock: statistics.median_low(seconds_of(m, x, clock)), "the median hides"),
+        (lambda m, x, clock: statistics.median_low(seconds_of(m, x, clock)), "by a median or a minimum"),
         (lambda m, x, clock: float(np.mean(s)) if (s := seconds_of(m, x, clock)[1:]) else math.nan, "nothing is left"),
         (lambda m, x, clock: sum(seconds_of(m, x, clock)[1:]) / len(x), "still counted among those"),
         (lambda m, x, clock: timed_apart(m, x, clock) * len(x), "of all images together"),

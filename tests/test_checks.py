@@ -44,13 +44,13 @@ def broken(x):
         (not_yet, "half: not started yet."),
         (lambda x: x * 2, "half: doubled. Read lesson 99, section 1."),
         (lambda x: x, "half: untouched."),
-        (lambda x: None, "half gave None: is its `return` missing?"),
+        (lambda x: None, ") gave None: is its `return` missing?"),
         (lambda x: x.double() / 2, "gave float64, but expected was float32: the dtype of what came in"),
         (lambda x: x.T / 2, "gave a tensor [3, 2] of float32, but expected was a tensor [2, 3] of float32"),
         (lambda x: (x / 2).tolist(), "gave list ((0.24"),
         (lambda x: x / 2 + 0.5, "but expected was [["),
         (lambda x: x / 0, "gave infinity in its result"),
-        (in_place, "half changed its argument x in place"),
+        (in_place, ") changed its argument x in place: whoever"),
         (
             broken,
             "raised AttributeError: 'Tensor' object has no attribute 'no_such_thing'; expected was a tensor [2, 3]",
@@ -77,7 +77,7 @@ def test_calling_the_librarys_answer_is_told():
     words = said(ex01.soften, kdlib.losses.softened_probabilities)
     assert "gives the right answers, but by calling kdlib.losses.softened_probabilities" in words
     words = said(ex01.stable_softmax, lambda logits: torch.nn.functional.softmax(logits, dim=1))
-    assert "but by calling softmax" in words
+    assert "but by calling PyTorch's softmax" in words
     verdict = judge(
         HALF, (cases := HALF.draw(0)), [HALF.attempt(lambda x: kdlib.losses.cross_entropy, case) for case in cases]
     )

@@ -187,6 +187,19 @@ def test_files_that_are_no_notebooks_are_named(content, problem, assignment, lib
     assert {part["points"] for part in result.parts.values()} == {0.0}
 
 
+@boxed_only
+def test_a_cell_that_stopped_is_told_where_its_function_is_missing(bench, assignment, library):
+    notebook = with_answers(bench[0], PARTS)
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("grade_id") == "soften":
+            cell["source"] = "def soften(logits, temperature):\n    retrun logits"
+    result = score(as_bytes(notebook), assignment, library, LIMITS, bubblewrap=True)
+    assert (
+        "soften: there is no function of this name; code cell 4 stopped with SyntaxError"
+        in (result.parts["soften"]["text"])
+    )
+
+
 def test_another_assignments_notebook_is_named(bench, assignment, library):
     bench, _ = bench
     notebook = with_answers(bench, ())
@@ -493,14 +506,16 @@ def test_grading_again_changes_nothing_and_keeps_points_given_by_hand(handed_in,
         given = book.find_grade("dark_knowledge", "ex01", "ex01", "ann")
         given.manual_score, given.needs_manual_grade = 2.5, False
         book.find_comment("dark_knowledge", "ex01", "ex01", "ann").manual_comment = "Well <said>."
+        book.find_comment("soften", "ex01", "ex01", "ann").manual_comment = "Short."
+        book.find_grade("soften_check", "ex01", "ex01", "ann").extra_credit = 0.5
         book.db.commit()
     scores = {path: path.read_bytes() for path in (course / "scores").rglob("*.json")}
     monkeypatch.setattr("grading.__main__.score", lambda *_: pytest.fail("nothing is graded again"))
     second = grade(handed_in)
-    assert second["total"].to_dict() == {"ann": 16.5, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
+    assert second["total"].to_dict() == {"ann": 17.0, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
     assert scores == {path: path.read_bytes() for path in (course / "scores").rglob("*.json")}
     page = (course / "reports" / "ex01" / "feedback" / "ann.html").read_text()
-    assert "16.5 of 17 points" in page and "Well &lt;said&gt;." in page and "http" not in page
+    assert "17 of 17 points" in page and "Well &lt;said&gt;." in page and "Short." in page and "http" not in page
 
     late = grade(handed_in, "--due", "2020-01-01", "--late", "0.1")
     assert late.loc["ann", "total"] == 0.0 and late.loc["ann", "deduction"] == 17.0

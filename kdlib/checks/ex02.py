@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlib.checks import trying
 from kdlib.checks.part import Mistake, Part
 from kdlib.checks.trying import Case
 
@@ -89,8 +90,8 @@ kl_divergence = Part(
         *(
             Mistake(
                 _kl_with_epsilon(epsilon),
-                f"a small number, {epsilon:g}, is added inside the logarithm. It hides 0 · log 0, and makes a finite "
-                f"number of an infinite divergence. Treat the classes with p = 0 instead.",
+                f"zeros are kept from the logarithm by a small number, {epsilon:g}. It hides 0 · log 0, and makes a "
+                f"finite number of an infinite divergence. Treat the classes with p = 0 instead.",
             )
             for epsilon in (1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
         ),
@@ -179,8 +180,8 @@ both_ways = Part(
         ),
         Mistake(
             _both_from_probabilities,
-            "a small probability is rounded to 0 before its logarithm is taken, and NaN comes out. Exercise 01 had a "
-            "way to stay in log space.",
+            "NaN comes out for finite logits. Either a small probability is rounded to 0 before its logarithm is "
+            "taken, or an `exp` grows beyond what float32 can hold. Exercise 01 had a way to stay in log space.",
         ),
         Mistake(
             lambda s, t, temperature: (
@@ -231,8 +232,10 @@ both_ways = Part(
             "belong.",
         ),
         Mistake(
-            lambda s, t, temperature: tuple(value.item() for value in _both_ways(s, t, temperature)),
-            "plain numbers came back. Keep them tensors: no gradient flows through a number.",
+            lambda s, t, temperature: tuple(
+                _soft_cross_entropy(one, other, temperature) / temperature**2 for one, other in ((s, t), (t, s))
+            ),
+            "these are cross-entropies. They are not 0 where student and teacher are the same.",
         ),
     ),
 )
@@ -303,14 +306,23 @@ def _reverse(student_logits: Tensor, teacher_logits: Tensor, temperature: float)
     return _soft(teacher_logits, student_logits, temperature)
 
 
+def _one_sided(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    log_q, log_p = _log_p(student_logits, temperature), _log_p(teacher_logits)
+    return temperature**2 * _terms(log_p, log_q).sum(dim=1).mean()
+
+
+def _raw_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    return _terms(_log_p(teacher_logits, temperature), student_logits / temperature).sum(dim=1).mean()
+
+
 def _soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     p, log_q = _p(teacher_logits, temperature), _log_p(student_logits, temperature)
     return -(temperature**2) * (p * log_q).sum(dim=1).mean()
 
 
 _LATE = (
-    "a small probability is rounded to 0 before its logarithm is taken, and NaN or infinity comes out. Exercise 01 had "
-    "a way to stay in log space."
+    "NaN or infinity comes out for finite logits: a small probability is rounded to 0 before its logarithm is taken, "
+    "or an `exp` grows beyond what float32 can hold. Exercise 01 had a way to stay in log space."
 )
 
 distillation_loss = Part(
@@ -319,6 +331,7 @@ distillation_loss = Part(
     expected=_mixed(),
     lesson="lesson 02, section 8",
     tolerance=5e-5,
+    use=trying.differentiated,
     mistakes=(
         Mistake(
             _mixed(soft=lambda s, t, temperature: _soft(s, t, temperature) / temperature**2),
@@ -399,6 +412,25 @@ distillation_loss = Part(
         ),
         Mistake(_mixed(soft=_soft_from_probabilities), _LATE),
         Mistake(_mixed(soft=_soft_with_late_logarithm), _LATE),
+        Mistake(
+            _mixed(soft=lambda s, t, temperature: _soft(s.detach(), t, temperature)),
+            "the value is right, but the soft term has no gradient: the student is detached there, and its teacher "
+            "would teach it nothing.",
+        ),
+        Mistake(
+            _mixed(hard=lambda s, targets, temperature: _hard(s.detach(), targets, temperature)),
+            "the value is right, but the hard term has no gradient: the student is detached there, and labels would "
+            "teach it nothing.",
+        ),
+        Mistake(
+            _mixed(soft=_one_sided),
+            "the student's logits are divided by the temperature, the teacher's are not: a student that is its own "
+            "teacher does not get 0.",
+        ),
+        Mistake(
+            _mixed(soft=lambda s, t, temperature: temperature**2 * _raw_divergence(s, t, temperature)),
+            "`kl_div` was given logits, or logits divided by T, where it wants log-probabilities.",
+        ),
     ),
 )
 
@@ -614,6 +646,10 @@ def _positions(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
 
 
 def _per_token(s: Tensor, t: Tensor, real: Tensor, temperature: float) -> Tensor:
+    return _positions(s[real], t[real], temperature).mean()
+
+
+def _per_token_left_out_late(s: Tensor, t: Tensor, real: Tensor, temperature: float) -> Tensor:
     return _positions(s, t, temperature)[real].mean()
 
 
@@ -631,6 +667,7 @@ sequence_loss = Part(
     expected=_per_token,
     lesson="lesson 02, section 4",
     tolerance=5e-5,
+    use=trying.differentiated,
     mistakes=(
         Mistake(
             lambda s, t, real, temperature: _positions(s, t, temperature).mean(),
@@ -644,6 +681,11 @@ sequence_loss = Part(
             lambda s, t, real, temperature: (_positions(s, t, temperature) * real).sum() / real.sum(),
             "right, but where padding holds NaN: 0 times NaN is NaN. Leave padded positions out instead of multiplying "
             "them by 0.",
+        ),
+        Mistake(
+            _per_token_left_out_late,
+            "the value is right, but where padding holds NaN the gradient is NaN: on the way back through the softmax, "
+            "0 times NaN is NaN. Leave padding out *before* the softmax.",
         ),
         *_sequence_mistakes(
             lambda values, real: values.mean(),
@@ -676,6 +718,10 @@ sequence_loss = Part(
         Mistake(
             lambda s, t, real, temperature: _per_token(t, s, real, temperature),
             "this is KL(student ‖ teacher): the two are exchanged.",
+        ),
+        Mistake(
+            lambda s, t, real, temperature: _soft_cross_entropy(s[real], t[real], temperature),
+            "this is the soft cross-entropy. It is not 0 where student and teacher are the same; a divergence is.",
         ),
         Mistake(
             lambda s, t, real, temperature: (
@@ -725,14 +771,10 @@ def _published(exchanged: bool, probabilities: bool, over_all: bool) -> Soft:
     return loss
 
 
-def _raw_logits(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    log_p = _log_p(teacher_logits, temperature)
-    return temperature**2 * _terms(log_p, student_logits / temperature).sum(dim=1).mean()
-
-
 _AT_IDENTITY = "a student that is its own teacher still does not get 0 (experiment 1)"
 _DEAD_CLASSES = "classes that nobody believes in still change the loss (experiment 2)"
 _RULED_OUT = "a student that rules out the teacher's favourite still pays hardly anything (experiment 3)"
+_WANTS_LOGARITHMS = "What kind of numbers does `KLDivLoss` want first?"
 
 mended_soft_loss = Part(
     name="mended_soft_loss",
@@ -740,6 +782,7 @@ mended_soft_loss = Part(
     expected=_soft,
     lesson="lesson 02, section 5",
     tolerance=5e-5,
+    use=trying.differentiated,
     mistakes=(
         Mistake(
             _published(exchanged=True, probabilities=True, over_all=True),
@@ -747,12 +790,16 @@ mended_soft_loss = Part(
             "and teacher are the same, and what kind of numbers does `KLDivLoss` want first?",
         ),
         Mistake(
-            _published(exchanged=False, probabilities=True, over_all=True), f"{_AT_IDENTITY}; and {_DEAD_CLASSES}."
+            _published(exchanged=False, probabilities=True, over_all=True),
+            f"{_AT_IDENTITY}, nor does experiment 3 grow without end; and {_DEAD_CLASSES}. {_WANTS_LOGARITHMS}",
         ),
         Mistake(_published(exchanged=True, probabilities=False, over_all=True), f"{_RULED_OUT}; and {_DEAD_CLASSES}."),
         Mistake(_published(exchanged=True, probabilities=True, over_all=False), f"{_AT_IDENTITY}; and {_RULED_OUT}."),
         Mistake(_published(exchanged=False, probabilities=False, over_all=True), f"{_DEAD_CLASSES}."),
-        Mistake(_published(exchanged=False, probabilities=True, over_all=False), f"{_AT_IDENTITY}."),
+        Mistake(
+            _published(exchanged=False, probabilities=True, over_all=False),
+            f"{_AT_IDENTITY}, nor does experiment 3 grow without end. {_WANTS_LOGARITHMS}",
+        ),
         Mistake(_published(exchanged=True, probabilities=False, over_all=False), f"{_RULED_OUT}."),
         Mistake(
             lambda s, t, temperature: _soft(s, t, temperature) * len(s),
@@ -763,9 +810,13 @@ mended_soft_loss = Part(
             "T² was lost in mending; it was no fault.",
         ),
         Mistake(
-            _raw_logits,
+            lambda s, t, temperature: temperature**2 * _raw_divergence(s, t, temperature),
             "the loss changes where the same number is added to all of a student's logits, and a softmax would not "
             "notice: the student's numbers are not normalised.",
+        ),
+        Mistake(
+            _soft_cross_entropy,
+            "this is the soft cross-entropy: the student that is its own teacher does not get 0 (experiment 1).",
         ),
         Mistake(_soft_from_probabilities, _LATE),
         Mistake(_soft_with_late_logarithm, _LATE),

@@ -148,6 +148,11 @@ def _f1_cases(generator: torch.Generator) -> list[Case]:
         {"predictions": _said_of(labels, generator, 3, 0.6), "targets": labels, "classes": 3},
         {"predictions": said.where(said != 4, 0), "targets": many.where(many != 3, 1), "classes": 6},
         {"predictions": torch.tensor([1, 0, 0]), "targets": torch.tensor([0, 1, 1]), "classes": 2},
+        {
+            "predictions": torch.tensor([1] + [0] * 4 + [1] * 4 + [0] * 16),
+            "targets": torch.tensor([1] * 5 + [0] * 20),
+            "classes": 2,
+        },
     ]
 
 
@@ -175,6 +180,11 @@ def _detector_f1(predictions: Tensor, targets: Tensor, one: int) -> float:
 
 def _nan_f1(predictions: Tensor, targets: Tensor, one: int) -> float:
     return _harmonic(*_precision_and_recall(predictions, targets, one, math.nan), math.nan)
+
+
+def _f1_over_one_at_least(predictions: Tensor, targets: Tensor, one: int) -> float:
+    precision, recall = _precision_and_recall(predictions, targets, one)
+    return 2 * precision * recall / max(1.0, precision + recall)
 
 
 mended_f1 = Part(
@@ -210,6 +220,11 @@ mended_f1 = Part(
                 )
             ),
             "precision is there now, but in the place of recall: the accuracy is still in it.",
+        ),
+        Mistake(
+            _each(_f1_over_one_at_least),
+            "a class whose precision and recall add up to less than 1 comes out too low. `max(1, …)` keeps a *count* "
+            "from being 0; a sum of two shares may well be below 1.",
         ),
         Mistake(
             _each(_nan_f1),
@@ -415,6 +430,14 @@ def _halves(logits: Tensor, targets: Tensor) -> float:
     return min((step / 2 for step in range(1, 41)), key=lambda t: _nats(logits.double() / t, targets))
 
 
+def _evenly(count: int) -> Callable[[Tensor, Tensor], float]:
+    def fit(logits: Tensor, targets: Tensor) -> float:
+        grid = torch.linspace(COLDEST, HOTTEST, count).tolist()
+        return min(grid, key=lambda t: _nats(logits.double() / t, targets))
+
+    return fit
+
+
 def _twice(gives: Callable[[Tensor, Tensor], float], says: str) -> tuple[Mistake, Mistake]:
     """A mistake, made by one who thought of the case without an answer and by one who did not."""
     return Mistake(_guarded(gives), says), Mistake(gives, says)
@@ -427,6 +450,7 @@ fit_temperature = Part(
     lesson="lesson 06, section 3",
     use=trying.figures,
     tolerance=1e-2,
+    absolute=0.0,
     mistakes=(
         *_twice(
             lambda logits, targets: 1 / _fitted(logits, targets),
@@ -460,6 +484,15 @@ fit_temperature = Part(
             _halves,
             "whole and half temperatures are too coarse, and the ones below 0.5 are missing. Temperatures compare by "
             "their ratio: space a grid by its logarithm, or search.",
+        ),
+        *(
+            mistake
+            for count in (100, 200, 400, 500, 1000)
+            for mistake in _twice(
+                _evenly(count),
+                "evenly spaced temperatures are fine enough at 7 and too coarse at 0.3, where a step is many percent. "
+                "Temperatures compare by their ratio: space a grid by its logarithm, or search.",
+            )
         ),
         Mistake(
             _fitted,
@@ -786,8 +819,8 @@ mended_latency = Part(
         ),
         Mistake(
             lambda model, images, clock: sorted(_one_by_one(model, images, clock))[(len(images) - 1) // 2],
-            "the median hides the slow first call among many others, but not where there is one image. Take the slow "
-            "call out of what is timed.",
+            "the slow first call is hidden among many others, by a median or a minimum, but not where there is one "
+            "image. Take the slow call out of what is timed.",
         ),
         Mistake(
             lambda model, images, clock: _quotient(

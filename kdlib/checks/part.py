@@ -4,7 +4,6 @@ Trying (:mod:`kdlib.checks.trying`) and judging (:func:`judge`) are apart: in a 
 kernel; in grading it is tried in a worker, which returns plain values, and judged in a process it cannot reach.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,9 @@ from kdlib.checks.trying import Case, Outcome, same
 VISIBLE_SEED = 0
 """Of the inputs a learner sees; grading draws others."""
 
+DIRECT = (trying.call, trying.figures, trying.refusing, trying.differentiated)
+"""Uses that hand a learner's function the arguments of a case as they are."""
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -29,12 +31,17 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said about a learner's function: whether it is right, and a few sentences."""
+    """What is said about a learner's function: whether it is right, and a few sentences.
+
+    Attributes:
+        unseen: number of the case the text is about, where it shows that case but not all of it.
+    """
 
     right: bool
     text: str
     started: bool = True
     borrowed: tuple[str, ...] = ()
+    unseen: int | None = None
 
 
 class NotRightYet(AssertionError):
@@ -57,7 +64,8 @@ class Part:
         use: how the function is called: one of the functions at the end of :mod:`kdlib.checks.trying`.
         write_yourself: names of functions, such as ``"softmax"``, that must not be called. All of ``kdlib``'s are,
             unless ``may_use_kdlib``.
-        tolerance: relative and absolute, of floating-point results.
+        tolerance: of floating-point results, relative and absolute.
+        absolute: the absolute one, where it is another.
     """
 
     name: str
@@ -69,6 +77,7 @@ class Part:
     write_yourself: tuple[str, ...] = ()
     may_use_kdlib: bool = False
     tolerance: float = 1e-5
+    absolute: float | None = None
 
     def __call__(self, function: Callable[..., Any]) -> None:
         """Try a function and print what is right about it.
@@ -80,6 +89,10 @@ class Part:
             raise NotRightYet(f"{self.name}: pass your function itself, not {_show(function)}.")
         cases = self.draw(VISIBLE_SEED)
         verdict = judge(self, cases, [self.attempt(function, case) for case in cases])
+        if verdict.unseen is not None:
+            raise NotRightYet(
+                f"{verdict.text} (These arguments: check.{self.name}.draw({VISIBLE_SEED})[{verdict.unseen}].)"
+            )
         if not verdict.right:
             raise NotRightYet(verdict.text)
         print(f"✓ {verdict.text}")
@@ -87,6 +100,10 @@ class Part:
     def draw(self, seed: int) -> list[Case]:
         """The cases of a seed."""
         return self.cases(torch.Generator().manual_seed(seed))
+
+    def same(self, one: Any, other: Any) -> bool:
+        """Whether two results are equal within its tolerances."""
+        return same(one, other, self.tolerance, self.absolute)
 
     def attempt(self, function: Callable[..., Any], case: Case) -> Outcome:
         """What a function gives for a case."""
@@ -101,42 +118,78 @@ def judge(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Ver
     borrowed = tuple(dict.fromkeys(name for outcome in outcomes for name in outcome.borrowed))
     if any((outcome.error or "").startswith("NotImplementedError") for outcome in outcomes):
         return Verdict(False, f"{part.name}: not started yet.", started=False)
-    problem = _first_problem(part, cases, outcomes)
-    if problem:
-        return Verdict(False, f"{problem} Read {part.lesson}.", borrowed=borrowed)
+    problem, unseen = _first_problem(part, cases, outcomes)
     if borrowed:
-        listed = ", ".join(borrowed[:3])
-        return Verdict(
-            False, f"{part.name} gives the right answers, but by calling {listed}: write it yourself.", True, borrowed
-        )
+        does = "calls" if problem else "gives the right answers, but by calling"
+        return Verdict(False, f"{part.name} {does} {', '.join(borrowed[:3])}: write it yourself.", borrowed=borrowed)
+    if problem:
+        return Verdict(False, f"{problem} Read {part.lesson}.", unseen=unseen)
     return Verdict(True, f"{part.name}: right on all {len(cases)} inputs.")
 
 
-def _first_problem(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> str:
+def _first_problem(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> tuple[str, int | None]:
+    """What is wrong with the first outcome that is not right, and its number if its case is shown in parts only."""
     answers = [_use(part, part.expected, case) for case in cases]
-    named = functools.cache(lambda: _recognise(part, cases, answers, outcomes))
-    for case, right, outcome in zip(cases, answers, outcomes, strict=True):
-        call = f"{part.name}({', '.join(f'{name}={_show(value)}' for name, value in case.items())})"
-        if right.error is not None:
-            if outcome.error is None:
-                return named() or f"{call} gave {_show(outcome.value)}, but expected was {right.error}."
-            if outcome.error.split(":")[0] != right.error.split(":")[0]:
-                return f"{call} raised {outcome.error}, but expected was {right.error}."
+    for place, (case, right, outcome) in enumerate(zip(cases, answers, outcomes, strict=True)):
+        problem, by_numbers = _problem(part, right, outcome)
+        if not problem:
             continue
-        if outcome.error is not None:
-            return f"{call} raised {outcome.error}; expected was {_describe(right.value)}."
-        if outcome.value is None and right.value is not None:
-            return f"{part.name} gave None: is its `return` missing?"
-        if difference := _kind_of_difference(outcome.value, right.value):
-            return named() or f"{call} gave {difference}."
-        if outcome.changed != right.changed:
-            return (
-                f"{part.name} changed its argument {' and '.join(outcome.changed)} in place: whoever called it still "
-                f"needs that. Expected is a new tensor."
-            )
-        if not same(outcome.value, right.value, part.tolerance):
-            return named() or f"{call} gave {_show(outcome.value)}, but expected was {_show(right.value)}."
-    return ""
+        if by_numbers and (named := _recognise(part, cases, answers, outcomes)):
+            return named, None
+        shown = ", ".join(f"{name}={_show(value)}" for name, value in case.items())
+        call = f"{part.name}({shown})" if part.use in DIRECT else f"{part.name}, tried with {shown},"
+        partly = part.use in DIRECT and ("tensor [" in shown or "…" in shown)
+        return f"{call} {problem}", place if partly else None
+    return "", None
+
+
+def _problem(part: Part, right: Outcome, outcome: Outcome) -> tuple[str, bool]:
+    """What is wrong with one outcome, going on from its call, and whether a known mistake may say it better."""
+    given, expected = _value(outcome), _value(right)
+    if right.error is not None:
+        if outcome.error is None:
+            return f"gave {_show(given)}, but expected was {right.error}.", True
+        if outcome.error.split(":")[0] != right.error.split(":")[0]:
+            return f"raised {outcome.error}, but expected was {right.error}.", False
+        return "", False
+    if outcome.error is not None:
+        return f"raised {outcome.error}; expected was {_describe(expected)}.", False
+    if given is None and expected is not None:
+        return "gave None: is its `return` missing?", False
+    if difference := _kind_of_difference(given, expected):
+        return f"gave {difference}.", True
+    if outcome.changed != right.changed:
+        return (
+            f"changed its argument{'s' * (len(outcome.changed) > 1)} {' and '.join(outcome.changed)} in "
+            f"place: whoever called it still needs what came in. Leave that as it is, and give a result of its own."
+        ), False
+    if not part.same(given, expected):
+        return f"gave {_show(given)}, but expected was {_show(expected)}.", True
+    if not part.same(outcome.value, right.value):
+        return _gradients_apart(outcome.value["gradient"], right.value["gradient"]), True
+    return "", False
+
+
+def _gradients_apart(gradient: Tensor | None, expected: Tensor) -> str:
+    if gradient is None:
+        return (
+            "gave the right value, but no gradient goes back to student_logits: training would not move the student. "
+            "Is something detached, computed without gradients, or made from plain numbers?"
+        )
+    found = "holds NaN" if gradient.isnan().any() else f"is {_show(gradient)}"
+    return (
+        f"gave the right value, but its gradient with respect to student_logits {found}; expected was "
+        f"{_show(expected)}. It is the gradient that trains a student."
+    )
+
+
+def _value(outcome: Outcome) -> Any:
+    """What a function returned, without the gradient that belongs to it."""
+    return outcome.value["value"] if _has_gradient(outcome.value) else outcome.value
+
+
+def _has_gradient(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"value", "gradient"}
 
 
 def _use(part: Part, function: Callable[..., Any], case: Case) -> Outcome:
@@ -145,20 +198,32 @@ def _use(part: Part, function: Callable[..., Any], case: Case) -> Outcome:
 
 
 def _recognise(part: Part, cases: Sequence[Case], answers: Sequence[Outcome], outcomes: Sequence[Outcome]) -> str:
-    """The sentence of the mistake that gives what the learner's function gave wherever that gave something."""
+    """The sentence of the mistake that gives what the learner's function gave wherever that gave something.
+
+    Gradients are looked at only where all values are right.
+    """
     given = [place for place, outcome in enumerate(outcomes) if outcome.error is None]
+    look = _value
+    if all(part.same(_value(outcomes[i]), _value(answers[i])) for i in given):
+        look = _whole
+    if all(part.same(look(outcomes[i]), look(answers[i])) for i in given):
+        return ""
     for mistake in part.mistakes:
         wrong = {place: _use(part, mistake.gives, cases[place]) for place in given}
-        alike = [wrong[i].error is None and same(outcomes[i].value, wrong[i].value, part.tolerance) for i in given]
-        telling = [not same(outcomes[i].value, answers[i].value, part.tolerance) for i in given]
-        if all(alike) and any(telling):
+        if all(wrong[i].error is None and part.same(look(outcomes[i]), look(wrong[i])) for i in given):
             return f"{part.name}: {mistake.says}"
     return ""
+
+
+def _whole(outcome: Outcome) -> Any:
+    return outcome.value
 
 
 def _kind_of_difference(value: Any, right: Any) -> str:
     """What is wrong with kind, shape, dtype or finiteness, before any number is compared."""
     if isinstance(right, Tensor):
+        if isinstance(value, (int, float)) and right.numel() == 1:
+            return f"the plain number {_show(value)}, but expected was a tensor: through a number no gradient flows"
         if not isinstance(value, Tensor) or value.shape != right.shape:
             return f"{_describe(value)}, but expected was {_describe(right)}"
         if value.dtype != right.dtype:
@@ -172,6 +237,9 @@ def _kind_of_difference(value: Any, right: Any) -> str:
         return f"{_describe(value)}, but expected were {len(right)} values"
     elif isinstance(right, dict) and not (isinstance(value, dict) and value.keys() == right.keys()):
         return f"{_describe(value)}, but expected was a dict with {', '.join(map(str, right))}"
+    if isinstance(right, (list, tuple)):
+        differences = (_kind_of_difference(one, other) for one, other in zip(value, right, strict=True))
+        return next(filter(None, differences), "")
     return ""
 
 
