@@ -52,7 +52,7 @@ def saved_by_sorting(baseline, student):
     pairs = []
     by_seed = [sorted(runs, key=lambda r: r["seed"]) for runs in (baseline, student)]
     if len(baseline) != len(student):
-        raise ValueError
+        raise ValueError("not as many students as baselines")
     for a, b in zip(*by_seed, strict=True):
         if a["seed"] != b["seed"]:
             raise ValueError("no pair")

@@ -120,6 +120,7 @@ RIGHT = {
 
 WRONG = {
     ex01.stable_softmax: [
+        (lambda z: (z - z.amin(1, True)).exp() / (z - z.amin(1, True)).exp().sum(1, True), "is not its largest"),
         (lambda z: z.exp() / z.exp().sum(1, True), "exp overflows"),
         (lambda z: (z - z.amax(0)).exp() / (z - z.amax(0)).exp().sum(0), "of a *column* add up to 1"),
         (lambda z: (z - z.max()).exp() / (z - z.max()).exp().sum(1, True), "one maximum is taken from all rows"),
@@ -158,12 +159,16 @@ WRONG = {
         (lambda z, p: torch.tensor(temperature_with_scipy(z, p)), "`.item()` makes one"),
     ],
     ex01.hot_limit: [
+        (lambda z, t: ((1 + (z - z.mean(1, True)) / t) / z.shape[1]).clamp(0, 1), "are cut off"),
         (lambda z, t: (1 + z / t) / z.shape[1], "take the mean of the row away first"),
         (lambda z, t: (1 + (z - z.mean()) / t) / z.shape[1], "the mean of the whole batch"),
         (lambda z, t: 1 + (z - z.mean(1, True)) / t, "add up to the number of classes"),
         (lambda z, t: torch.softmax(z / t, 1), "this is the softmax itself"),
     ],
     ex01.mended_targets: [
+        (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 0) / t, 1), "one of the two softmaxes"),
+        (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 1) / t, 0), "one of the two softmaxes"),
+        (lambda x, w, t: torch.softmax(x @ w.T, 1), "it was lost in mending"),
         (lambda x, w, t: torch.softmax(x @ w.T / t, 0), "which other images are in its batch"),
         (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 1) / t, 1), "a softmax inside the softmax"),
         (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 0) / t, 0), "nothing has changed"),

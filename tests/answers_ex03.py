@@ -157,6 +157,18 @@ def with_the_librarys_loss(z, t, y, T, a):
     return kdlib.losses.distillation_loss(z, t, y, temperature=T, alpha=a)
 
 
+def in_eval_mode(student, teacher, optimizer, x, y, T, a):
+    student.eval()
+    teacher.eval()
+    with torch.no_grad():
+        t = teacher(x)
+    loss = kd(student(x), t, y, T, a)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
 def in_train_mode(student, teacher, optimizer, x, y, T, a):
     student.train()
     with torch.no_grad():
@@ -354,6 +366,15 @@ def view_frozen(student, teacher, images, augment):
     freeze_by_loop(teacher)
     x = augment(images)
     return [net(x) for net in (student, teacher)]
+
+
+def view_with_a_quiet_function(student, teacher, images, augment):
+    @torch.no_grad()
+    def ask(view):
+        return teacher.eval()(view)
+
+    view = augment(images)
+    return student(view), ask(view)
 
 
 def view_in_inference_mode(student, teacher, images, augment):
@@ -656,7 +677,7 @@ RIGHT = {
         cache_with_a_loader,
         cached(lambda images, size: [image[None] for image in images], lambda rows: torch.stack(rows).squeeze(1)),
     ],
-    ex03.same_view: [view_student_first, view_frozen, view_in_inference_mode],
+    ex03.same_view: [view_student_first, view_frozen, view_with_a_quiet_function],
     ex03.paired_interval: [
         interval_with_numpy,
         interval_with_scipy,
@@ -677,6 +698,13 @@ WRONG = {
         (freeze_silently, "nothing is returned"),
     ],
     ex03.training_step: [
+        (in_eval_mode, "the student is in eval mode while it learns"),
+        (careful(lambda z, t, y, T, a: a * T * kl_div(z, t, T) + (1 - a) * F.cross_entropy(z, y)), "multiplied by T;"),
+        (careful(lambda z, t, y, T, a: a * T**2 * kl_div(z, t, T) + F.cross_entropy(z, y)), "has no weight"),
+        (careful(lambda z, t, y, T, a: a * T**2 * kl_div(z, t, T)), "the labels are not in the loss"),
+        (careful(lambda z, t, y, T, a: a * T**2 * kl_div(z, t, T) + (1 - a) * F.cross_entropy(z / T, y)), "at T = 1"),
+        (careful(lambda z, t, y, T, a: T**2 * a * kl_div(z, t, T, "sum") + (1 - a) * F.cross_entropy(z, y)), "a sum"),
+        (careful(lambda z, t, y, T, a: T**2 * (a * kl_div(z, t, T) + (1 - a) * F.cross_entropy(z, y))), "both terms"),
         (never_zeroed, "`backward` *adds*"),
         (in_train_mode, "drift with every step"),
         (with_graph(), "the modes are left as they come, and the teacher gets gradients"),
@@ -719,6 +747,7 @@ WRONG = {
         (cached(by_range, list), "a list of batches; expected"),
     ],
     ex03.same_view: [
+        (view_in_inference_mode, "made in inference mode"),
         (viewed(drawn, drawn), "drawn twice"),
         (teachers_draw_first, "drawn twice"),
         (viewed(drawn, as_it_was), "what a table of logits would do"),

@@ -56,6 +56,17 @@ stable_softmax = Part(
             lambda logits: (logits - logits.amax(1, True)).exp() / (logits - logits.amax(1, True)).exp().sum(),
             "the sum runs over the whole batch. Divide each row by its own sum; `keepdim=True` makes the shapes fit.",
         ),
+        *(
+            Mistake(
+                lambda logits, taken=taken: _naive_softmax(logits - taken(logits)),
+                "exp still overflows, for the number that is taken away from a row is not its largest.",
+            )
+            for taken in (
+                lambda logits: logits.amin(dim=1, keepdim=True),
+                lambda logits: logits.mean(dim=1, keepdim=True),
+                lambda logits: logits.abs().amax(dim=1, keepdim=True),
+            )
+        ),
         Mistake(
             lambda logits: logits / logits.sum(dim=1, keepdim=True),
             "logits are divided by their sum, and exp is missing: logits can be negative, probabilities cannot.",
@@ -101,7 +112,7 @@ soften = Part(
         ),
         Mistake(
             lambda logits, temperature: torch.softmax(logits, dim=1),
-            "the temperature makes no difference: it is not used.",
+            "the temperature makes no difference to what comes out: it is not used, or it cancels.",
         ),
         Mistake(
             lambda logits, temperature: torch.softmax(logits / temperature, dim=0),
@@ -222,6 +233,8 @@ def _temperature_cases(generator: torch.Generator) -> list[Case]:
         {"logits": torch.tensor([6.0, 2.0, 1.0]), "probability": 0.5},
         {"logits": _logits(generator, 1, 10, 4.0)[0], "probability": 0.4},
         {"logits": _logits(generator, 1, 4, 0.5)[0], "probability": 0.99},
+        {"logits": torch.tensor([900.0, 0.0, -300.0]), "probability": 0.338},
+        {"logits": torch.tensor([0.0, 0.01]), "probability": 0.95},
         {"logits": torch.tensor([1.0, 2.0]), "probability": 0.5},
         {"logits": torch.tensor([1.0, 5.0, 3.0]), "probability": 1.0},
     ]
@@ -273,6 +286,7 @@ def _hot_cases(generator: torch.Generator) -> list[Case]:
         {"logits": torch.tensor([[3.0, 0.0, 0.0]]), "temperature": 10.0},
         {"logits": _logits(generator, 3, 4) + 5.0, "temperature": 20.0},
         {"logits": _logits(generator, 2, 10), "temperature": 50.0},
+        {"logits": torch.tensor([[6.0, 0.0, -6.0]]), "temperature": 2.0},
     ]
 
 
@@ -298,6 +312,11 @@ hot_limit = Part(
         Mistake(
             lambda logits, temperature: 1 + (logits - logits.mean(dim=1, keepdim=True)) / temperature,
             "these add up to the number of classes, not to 1: divide by it.",
+        ),
+        Mistake(
+            lambda logits, temperature: _hot(logits, temperature).clamp(0, 1),
+            "numbers below 0 or above 1 are cut off. The line leaves [0, 1] where T is too low for it: that is what "
+            "shows how far it can be trusted.",
         ),
         Mistake(
             lambda logits, temperature: torch.softmax(logits / temperature, dim=1),
@@ -329,6 +348,24 @@ mended_targets = Part(
         Mistake(
             lambda images, weight, temperature: torch.softmax(images @ weight.T / temperature, dim=0),
             "an image's targets still depend on which other images are in its batch.",
+        ),
+        *(
+            Mistake(
+                lambda images, weight, temperature, one=one: torch.softmax(
+                    torch.softmax(images @ weight.T, one) / temperature, 1 - one
+                ),
+                "one of the two softmaxes runs along the classes now, and an image's targets still depend on which "
+                "other images are in its batch. And a softmax inside a softmax is one too many.",
+            )
+            for one in (0, 1)
+        ),
+        Mistake(
+            lambda images, weight, temperature: torch.softmax(images @ weight.T, dim=1),
+            "the temperature makes no difference: it was lost in mending.",
+        ),
+        Mistake(
+            lambda images, weight, temperature: torch.softmax(images @ weight.T, dim=1) / temperature,
+            "the temperature divides the probabilities, and they no longer add up to 1.",
         ),
         Mistake(
             lambda images, weight, temperature: torch.softmax(torch.softmax(images @ weight.T, dim=1) / temperature, 1),

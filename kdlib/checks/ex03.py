@@ -156,6 +156,34 @@ def _one_sided(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha:
     return alpha * soft + (1 - alpha) * F.cross_entropy(z, targets)
 
 
+def _with(
+    soft: Callable[[float], float], hard: Callable[[float, float], float] = lambda temperature, alpha: 1 - alpha
+) -> Callable[..., Tensor]:
+    """A loss with other factors before its two terms: alpha · soft(T) and hard(T, alpha)."""
+
+    def loss(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+        divergence = _kl(t / temperature, z / temperature)
+        return alpha * soft(temperature) * divergence + hard(temperature, alpha) * F.cross_entropy(z, targets)
+
+    return loss
+
+
+def _hard_softened(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+    soft = temperature**2 * _kl(t / temperature, z / temperature)
+    return alpha * soft + (1 - alpha) * F.cross_entropy(z / temperature, targets)
+
+
+def _summed(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+    soft = temperature**2 * _kl(t / temperature, z / temperature) * len(z)
+    return alpha * soft + (1 - alpha) * F.cross_entropy(z, targets)
+
+
+def _without_log_target(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+    one, other = (z / temperature).log_softmax(1), (t / temperature).log_softmax(1)
+    soft = temperature**2 * F.kl_div(one, other, reduction="batchmean")
+    return alpha * soft + (1 - alpha) * F.cross_entropy(z, targets)
+
+
 def _labels_only(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
     return F.cross_entropy(z, targets)
 
@@ -174,7 +202,7 @@ def _step(
     alpha: float,
     *,
     loss: Callable[..., Tensor] = _distil,
-    train: bool = True,
+    train: bool | None = True,
     quiet: bool = True,
     graph: bool = False,
     zero: bool = True,
@@ -183,9 +211,9 @@ def _step(
     detach: bool = False,
     silent: bool = False,
 ) -> Any:
-    """One step; each option leaves something out."""
-    if train:
-        student.train()
+    """One step; each option leaves something out. ``train``: None for eval mode, False for the mode it came in."""
+    if train is not False:
+        student.train(train is True)
     if quiet:
         teacher.eval()
     with torch.set_grad_enabled(graph):
@@ -213,7 +241,7 @@ training_step = Part(
     name="training_step",
     cases=_step_cases,
     expected=_step,
-    lesson="lesson 03, section 1",
+    lesson="lesson 03, section 1, and about the loss lesson 02, section 8",
     use=trying.two_steps,
     mistakes=(
         Mistake(
@@ -279,6 +307,45 @@ training_step = Part(
             partial(_step, loss=_soft_cross_entropy),
             "the weights come out right, and the loss too large: this is the soft *cross-entropy*, whose gradient is "
             "the same. Expected is KL, which is 0 where student and teacher agree.",
+        ),
+        Mistake(
+            partial(_step, train=None),
+            "the student is in eval mode while it learns: no dropout, and batch norm takes nothing in. It is the "
+            "*teacher* that is judged, not trained.",
+        ),
+        Mistake(
+            partial(_step, train=False, zero=False),
+            "two things. The student's mode is left as it came, and where that was eval it learns without dropout. And "
+            "the gradients of the first step are still there in the second.",
+        ),
+        Mistake(
+            partial(_step, loss=_with(lambda T: T)),
+            "the soft term is multiplied by T; its gradient shrinks like 1 / T².",
+        ),
+        Mistake(
+            partial(_step, loss=_with(lambda T: T**2, hard=lambda T, alpha: (1 - alpha) * T**2)),
+            "T² multiplies both terms. The hard one has no temperature in it, so there is nothing to make up for.",
+        ),
+        Mistake(
+            partial(_step, loss=_with(lambda T: T**2, hard=lambda T, alpha: 1.0)),
+            "the hard term has no weight: it is multiplied by 1 − alpha.",
+        ),
+        Mistake(
+            partial(_step, loss=_with(lambda T: T**2, hard=lambda T, alpha: 0.0)),
+            "the labels are not in the loss: the hard term, times 1 − alpha, is missing.",
+        ),
+        Mistake(
+            partial(_step, loss=_hard_softened),
+            "the temperature is in the hard term too. Labels are about the student's own answers, at T = 1.",
+        ),
+        Mistake(
+            partial(_step, loss=_summed),
+            "the soft term is a sum over the batch, the hard one a mean: look at `reduction`.",
+        ),
+        Mistake(
+            partial(_step, loss=_without_log_target),
+            "NaN comes out: `kl_div` is told that its second argument is probabilities, and takes their logarithm; "
+            "were these logarithms already?",
         ),
         Mistake(
             partial(_step, loss=_one_sided),
@@ -404,6 +471,14 @@ def _in_shuffled_order(images: Tensor, size: int) -> Any:
     return torch.utils.data.DataLoader(images, batch_size=size, shuffle=True)  # type: ignore[arg-type]
 
 
+_TOO_MANY = (
+    "more than `batch_size` images go through the teacher at once. A large teacher with 50,000 images would fill the "
+    "memory."
+)
+_GRAPH_OF_TABLE = (
+    "a graph of the teacher is recorded, which costs memory even if it is cut off afterwards: ask it without gradients."
+)
+
 cache_logits = Part(
     name="cache_logits",
     cases=_cache_cases,
@@ -420,11 +495,11 @@ cache_logits = Part(
             "the teacher answers in train mode: a picture's row depends on dropout, and on which others are in its "
             "batch.",
         ),
-        Mistake(partial(_cache, graph=True), "the table drags a graph of the teacher along: ask it without gradients."),
+        Mistake(partial(_cache, graph=True), _GRAPH_OF_TABLE),
         Mistake(
             partial(_cache, quiet=False, graph=True),
-            "the teacher answers in train mode (a picture's row depends on dropout and on its batch), and the table "
-            "drags a graph along. Both can be prevented before the first batch.",
+            "the teacher answers in train mode (a picture's row depends on dropout and on its batch), and a graph of "
+            "it is recorded. Both can be prevented before the first batch.",
         ),
         Mistake(
             partial(_cache, parts=lambda images, size: images.chunk(size)),
@@ -432,9 +507,12 @@ cache_logits = Part(
             "in that.",
         ),
         Mistake(
+            partial(_cache, parts=lambda images, size: images.split(size + 1)),
+            _TOO_MANY,
+        ),
+        Mistake(
             partial(_cache, parts=lambda images, size: [images]),
-            "all images go through the teacher at once. A large teacher with 50,000 images would fill the memory: at "
-            "most `batch_size` at a time.",
+            _TOO_MANY,
         ),
         Mistake(
             partial(_cache, parts=_in_shuffled_order),
@@ -470,6 +548,7 @@ def _view(
     graph: bool = False,
     student_graph: bool = True,
     turned: bool = False,
+    inference: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Both logits; each option does something else. ``choose`` gives the student's images and the teacher's."""
     if choose:
@@ -480,7 +559,7 @@ def _view(
         teacher.eval()
     with torch.set_grad_enabled(student_graph):
         student_logits = student(mine)
-    with torch.set_grad_enabled(graph):
+    with torch.inference_mode() if inference else torch.set_grad_enabled(graph):
         teacher_logits = teacher(theirs)
     return (teacher_logits, student_logits) if turned else (student_logits, teacher_logits)
 
@@ -526,6 +605,11 @@ same_view = Part(
             partial(_view, student_graph=False),
             "the student's logits carry no graph, so a loss of them cannot train it: only the *teacher* is asked "
             "without gradients.",
+        ),
+        Mistake(
+            partial(_view, inference=True),
+            "the teacher's logits were made in inference mode, and PyTorch refuses to go back through a loss that "
+            "holds them. `torch.no_grad` makes plain tensors.",
         ),
         Mistake(
             partial(_view, turned=True),

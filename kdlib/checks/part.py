@@ -149,8 +149,11 @@ def _problem(part: Part, right: Outcome, outcome: Outcome) -> tuple[str, bool]:
     if right.error is not None:
         if outcome.error is None:
             return f"gave {_show(given)}, but expected was {right.error}.", True
-        if outcome.error.split(":")[0] != right.error.split(":")[0]:
+        kind, _, said = outcome.error.partition(":")
+        if kind != right.error.partition(":")[0]:
             return f"raised {outcome.error}, but expected was {right.error}.", False
+        if not said:
+            return f"raised a {kind} that does not say what was wrong. Such as: {right.error}.", False
         return "", False
     if outcome.error is not None:
         return f"raised {outcome.error}; expected was {_describe(expected)}.", False
@@ -164,23 +167,40 @@ def _problem(part: Part, right: Outcome, outcome: Outcome) -> tuple[str, bool]:
             f"place: whoever called it still needs what came in. Leave that as it is, and give a result of its own."
         ), False
     if not part.same(given, expected):
-        return f"gave {_show(given)}, but expected was {_show(expected)}.", True
+        return f"gave {_apart(part, given, expected)}.", True
     if not part.same(outcome.value, right.value):
-        return _gradients_apart(outcome.value["gradient"], right.value["gradient"]), True
+        return _gradients_apart(part, outcome.value["gradient"], right.value["gradient"]), True
     return "", False
 
 
-def _gradients_apart(gradient: Tensor | None, expected: Tensor) -> str:
+def _gradients_apart(part: Part, gradient: Tensor | None, expected: Tensor) -> str:
     if gradient is None:
         return (
             "gave the right value, but no gradient goes back to student_logits: training would not move the student. "
             "Is something detached, computed without gradients, or made from plain numbers?"
         )
-    found = "holds NaN" if gradient.isnan().any() else f"is {_show(gradient)}"
     return (
-        f"gave the right value, but its gradient with respect to student_logits {found}; expected was "
-        f"{_show(expected)}. It is the gradient that trains a student."
+        f"gave the right value; but as its gradient with respect to student_logits {_apart(part, gradient, expected)}. "
+        f"It is the gradient that trains a student."
     )
+
+
+def _apart(part: Part, value: Any, right: Any, place: str = "") -> str:
+    """What came and what was expected, as deep inside and with as many digits as their difference needs."""
+    if isinstance(right, dict):
+        name = next(name for name in right if not part.same(value[name], right[name]))
+        return f"as {name} {_apart(part, value[name], right[name])}"
+    for digits in (4, 8, 17):
+        one, other = _show(value, digits), _show(right, digits)
+        if one != other:
+            return f"{one}{f' at {place}' if place else ''}, but expected was {other}{' there' if place else ''}"
+    if not isinstance(value, (Tensor, list, tuple)) or isinstance(value, Tensor) != isinstance(right, Tensor):
+        return f"{_describe(value)}, but expected was {_describe(right)}"
+    if isinstance(right, Tensor):
+        index = (~torch.isclose(value, right, part.tolerance, part.tolerance, equal_nan=True)).nonzero()[0].tolist()
+        return _apart(part, value[tuple(index)], right[tuple(index)], f"{place}{index}")
+    number = next(number for number, pair in enumerate(zip(value, right, strict=True)) if not part.same(*pair))
+    return _apart(part, value[number], right[number], f"{place}[{number}]")
 
 
 def _value(outcome: Outcome) -> Any:
@@ -238,7 +258,8 @@ def _kind_of_difference(value: Any, right: Any) -> str:
     elif isinstance(right, dict) and not (isinstance(value, dict) and value.keys() == right.keys()):
         return f"{_describe(value)}, but expected was a dict with {', '.join(map(str, right))}"
     if isinstance(right, (list, tuple)):
-        differences = (_kind_of_difference(one, other) for one, other in zip(value, right, strict=True))
+        pairs = ((one, other) for one, other in zip(value, right, strict=True) if not isinstance(other, (list, tuple)))
+        differences = (_kind_of_difference(one, other) for one, other in pairs)
         return next(filter(None, differences), "")
     return ""
 
@@ -254,21 +275,21 @@ def _describe(value: Any) -> str:
     return "None" if value is None else f"{type(value).__name__} {_show(value)}"
 
 
-def _show(value: Any) -> str:
-    """A value short enough for a sentence."""
+def _show(value: Any, digits: int = 4) -> str:
+    """A value short enough for a sentence, its numbers with so many digits."""
     if isinstance(value, Tensor):
         if value.numel() > 12:
             return f"tensor {list(value.shape)}"
-        return str(_rounded(value.tolist()))
+        return str(_rounded(value.tolist(), digits))
     if isinstance(value, float):
-        return f"{value:.5g}"
+        return f"{value:.{digits}g}"
     if isinstance(value, (list, tuple)) and len(value) <= 4:
-        return "(" + ", ".join(_show(item) for item in value) + ")"
+        return "(" + ", ".join(_show(item, digits) for item in value) + ")"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: Any, digits: int) -> Any:
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+        return [_rounded(item, digits) for item in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value

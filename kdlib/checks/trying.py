@@ -219,11 +219,11 @@ def two_steps(
     temperature: float,
     alpha: float,
     student_training: bool,
-) -> tuple[list[Any], str, Tensor]:
+) -> dict[str, Any]:
     """Two training steps, one after the other: their losses, what became of the teacher, the student's new state."""
     learner, quiet = _regularised_net(student, 0.5, student_training), _regularised_net(teacher, 0.0, True)
     before, outputs = _state(quiet), _record(quiet)
-    optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(learner.parameters(), lr=0.07)
     losses = [
         function(learner, quiet, optimizer, some, labels, temperature, alpha)
         for some, labels in zip(images, targets, strict=True)
@@ -234,7 +234,7 @@ def two_steps(
         "recorded a graph": any(output.requires_grad for output in outputs),
     }
     fate = ", ".join(name for name, seen in events.items() if seen) or "untouched"
-    return losses, f"teacher {fate}", _state(learner)
+    return {"losses of two steps": losses, "teacher": fate, "student's state": _state(learner)}
 
 
 def counting(function: Callable[..., Any], model: Tensor, images: Tensor, targets: Tensor, training: bool) -> dict:
@@ -246,17 +246,17 @@ def counting(function: Callable[..., Any], model: Tensor, images: Tensor, target
     return {"errors": errors, "train mode": net.training, "graph": graph, "state": _state(net)}
 
 
-def caching(function: Callable[..., Any], teacher: Tensor, images: Tensor, batch_size: int) -> tuple:
+def caching(function: Callable[..., Any], teacher: Tensor, images: Tensor, batch_size: int) -> dict[str, Any]:
     """Make a table of logits, with a teacher that was left in train mode: the table, how it was made, its teacher."""
     net = _regularised_net(teacher, 0.5, True)
     outputs = _record(net)
     table = function(net, images, batch_size)
     graph = "with a graph" if any(output.requires_grad for output in outputs) else "no graph"
     sizes = "too many at once" if any(len(output) > batch_size for output in outputs) else "never too many at once"
-    return table, f"{graph}, {sizes}", _state(net)
+    return {"table": table, "teacher asked": f"{graph}, {sizes}", "teacher's state": _state(net)}
 
 
-def viewing(function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor) -> tuple:
+def viewing(function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor) -> dict[str, Any]:
     """Show a batch to both, with an augmentation that differs every time: their logits, and how they came."""
     learner, quiet = _regularised_net(student, 0.0, True), _regularised_net(teacher, 0.0, True)
     outputs, views = _record(quiet), []
@@ -271,7 +271,9 @@ def viewing(function: Callable[..., Any], student: Tensor, teacher: Tensor, imag
         "teacher": any(output.requires_grad for output in outputs),
     }
     found = ", ".join(f"{name} {'with' if graph else 'without'} graph" for name, graph in graphs.items())
-    return student_logits, teacher_logits, f"views: {len(views)}, {found}"
+    ready = "cannot go into a loss" if teacher_logits.is_inference() else "can go into a loss"
+    how = f"views: {len(views)}, {found}, teacher's logits {ready}"
+    return {"student's logits": student_logits, "teacher's logits": teacher_logits, "how": how}
 
 
 def refusing(function: Callable[..., Any], **case: Any) -> Any:
@@ -294,10 +296,10 @@ def batches_of(function: Callable[..., Any], **case: Any) -> list[tuple]:
     return [tuple(batch) for batch in function(*case.values())]
 
 
-def watched_training(function: Callable[..., Any], student: Tensor, **case: Any) -> tuple[Any, Tensor]:
+def watched_training(function: Callable[..., Any], student: Tensor, **case: Any) -> dict[str, Any]:
     """What a program reports of its training, and the student's state after it."""
     learner = _regularised_net(student, 0.5, True)
-    return function(learner, *case.values()), _state(learner)
+    return {"report": function(learner, *case.values()), "student's state": _state(learner)}
 
 
 # Exercise 00: a split is judged by what it does.
