@@ -42,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     grade.add_argument("--course", type=Path, default=Path("course"), help="nbgrader's course folder, reports too")
     grade.add_argument("--roster", type=Path, help="CSV with id, and perhaps name, canvas, moodle")
     grade.add_argument("--overlay", type=Path, help="a private folder laid over solutions/: NAME.ipynb, held_out.json")
-    grade.add_argument("--due", type=datetime.fromisoformat, help="such as 2026-12-01T23:59")
-    grade.add_argument("--late", type=float, default=0.0, help="share of the points lost per day begun, such as 0.1")
+    grade.add_argument("--due", type=_local, help="such as 2026-12-01T23:59, in this machine's time")
+    grade.add_argument("--late", type=_share, default=0.0, help="share of the points lost per day begun, such as 0.1")
     grade.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     grade.add_argument("--cell-seconds", type=float, default=Limits.cell_seconds)
     grade.add_argument("--total-seconds", type=float, default=Limits.total_seconds)
@@ -54,6 +54,19 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"grading {options.command}: {error}", file=sys.stderr)
         return 2
+
+
+def _local(text: str) -> datetime:
+    """A time, in this machine's zone where it names none."""
+    when = datetime.fromisoformat(text)
+    return when.astimezone().replace(tzinfo=None) if when.tzinfo else when
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
+    return share
 
 
 def _release(options: argparse.Namespace) -> int:
@@ -79,9 +92,10 @@ def _grade(options: argparse.Namespace) -> int:
     started = time.monotonic()
     assignment = assignments.load(options.name, options.overlay)
     roster = collect.read_roster(options.roster) if options.roster else None
-    found = collect.collect(options.submissions, options.name, roster)
+    found = collect.collect(options.submissions, options.name, roster, assignments.names())
     if not found.counted:
-        raise ValueError(f"there is no notebook of {options.name} in {options.submissions}")
+        unknown = f"; of nobody on the roster: {', '.join(found.unknown[:5])}" if found.unknown else ""
+        raise ValueError(f"there is no notebook of {options.name} in {options.submissions}{unknown}")
     limits = dataclasses.replace(
         Limits(),
         cell_seconds=options.cell_seconds,
@@ -93,11 +107,17 @@ def _grade(options: argparse.Namespace) -> int:
     if not boxed:
         print("grading: bubblewrap is not here; a watchdog alone guards this machine (INSTRUCTORS.md)", file=sys.stderr)
     released = gradebook.generate(_source(options.name, options.overlay), course, database=True)
+    before = {name: _kept(_place(course, assignment, name)).get("answers", {}) for name in found.counted}
     scores = _score_all(found, assignment, course, limits, boxed, options.jobs)
     with gradebook.opened(course) as book:
+        changed = _answered_anew(book, assignment, course, before, scores)
         for name, one in scores.items():
-            gradebook.record(book, assignment, found.students[name], one, found.counted[name].when)
-            gradebook.write_for_reading(course, released, found.students[name], found.counted[name].content, one)
+            student, handed_in = found.students[name], found.counted[name]
+            one.flags += [
+                f"{part} was answered again: points by hand are for an earlier answer" for part in changed[name]
+            ]
+            gradebook.record(book, assignment, student, one, handed_in.when, changed[name])
+            gradebook.write_for_reading(course, released, student, handed_in.content, one, handed_in.when)
         lines = [_line(book, assignment, found, student, scores.get(student.id), options) for student in _sorted(found)]
     given = "\n".join(cell["source"] for cell in read_cells(released.read_bytes(), Score()) if cell["type"] == "code")
     pairs = similar.pairs({name: one.code for name, one in scores.items()}, given)
@@ -106,7 +126,11 @@ def _grade(options: argparse.Namespace) -> int:
         if boxed
         else "a watchdog only: no isolation of files and network"
     )
+    private = options.overlay and [path.name for path in sorted((options.overlay / options.name).glob("*"))]
     notes = {
+        "Held-out inputs": f"private, {options.overlay}: {', '.join(private)}"
+        if private
+        else f"the repository's own, which are public{', for the overlay has nothing here' * bool(options.overlay)}",
         "Isolation": [box, *(f"limit of {name.replace('_', ' ')}: {value:,g}" for name, value in vars(limits).items())],
         "Time": f"{time.monotonic() - started:.0f} s for {len(scores)} hand-ins, {options.jobs} at once.",
         "Missing": found.missing,
@@ -151,7 +175,6 @@ def _score_all(
             except Exception as problem:  # one hand-in's, whatever it is: the others are graded
                 scores[name] = Score.failed(assignment, f"{type(problem).__name__}: {problem}")
                 continue
-            scores[name].flags += _answered_again(_place(course, assignment, name), scores[name])
             with atomically(_place(course, assignment, name)) as temporary:
                 content = {
                     "key": _key(found.counted[name], assignment, limits, boxed),
@@ -170,20 +193,49 @@ def _key(submission: Submission, assignment: Assignment, limits: Limits, boxed: 
     return hashlib.sha256(rules + submission.content).hexdigest()
 
 
+def _kept(path: Path) -> dict:
+    """What was written down earlier; nothing where nothing was, or where it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _read(path: Path, key: str) -> Score | None:
-    if not path.is_file():
+    content = _kept(path)
+    if content.pop("key", None) != key:
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return Score(**{name: value for name, value in content.items() if name != "key"}) if content["key"] == key else None
+    try:
+        return Score(**content)
+    except TypeError:
+        return None
 
 
-def _answered_again(path: Path, now: Score) -> list[str]:
-    """Open answers that are others than at an earlier grading: points by hand may be for the earlier ones."""
-    if not path.is_file():
-        return []
-    before = json.loads(path.read_text(encoding="utf-8"))["answers"]
-    changed = [name for name, text in now.answers.items() if before.get(name, text) != text]
-    return [f"{name} was answered again: points given by hand were for the earlier answer" for name in changed]
+def _answered_anew(
+    book: gradebook.Gradebook, assignment: Assignment, course: Path, before: dict[str, dict], scores: dict[str, Score]
+) -> dict[str, list[str]]:
+    """Parts by student whose answer is another one than a person gave points for.
+
+    Which answer that was is written down: if nobody waits for a person, it is the one of the grading before.
+    """
+    path = course / "scores" / f"{assignment.name}-read.json"
+    read, changed = _kept(path), {}
+    for name, one_score in scores.items():
+        given = gradebook.by_hand(book, assignment, name)
+        seen = read.setdefault(name, {})
+        changed[name] = []
+        for one in assignment.graded:
+            if one.part is not None or one.name not in given or given[one.name].points is None:
+                continue
+            now = one_score.answers.get(one.name, "")
+            if one.name not in seen or not given[one.name].waits:
+                seen[one.name] = before[name].get(one.name, "")
+            if seen.get(one.name, now) != now:
+                changed[name].append(one.name)
+    with atomically(path) as temporary:
+        temporary.write_text(json.dumps(read, indent=1), encoding="utf-8")
+    return changed
 
 
 def _line(

@@ -66,14 +66,15 @@ def load(name: str, overlay: Path | None = None, root: Path = ROOT) -> Assignmen
     """Read an assignment from ``solutions/``, with the instructor's files before the repository's.
 
     Raises:
-        FileNotFoundError: there is no such assignment.
-        ValueError: its notebook and its checks do not agree.
+        FileNotFoundError: there is no such assignment, or no such overlay.
+        ValueError: its notebook and its checks do not agree, or the overlay's file is not what it should be.
     """
+    if overlay and not overlay.is_dir():
+        raise FileNotFoundError(f"there is no overlay folder {overlay}")
     places = [place for place in (overlay, root / "solutions") if place]
     source = _first(places, f"{name}/{name}.ipynb")
     if source is None:
-        known = ", ".join(sorted(path.parent.name for path in (root / "solutions").glob("*/*.ipynb")))
-        raise FileNotFoundError(f"there is no assignment {name!r} in solutions/; there are {known}")
+        raise FileNotFoundError(f"there is no assignment {name!r} in solutions/; there are {', '.join(names(root))}")
     notebook = json.loads(source.read_text(encoding="utf-8"))
     parts = {part.name: part for part in importlib.import_module(f"kdlib.checks.{name}").PARTS}
     graded, cells = [], {}
@@ -94,12 +95,20 @@ def load(name: str, overlay: Path | None = None, root: Path = ROOT) -> Assignmen
         raise ValueError(f"{source.name} does not grade {', '.join(sorted(missing))}")
     held_out = _first(places, f"{name}/held_out.json")
     content = json.loads(held_out.read_text(encoding="utf-8")) if held_out else {"seeds": [1001, 1002]}
+    seeds = content.get("seeds") if isinstance(content, dict) else None
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise ValueError(f'{held_out} must hold {{"seeds": [at least one whole number]}}, and may hold "cases"')
     extra = {part: [_case(case) for case in cases] for part, cases in content.get("cases", {}).items()}
     if unknown := extra.keys() - parts.keys():
         raise ValueError(f"{held_out} has cases for {', '.join(sorted(unknown))}, which {name} does not have")
     checks = sorted((root / "kdlib" / "checks").glob("*.py"))
     rules = [source, *([held_out] if held_out else []), *checks, *sorted((root / "grading").glob("*.py"))]
-    return Assignment(name, tuple(graded), cells, tuple(content["seeds"]), extra, _fingerprint(rules))
+    return Assignment(name, tuple(graded), cells, tuple(seeds), extra, _fingerprint(rules))
+
+
+def names(root: Path = ROOT) -> list[str]:
+    """Of all assignments."""
+    return sorted(path.parent.name for path in (root / "solutions").glob("*/*.ipynb"))
 
 
 def _first(places: Iterable[Path], path: str) -> Path | None:

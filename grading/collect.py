@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -34,7 +34,8 @@ class Submission:
     """One file that somebody handed in.
 
     Attributes:
-        who: what the hand-in names: a folder, or Canvas's or Moodle's number.
+        who: what the hand-in names: a folder, or the number of a course system.
+        system: ``"canvas"`` or ``"moodle"``, if that gave the number.
         name: in plain words, where the hand-in says it.
         place: where it was found.
         content: its bytes.
@@ -50,6 +51,7 @@ class Submission:
     when: datetime
     attempt: int = 0
     late: bool = False
+    system: str = ""
 
 
 @dataclass
@@ -96,14 +98,18 @@ def read_roster(path: Path) -> list[Student]:
     return students
 
 
-def collect(folder: Path, assignment: str, roster: list[Student] | None = None) -> Collected:
+def collect(
+    folder: Path, assignment: str, roster: list[Student] | None = None, others: Collection[str] = ()
+) -> Collected:
     """Find the notebook of each student; of several the latest counts.
 
     Args:
         folder: of hand-ins, or one zip of them. A student's hand-in is a folder with the notebook somewhere in it, a
             file named as Canvas or Moodle name it, or a zip.
         assignment: where a hand-in holds several notebooks, the one of this name counts.
-        roster: if given, hand-ins are matched with it by id, Canvas's or Moodle's number, or name.
+        roster: if given, hand-ins are matched with it by id, Canvas's or Moodle's number, or name, wherever in the path
+            that stands. Without it the first folder names the student.
+        others: names of other assignments; folders and notebooks of these names are theirs.
 
     Raises:
         FileNotFoundError: there is no such folder or zip.
@@ -112,24 +118,36 @@ def collect(folder: Path, assignment: str, roster: list[Student] | None = None) 
         raise FileNotFoundError(f"there are no submissions at {folder}")
     result = Collected()
     found: dict[str, list[Submission]] = {}
-    for one in _submissions(folder, result.refused):
+    odd = []
+    for one in _submissions(folder, assignment, set(others) - {assignment}, roster is None, result.refused):
         student = _match(one, roster) if roster is not None else Student(_key(one), one.name)
-        if student is None:
+        if not one.content and PurePosixPath(one.place).suffix.lower() != ".ipynb":
+            odd.append((student, one.place))
+        elif student is None:
             result.unknown.append(one.place)
-            continue
-        result.students[student.id] = student
-        found.setdefault(student.id, []).append(one)
+        else:
+            result.students[student.id] = student
+            found.setdefault(student.id, []).append(one)
+    result.refused += [f"{place}: no notebook" for student, place in odd if student is None or student.id not in found]
     for student in roster or []:
         result.students[student.id] = student
         if student.id not in found:
             result.missing.append(student.id)
     for student, several in found.items():
-        named = [one for one in several if assignment in PurePosixPath(one.place).name.lower()] or several
+        exact = [one for one in several if _title(one.place) == assignment]
+        named = exact or [one for one in several if assignment in PurePosixPath(one.place).name.lower()] or several
         last = max(named, key=lambda one: (one.attempt, one.when, one.place))
         result.counted[student] = last
         result.replaced += [one.place for one in several if one is not last]
     result.counted = dict(sorted(result.counted.items()))
     return result
+
+
+def _title(place: str) -> str:
+    """A notebook's name without what Canvas puts around it."""
+    name = PurePosixPath(place).name
+    canvas = CANVAS.match(name)
+    return (canvas["rest"] if canvas else PurePosixPath(name).stem).lower()
 
 
 def _key(one: Submission) -> str:
@@ -141,28 +159,46 @@ def _match(one: Submission, roster: list[Student]) -> Student | None:
     def squashed(text: str) -> str:
         return "".join(sorted(re.findall(r"\w", text.lower())))
 
-    for student in roster:
-        if one.who in (student.id, student.canvas, student.moodle):
-            return student
-    named = [student for student in roster if student.name and squashed(student.name) == squashed(one.name or one.who)]
-    return named[0] if len(named) == 1 else None
+    def named(text: str) -> Student | None:
+        alike = [student for student in roster if student.name and squashed(student.name) == squashed(text)]
+        return alike[0] if len(alike) == 1 else None
+
+    if one.system:
+        numbered = [student for student in roster if one.who in (getattr(student, one.system), student.id)]
+        return numbered[0] if numbered else named(one.name)
+    parts = [part.removesuffix(".zip").removesuffix(".ipynb") for part in PurePosixPath(one.place).parts]
+    known = {student.id: student for student in roster}
+    return next((student for part in parts if (student := known.get(part) or named(part))), None)
 
 
-def _submissions(folder: Path, refused: list[str]) -> Iterator[Submission]:
-    for place, content, when in _files(folder, refused):
-        path = PurePosixPath(place)
-        if path.suffix.lower() != ".ipynb" or ".ipynb_checkpoints" in path.parts or "__MACOSX" in path.parts:
+def _submissions(
+    folder: Path, assignment: str, others: set[str], strip: bool, refused: list[str]
+) -> Iterator[Submission]:
+    """Every notebook, and without content every other file; ``strip``: leave out a folder that holds all others."""
+    files = [(PurePosixPath(place), content, when) for place, content, when in _files(folder, refused)]
+    files = [file for file in files if not any(part.startswith(".") or part == "__MACOSX" for part in file[0].parts)]
+    notebooks = [path.parts for path, *_ in files if path.suffix.lower() == ".ipynb"]
+    top = 0
+    while strip and len({parts[top] for parts in notebooks}) == 1 and all(len(parts) > top + 2 for parts in notebooks):
+        top += 1
+    if len({parts[top] for parts in notebooks}) < 2:
+        top = 0  # nothing but one student's folder
+    for path, content, when in files:
+        place = str(path)
+        if others.intersection(path.parts):
             continue
-        top = path.parts[0]
-        if moodle := MOODLE.match(top):
-            name = moodle["name"]
-            yield Submission(moodle["id"], name, place, content, when)
+        if path.suffix.lower() == ".ipynb" and _title(place) in others:
+            refused.append(f"{place}: another assignment's notebook, by its name")
+            continue
+        if moodle := next((m for part in path.parts if (m := MOODLE.match(part))), None):
+            yield Submission(moodle["id"], moodle["name"], place, content, when, system="moodle")
         elif canvas := next((m for part in path.parts if (m := CANVAS.match(_as_notebook(part)))), None):
             attempt = int(canvas["again"] or 0)
-            yield Submission(canvas["id"], canvas["name"], place, content, when, attempt, bool(canvas["late"]))
+            late = bool(canvas["late"])
+            yield Submission(canvas["id"], canvas["name"], place, content, when, attempt, late, "canvas")
         else:
-            who = top if len(path.parts) > 1 else path.stem
-            yield Submission(who.removesuffix(".zip"), "", place, content, when)
+            first = path.parts[min(top, len(path.parts) - 1)]
+            yield Submission(first.removesuffix(".zip").removesuffix(".ipynb"), "", place, content, when)
 
 
 def _as_notebook(part: str) -> str:
@@ -185,9 +221,11 @@ def _files(folder: Path, refused: list[str]) -> Iterator[tuple[str, bytes, datet
             if path.stat().st_size > largest:
                 refused.append(f"{place}: larger than {largest // 2**20} MiB")
             elif zipped:
-                yield from _members(path.read_bytes(), place, refused, 1)
+                yield from _members(path.read_bytes(), place, refused, 1, _when(path))
             else:
                 yield place, path.read_bytes(), _when(path)
+        elif path.is_file() and path.name != "timestamp.txt":
+            yield place, b"", _when(path)
 
 
 def _when(path: Path) -> datetime:
@@ -199,8 +237,13 @@ def _when(path: Path) -> datetime:
         return datetime.fromtimestamp(path.stat().st_mtime)
 
 
-def _members(content: bytes, place: str, refused: list[str], depth: int) -> Iterator[tuple[str, bytes, datetime]]:
-    """The notebooks in a zip. Nothing is unpacked to disk, so nothing can climb; sizes are counted while reading."""
+def _members(
+    content: bytes, place: str, refused: list[str], depth: int, when: datetime | None = None
+) -> Iterator[tuple[str, bytes, datetime]]:
+    """The notebooks in a zip. Nothing is unpacked to disk, so nothing can climb; sizes are counted while reading.
+
+    A student's zip was handed in at its own time, ``when``, whatever the times inside it say.
+    """
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
         members = archive.infolist()
@@ -215,7 +258,10 @@ def _members(content: bytes, place: str, refused: list[str], depth: int) -> Iter
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
         inside = "/".join(filter(None, (place, *parts)))
         suffix = PurePosixPath(member.filename).suffix.lower()
-        if member.is_dir() or suffix not in (".ipynb", ".zip"):
+        if member.is_dir():
+            continue
+        if suffix not in (".ipynb", ".zip"):
+            yield inside, b"", when or _zip_time(member)
             continue
         if ".." in parts or (parts and parts[0] in ("/", "\\")) or ":" in member.filename:
             refused.append(f"{inside}: its path leaves the zip")
@@ -236,9 +282,9 @@ def _members(content: bytes, place: str, refused: list[str], depth: int) -> Iter
             return
         elif suffix == ".ipynb":
             room -= len(data)
-            yield inside, data, _zip_time(member)
+            yield inside, data, when or _zip_time(member)
         elif depth < DEEPEST_ZIP:
-            yield from _members(data, inside, refused, depth + 1)
+            yield from _members(data, inside, refused, depth + 1, when or _zip_time(member))
         else:
             refused.append(f"{inside}: zips lie more than {DEEPEST_ZIP} deep within each other")
 

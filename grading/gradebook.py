@@ -4,7 +4,7 @@ import copy
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +42,11 @@ def generate(source: Path, course: Path, *, database: bool) -> Path:
     try:
         app.initialize([name, "--force", "--create", "--log-level=ERROR", *([] if database else ["--no-db"])])
         app.start()
+    except (SystemExit, Exception) as problem:
+        raise ValueError(
+            f"nbgrader cannot take {source} into {course}: {problem or 'see above'}. If its graded cells changed after "
+            f"hand-ins were graded, give a new course folder."
+        ) from problem
     finally:
         GenerateAssignmentApp.clear_instance()
         logging.getLogger("traitlets").handlers.clear()
@@ -56,8 +61,19 @@ def opened(course: Path) -> Iterator[Gradebook]:
         yield gradebook
 
 
-def record(gradebook: Gradebook, assignment: Assignment, student: Student, score: Score, when: datetime) -> None:
-    """Put automatic points in; manual points and comments stay."""
+def record(
+    gradebook: Gradebook,
+    assignment: Assignment,
+    student: Student,
+    score: Score,
+    when: datetime,
+    changed: Collection[str],
+) -> None:
+    """Put automatic points in; manual points and comments stay.
+
+    Args:
+        changed: parts answered anew since a person read them: these wait for a person again.
+    """
     first, _, last = student.name.partition(" ")
     gradebook.update_or_create_student(student.id, first_name=first or None, last_name=last or None)
     timestamp = when.astimezone(UTC).replace(tzinfo=None)
@@ -66,17 +82,18 @@ def record(gradebook: Gradebook, assignment: Assignment, student: Student, score
         grade = gradebook.find_grade(one.cell, assignment.name, assignment.name, student.id)
         points = score.parts[one.name]["points"]
         grade.auto_score = points
-        grade.needs_manual_grade = points is None and grade.manual_score is None
+        grade.needs_manual_grade = one.name in changed or (points is None and grade.manual_score is None)
     gradebook.db.commit()
 
 
 @dataclass(frozen=True)
 class ByHand:
-    """What a person gave for one part: points or None, extra credit beside them, a comment."""
+    """What a person gave for one part: points or None, extra credit, a comment; and whether it waits for one."""
 
     points: float | None
     extra: float
     comment: str
+    waits: bool
 
 
 def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[str, ByHand]:
@@ -92,12 +109,17 @@ def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[
             comment = gradebook.find_comment(one.name, *place).comment or ""  # it belongs to the answer's cell
         except MissingEntry:
             comment = ""
-        given[one.name] = ByHand(grade.manual_score, grade.extra_credit or 0.0, comment)
+        given[one.name] = ByHand(grade.manual_score, grade.extra_credit or 0.0, comment, grade.needs_manual_grade)
     return given
 
 
-def write_for_reading(course: Path, release: Path, student: Student, content: bytes, score: Score) -> None:
-    """The student's answers in the released notebook, for nbgrader's formgrader; nothing of theirs runs."""
+def write_for_reading(
+    course: Path, release: Path, student: Student, content: bytes, score: Score, when: datetime
+) -> None:
+    """The student's answers in the released notebook, for nbgrader's formgrader; nothing of theirs runs.
+
+    Both copies say when it was handed in, so that Formgrader does not ask for nbgrader's own grading of it.
+    """
     assignment = release.stem
     notebook = copy.deepcopy(nbformat.read(release, as_version=4))
     cells = read_cells(content, Score())
@@ -114,8 +136,10 @@ def write_for_reading(course: Path, release: Path, student: Student, content: by
             if marks.get("grade_id") in texts:
                 text = texts[marks["grade_id"]] + "\n"
                 cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    stamp = f"{when.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ', timespec='microseconds')} UTC".encode()
     for folder, written in (("autograded", nbformat.writes(notebook).encode()), ("submitted", content)):
-        path = course / folder / student.id / assignment / f"{assignment}.ipynb"
-        if not path.is_file() or path.read_bytes() != written:  # what is there already keeps its time
-            with atomically(path) as temporary:
-                temporary.write_bytes(written)
+        place = course / folder / student.id / assignment
+        for path, text in ((place / f"{assignment}.ipynb", written), (place / "timestamp.txt", stamp)):
+            if not path.is_file() or path.read_bytes() != text:  # what is there already keeps its time
+                with atomically(path) as temporary:
+                    temporary.write_bytes(text)

@@ -86,7 +86,7 @@ def write_all(folder: Path, assignment: Assignment, lines: Sequence[Line], pairs
             line.student.name,
             line.total,
             of,
-            "; ".join(_feedback(line)),
+            "; ".join(_feedback(assignment, line)),
         ]
         for line in lines
     ]
@@ -110,13 +110,16 @@ def _reasons(line: Line) -> list[str]:
     return [*(f"{name} is to be read" for name in line.unread), *line.flags]
 
 
-def _feedback(line: Line) -> list[str]:
+def _feedback(assignment: Assignment, line: Line) -> list[str]:
+    """A few words a part, for course systems."""
     if line.score is None:
         return ["nothing was handed in"]
-    return [
-        f"{name}: {part['points'] if part['points'] is not None else '?'}/{part['of']:g}"
-        for name, part in line.score.parts.items()
-    ]
+    said = []
+    for one in assignment.graded:
+        points, comment = line.points[one.name], line.comments.get(one.name)
+        given = "not read yet" if points is None else f"{points:g}/{one.points:g}"
+        said.append(f"{one.name}: {given}{f' ({comment})' if comment else ''}")
+    return said + [f"{line.days_late} days late: -{line.deduction:g}"] * bool(line.deduction)
 
 
 def _difficulty(assignment: Assignment, lines: Sequence[Line]) -> pd.DataFrame:
@@ -125,6 +128,8 @@ def _difficulty(assignment: Assignment, lines: Sequence[Line]) -> pd.DataFrame:
     rows = []
     for one in assignment.graded:
         known = [line.points[one.name] / one.points for line in handed_in if line.points.get(one.name) is not None]
+        if one.part is None and any(one.name in line.unread for line in handed_in):
+            known = []  # those without an answer are no sample of all
         shares = pd.Series(known, dtype=float)
         rows.append(
             {
@@ -190,6 +195,7 @@ def feedback(assignment: Assignment, line: Line) -> str:
         )
     return PAGE.render(
         name=assignment.name,
+        student=line.student.id,
         total=line.total,
         of=sum(one.points for one in assignment.graded),
         unread=bool(line.unread),

@@ -9,8 +9,8 @@ from collections import Counter
 WINDOW = 9
 """Tokens that have to follow each other to count as one shared piece."""
 
-COMMON = 0.25
-"""Pieces that more than this share of all hand-ins have are everybody's."""
+COMMON, FEW = 0.25, 4
+"""Pieces that more than this share of all hand-ins have, and more than this many, are everybody's."""
 
 
 def pieces(code: str) -> set[tuple[str, ...]]:
@@ -42,7 +42,7 @@ def pairs(codes: dict[str, str], released: str, least: float = 0.6) -> list[tupl
     given = pieces(released)
     own = {student: pieces(code) - given for student, code in codes.items()}
     counts = Counter(piece for found in own.values() for piece in found)
-    often = {piece for piece, count in counts.items() if count > max(2, COMMON * len(codes))}
+    often = {piece for piece, count in counts.items() if count > max(FEW, COMMON * len(codes))}
     own = {student: found - often for student, found in own.items()}
     result = []
     for one, other in itertools.combinations(sorted(own), 2):

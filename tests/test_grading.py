@@ -12,10 +12,13 @@ import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 import torch
 from hostile import HOSTILE, PARTS, Bench, as_bytes, with_answers
+from nbgrader.apps.api import NbGraderAPI
+from nbgrader.coursedir import CourseDirectory
 
 from grading import assignments, collect, gradebook, isolation, similar, wire
 from grading.__main__ import main
@@ -377,9 +380,46 @@ def test_of_several_the_latest_counts(tmp_path):
     os.utime(tmp_path / "doejane_1_10_ex01.ipynb", (2e9, 2e9))
     os.utime(tmp_path / "al/old/ex01.ipynb", (1e9, 1e9))
     os.utime(tmp_path / "al/ex02.ipynb", (2e9, 2e9))
-    found = collect.collect(tmp_path, "ex01")
+    put(tmp_path, "al/my_ex01_scratch.ipynb", "al/ex02/ex02.ipynb")
+    os.utime(tmp_path / "al/my_ex01_scratch.ipynb", (2e9, 2e9))
+    found = collect.collect(tmp_path, "ex01", others=["ex01", "ex02"])
     assert found.counted["1"].place == "doejane_1_11_ex01-1.ipynb" and found.counted["al"].place == "al/ex01.ipynb"
-    assert set(found.replaced) == {"doejane_1_10_ex01.ipynb", "al/old/ex01.ipynb", "al/ex02.ipynb"}
+    assert set(found.replaced) == {"doejane_1_10_ex01.ipynb", "al/old/ex01.ipynb", "al/my_ex01_scratch.ipynb"}
+    assert found.refused == ["al/ex02.ipynb: another assignment's notebook, by its name"]
+
+
+def test_another_assignments_folders_are_left_alone(tmp_path):
+    """As they lie beside this one's where nbgrader's exchange collects."""
+    put(tmp_path, "al/ex01/ex01.ipynb", "al/ex02/ex02.ipynb", "bo/ex02/ex02.ipynb")
+    found = collect.collect(tmp_path, "ex01", others=["ex01", "ex02"])
+    assert set(found.counted) == {"al"} and not found.refused and not found.replaced
+
+
+def test_folders_around_all_students_are_looked_through(tmp_path):
+    put(tmp_path, "all/handed-in/al/ex01.ipynb", "all/handed-in/bo/deep/ex01.ipynb")
+    assert set(collect.collect(tmp_path, "ex01").counted) == {"al", "bo"}
+    (tmp_path / "section.zip").write_bytes(zipped(**{"cy/ex01.ipynb": b"{}", "dee/ex01.ipynb": b"{}"}))
+    roster = [collect.Student(name) for name in ("al", "bo", "cy", "dee")]
+    assert set(collect.collect(tmp_path, "ex01", roster).counted) == {"al", "bo", "cy", "dee"}
+
+
+def test_canvas_and_moodle_numbers_are_not_mixed(tmp_path):
+    put(tmp_path, "doejane_4321_9_ex01.ipynb", "Al Roe_4321_assignsubmission_file_/ex01.ipynb")
+    roster = [collect.Student("al", "Al Roe", moodle="4321"), collect.Student("jane", "Jane Doe", canvas="4321")]
+    found = collect.collect(tmp_path, "ex01", roster)
+    assert found.counted["jane"].place.startswith("doejane") and found.counted["al"].place.startswith("Al Roe")
+
+
+def test_files_that_are_no_notebook_are_named_where_there_is_none(tmp_path):
+    put(tmp_path, "al/ex01.pdf", "bo/ex01.ipynb", "bo/notes.txt")
+    found = collect.collect(tmp_path, "ex01")
+    assert set(found.counted) == {"bo"} and found.refused == ["al/ex01.pdf: no notebook"]
+
+
+def test_a_zip_was_handed_in_at_its_own_time(tmp_path):
+    (tmp_path / "al.zip").write_bytes(zipped(**{"ex01.ipynb": b"{}"}))
+    os.utime(tmp_path / "al.zip", (2e9, 2e9))
+    assert collect.collect(tmp_path, "ex01").counted["al"].when == datetime.fromtimestamp(2e9)
 
 
 def test_the_roster_tells_who_is_missing_and_who_is_unknown(tmp_path):
@@ -446,7 +486,7 @@ def test_a_zip_whose_times_are_none_is_read(tmp_path):
     content = zipped(**{"ex01.ipynb": b"{}"})
     entry = content.rindex(b"PK\x01\x02")
     (tmp_path / "al.zip").write_bytes(content[: entry + 14] + b"\0\0" + content[entry + 16 :])  # day 0 of month 0
-    assert collect.collect(tmp_path, "ex01").counted["al"].when == datetime(1980, 1, 1)
+    assert collect.collect(tmp_path / "al.zip", "ex01").counted["ex01"].when == datetime(1980, 1, 1)
 
 
 def test_lateness_counts_days_begun(tmp_path):
@@ -484,9 +524,20 @@ def grade(handed_in, *options):
     folder, roster, course = handed_in
     command = ["grade", "ex01", str(folder), "--course", str(course), "--roster", str(roster), *options]
     assert main(command) == 0
-    import pandas as pd
-
     return pd.read_csv(course / "reports" / "ex01" / "grades.csv", index_col="id")
+
+
+def course_at(folder):
+    return CourseDirectory(root=str(folder), db_url=f"sqlite:///{folder / 'gradebook.db'}")
+
+
+def read_by_hand(course, student, points, comment="Well <said>."):
+    """As Formgrader does it."""
+    with gradebook.opened(course) as book:
+        given = book.find_grade("dark_knowledge", "ex01", "ex01", student)
+        given.manual_score, given.needs_manual_grade = points, False
+        book.find_comment("dark_knowledge", "ex01", "ex01", student).manual_comment = comment
+        book.db.commit()
 
 
 @boxed_only
@@ -502,28 +553,33 @@ def test_grading_again_changes_nothing_and_keeps_points_given_by_hand(handed_in,
     assert not any(name in said.out + said.err for name in ("Ann", "Ben", "Eve", "Zoe"))
 
     course = handed_in[2]
+    read_by_hand(course, "ann", 2.5)
     with gradebook.opened(course) as book:
-        given = book.find_grade("dark_knowledge", "ex01", "ex01", "ann")
-        given.manual_score, given.needs_manual_grade = 2.5, False
-        book.find_comment("dark_knowledge", "ex01", "ex01", "ann").manual_comment = "Well <said>."
         book.find_comment("soften", "ex01", "ex01", "ann").manual_comment = "Short."
         book.find_grade("soften_check", "ex01", "ex01", "ann").extra_credit = 0.5
         book.db.commit()
-    scores = {path: path.read_bytes() for path in (course / "scores").rglob("*.json")}
+    scores = {path: path.read_bytes() for path in (course / "scores" / "ex01").glob("*.json")}
     monkeypatch.setattr("grading.__main__.score", lambda *_: pytest.fail("nothing is graded again"))
     second = grade(handed_in)
     assert second["total"].to_dict() == {"ann": 17.0, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
-    assert scores == {path: path.read_bytes() for path in (course / "scores").rglob("*.json")}
+    assert scores == {path: path.read_bytes() for path in (course / "scores" / "ex01").glob("*.json")}
+    listed = {one["student"]: one for one in NbGraderAPI(course_at(course)).get_submissions("ex01")}
+    assert all(listed[name]["autograded"] and listed[name]["timestamp"] for name in ("ann", "ben", "eve"))
     page = (course / "reports" / "ex01" / "feedback" / "ann.html").read_text()
     assert "17 of 17 points" in page and "Well &lt;said&gt;." in page and "Short." in page and "http" not in page
+
+    moodle = (course / "reports" / "ex01" / "moodle.csv").read_text()
+    assert "soften: 2.5/2 (Short.)" in moodle and "dark_knowledge: 2.5/3" in moodle
 
     late = grade(handed_in, "--due", "2020-01-01", "--late", "0.1")
     assert late.loc["ann", "total"] == 0.0 and late.loc["ann", "deduction"] == 17.0
 
 
 @boxed_only
-def test_a_new_hand_in_is_graded_anew(handed_in, bench):
+def test_a_new_answer_waits_for_a_person_again(handed_in, bench):
     grade(handed_in)
+    read_by_hand(handed_in[2], "ann", 3.0)
+    assert grade(handed_in).loc["ann", "total"] == 17.0
     bench, _ = bench
     notebook = with_answers(bench, PARTS)
     for cell in notebook["cells"]:
@@ -531,7 +587,14 @@ def test_a_new_hand_in_is_graded_anew(handed_in, bench):
             cell["source"] = "Another answer."
     put(handed_in[0], "ann/ex01.ipynb", content=as_bytes(notebook))
     again = grade(handed_in)
-    assert "was answered again" in again.loc["ann", "flags"] and again.loc["ben", "total"] == 6.0
+    assert "was answered again" in again.loc["ann", "flags"] and again.loc["ann", "total"] == 17.0
+    assert again.loc["ben", "total"] == 6.0
+    grade(handed_in, "--cell-seconds", "19")
+    still = grade(handed_in)
+    assert "was answered again" in still.loc["ann", "flags"], "until a person has read it"
+    read_by_hand(handed_in[2], "ann", 1.0)
+    read = grade(handed_in)
+    assert pd.isna(read.loc["ann", "flags"]) and read.loc["ann", "total"] == 15.0
 
 
 def test_a_hand_in_that_could_not_be_graded_is_told_and_tried_again(handed_in, monkeypatch):
@@ -547,6 +610,7 @@ def test_a_hand_in_that_could_not_be_graded_is_told_and_tried_again(handed_in, m
     first = grade(handed_in, "--jobs", "1")
     (name,) = first.index[first["flags"].str.contains("could not be graded, run it again: OSError")]
     assert first.loc[name, "waits for a person"].count(";") == len(PARTS) and first.loc[name, "total"] == 0
+    (handed_in[2] / "scores" / "ex01" / "ben.json").write_text("{broken")
     again = grade(handed_in)
     assert again["total"].to_dict() == {"ann": 14.0, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
     assert not again["flags"].astype(str).str.contains("could not be graded").any()
@@ -562,6 +626,12 @@ def test_an_overlay_has_inputs_of_its_own(handed_in, tmp_path):
     mine = assignments.load("ex01", tmp_path / "private")
     assert mine.seeds == (5,) and len(mine.held_out(mine.graded[1].part)) == len(mine.graded[1].part.draw(5)) + 1
     assert mine.fingerprint != assignments.load("ex01").fingerprint
+    for wrong in ({"seeds": []}, {}, {"seeds": ["5"]}, [5]):
+        (private / "held_out.json").write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match="must hold"):
+            assignments.load("ex01", tmp_path / "private")
+    with pytest.raises(FileNotFoundError, match="no overlay folder"):
+        assignments.load("ex01", tmp_path / "privat")
     (private / "held_out.json").write_text(json.dumps({"seeds": [5], "cases": {"sofen": []}}))
     with pytest.raises(ValueError, match="has cases for sofen"):
         assignments.load("ex01", tmp_path / "private")
@@ -572,6 +642,10 @@ def test_bad_input_is_told(tmp_path, capsys):
     assert "there is no assignment 'ex77' in solutions/; there are ex00, ex01," in capsys.readouterr().err
     assert main(["grade", "ex01", str(tmp_path / "nowhere")]) == 2
     assert "there are no submissions at" in capsys.readouterr().err
+    for wrong in ("-0.1", "10"):
+        with pytest.raises(SystemExit):
+            main(["grade", "ex01", str(tmp_path), "--late", wrong])
+    assert "10 is no share from 0 to 1" in capsys.readouterr().err
     assert main(["grade", "ex01", str(tmp_path)]) == 2
     assert "there is no notebook of ex01 in" in capsys.readouterr().err
 
@@ -597,4 +671,7 @@ def test_renamed_copies_are_alike_and_honest_answers_are_not():
     other = "def soften(x, t):\n    if t <= 0:\n        raise ValueError(t)\n    return torch.softmax(x / t, -1)\n"
     found = similar.pairs({"ann": one, "ben": copy, "eve": other}, "import torch\n")
     assert found == [("ann", "ben", 1.0)]
+    classmates = {f"classmate {number}": f"def soften():\n    return {number}\n" for number in range(5)}
+    three = similar.pairs({"ann": one, "ben": copy, "cy": one, **classmates}, "import torch\n")
+    assert {pair[:2] for pair in three} == {("ann", "ben"), ("ann", "cy"), ("ben", "cy")}, "three of eight"
     assert similar.pairs({"ann": one, "ben": one}, one) == [], "what was given is nobody's"
