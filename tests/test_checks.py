@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import kdlib
-from kdlib.checks import NotRightYet, ex01
+from kdlib.checks import NotRightYet, ex01, ex02
 from kdlib.checks.part import Mistake, Part, judge
 from kdlib.checks.trying import Case, same
 
@@ -60,6 +60,24 @@ def broken(x):
 )
 def test_what_is_wrong_is_said(function, words):
     assert words in said(HALF, function)
+
+
+def test_a_difference_is_shown_as_deep_as_it_lies_and_with_the_digits_it_needs():
+    many = Part(
+        name="many", cases=lambda _: [{"x": torch.arange(20.0)}], expected=lambda x: (x, 1.0), lesson="lesson 99"
+    )
+    assert "gave 7.5 at [0][7], but expected was 7.0 there" in said(many, lambda x: (x + 0.5 * (x == 7), 1.0))
+    assert "gave NaN in its result tensor [20]" in said(many, lambda x: (x.where(x > 0, float("nan")), 1.0))
+    assert "1.0001)" in said(many, lambda x: (x, 1.0001))
+    assert "(These arguments: check.many.draw(0)[0].)" in said(many, lambda x: (x, 2.0))
+
+
+def test_a_loss_without_a_gradient_is_told():
+    loss = ex02.mended_soft_loss
+    right = loss.expected
+    assert "no gradient goes back to student_logits" in said(loss, lambda z, t, T: right(z.detach(), t, T))
+    words = said(loss, lambda z, t, T: right(z.detach(), t, T) + 0 * z.sum())
+    assert "gave the right value; but as its gradient with respect to student_logits" in words
 
 
 def test_right_is_said_too(capsys):

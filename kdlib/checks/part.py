@@ -197,7 +197,10 @@ def _apart(part: Part, value: Any, right: Any, place: str = "") -> str:
     if not isinstance(value, (Tensor, list, tuple)) or isinstance(value, Tensor) != isinstance(right, Tensor):
         return f"{_describe(value)}, but expected was {_describe(right)}"
     if isinstance(right, Tensor):
-        index = (~torch.isclose(value, right, part.tolerance, part.tolerance, equal_nan=True)).nonzero()[0].tolist()
+        near = (value == right) | (value.double() - right.double()).abs().le(
+            part.tolerance * (1 + right.double().abs())
+        )
+        index = (~near).nonzero()[0].tolist()
         return _apart(part, value[tuple(index)], right[tuple(index)], f"{place}{index}")
     number = next(number for number, pair in enumerate(zip(value, right, strict=True)) if not part.same(*pair))
     return _apart(part, value[number], right[number], f"{place}[{number}]")
