@@ -117,7 +117,10 @@ def _grade(options: argparse.Namespace) -> int:
                 f"{part} was answered again: points by hand are for an earlier answer" for part in changed[name]
             ]
             gradebook.record(book, assignment, student, one, handed_in.when, changed[name])
-            gradebook.write_for_reading(course, released, student, handed_in.content, one, handed_in.when)
+            try:
+                gradebook.write_for_reading(course, released, student, handed_in.content, one, handed_in.when)
+            except Exception as problem:  # one hand-in's, whatever it is: the others are written
+                one.flags.append(f"could not be made ready for Formgrader: {type(problem).__name__}")
         lines = [_line(book, assignment, found, student, scores.get(student.id), options) for student in _sorted(found)]
     given = "\n".join(cell["source"] for cell in read_cells(released.read_bytes(), Score()) if cell["type"] == "code")
     pairs = similar.pairs({name: one.code for name, one in scores.items()}, given)

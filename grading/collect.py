@@ -1,6 +1,7 @@
 """Find each student's notebook in what a course system hands over: folders, a flat pile, zips within zips."""
 
 import csv
+import hashlib
 import io
 import re
 import zipfile
@@ -8,6 +9,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
+
+from grading import wire
 
 LARGEST_MEMBER, LARGEST_ZIP, MOST_MEMBERS, DEEPEST_ZIP = 16 * 2**20, 512 * 2**20, 5_000, 2
 MOST_IN_ONE_HAND_IN = 64 * 2**20
@@ -119,7 +122,7 @@ def collect(
     result = Collected()
     found: dict[str, list[Submission]] = {}
     odd = []
-    for one in _submissions(folder, assignment, set(others) - {assignment}, roster is None, result.refused):
+    for one in _submissions(folder, set(others) - {assignment}, roster, result.refused):
         student = _match(one, roster) if roster is not None else Student(_key(one), one.name)
         if not one.content and PurePosixPath(one.place).suffix.lower() != ".ipynb":
             odd.append((student, one.place))
@@ -152,37 +155,32 @@ def _title(place: str) -> str:
 
 def _key(one: Submission) -> str:
     """An id for a student no roster names, fit for a file's name."""
-    return re.sub(r"[^\w.-]+", "-", one.who).strip("-.") or "nobody"
+    key = re.sub(r"[^\w.-]+", "-", one.who).strip("-.") or "nobody"
+    return key if len(key) <= 100 else f"{key[:80]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def _match(one: Submission, roster: list[Student]) -> Student | None:
+    for student in roster:
+        if one.who == student.id or (one.system and one.who == getattr(student, one.system)):
+            return student
+    return _by_name(one.name or one.who, roster)
+
+
+def _by_name(text: str, roster: list[Student]) -> Student | None:
     def squashed(text: str) -> str:
         return "".join(sorted(re.findall(r"\w", text.lower())))
 
-    def named(text: str) -> Student | None:
-        alike = [student for student in roster if student.name and squashed(student.name) == squashed(text)]
-        return alike[0] if len(alike) == 1 else None
-
-    if one.system:
-        numbered = [student for student in roster if one.who in (getattr(student, one.system), student.id)]
-        return numbered[0] if numbered else named(one.name)
-    parts = [part.removesuffix(".zip").removesuffix(".ipynb") for part in PurePosixPath(one.place).parts]
-    known = {student.id: student for student in roster}
-    return next((student for part in parts if (student := known.get(part) or named(part))), None)
+    named = [student for student in roster if student.name and squashed(student.name) == squashed(text)]
+    return named[0] if len(named) == 1 else None
 
 
 def _submissions(
-    folder: Path, assignment: str, others: set[str], strip: bool, refused: list[str]
+    folder: Path, others: set[str], roster: list[Student] | None, refused: list[str]
 ) -> Iterator[Submission]:
-    """Every notebook, and without content every other file; ``strip``: leave out a folder that holds all others."""
+    """Every notebook, and without content every other file."""
     files = [(PurePosixPath(place), content, when) for place, content, when in _files(folder, refused)]
     files = [file for file in files if not any(part.startswith(".") or part == "__MACOSX" for part in file[0].parts)]
-    notebooks = [path.parts for path, *_ in files if path.suffix.lower() == ".ipynb"]
-    top = 0
-    while strip and len({parts[top] for parts in notebooks}) == 1 and all(len(parts) > top + 2 for parts in notebooks):
-        top += 1
-    if len({parts[top] for parts in notebooks}) < 2:
-        top = 0  # nothing but one student's folder
+    level = _level([path for path, *_ in files if path.suffix.lower() == ".ipynb"], roster)
     for path, content, when in files:
         place = str(path)
         if others.intersection(path.parts):
@@ -190,20 +188,51 @@ def _submissions(
         if path.suffix.lower() == ".ipynb" and _title(place) in others:
             refused.append(f"{place}: another assignment's notebook, by its name")
             continue
-        if moodle := next((m for part in path.parts if (m := MOODLE.match(part))), None):
+        outside = _outside(path)
+        part = outside[min(level, len(outside) - 1)]
+        if moodle := MOODLE.match(part):
             yield Submission(moodle["id"], moodle["name"], place, content, when, system="moodle")
-        elif canvas := next((m for part in path.parts if (m := CANVAS.match(_as_notebook(part)))), None):
+        elif canvas := CANVAS.match(_as_notebook(part)):
             attempt = int(canvas["again"] or 0)
             late = bool(canvas["late"])
             yield Submission(canvas["id"], canvas["name"], place, content, when, attempt, late, "canvas")
         else:
-            first = path.parts[min(top, len(path.parts) - 1)]
-            yield Submission(first.removesuffix(".zip").removesuffix(".ipynb"), "", place, content, when)
+            yield Submission(part.removesuffix(".zip").removesuffix(".ipynb"), "", place, content, when)
+
+
+def _outside(path: PurePosixPath) -> tuple[str, ...]:
+    """Parts of a path up to the first zip: what is inside of it was named by whoever made it."""
+    zips = [place for place, part in enumerate(path.parts) if part.lower().endswith(".zip")]
+    return path.parts[: zips[0] + 1] if zips else path.parts
+
+
+def _level(notebooks: list[PurePosixPath], roster: list[Student] | None) -> int:
+    """Which part of all paths says whose they are: the first in which a student or a course system's name stands.
+
+    It is the same for all, so that no hand-in can name another student further inside. Without a roster it is the
+    first in which paths differ.
+    """
+    outside = [_outside(path) for path in notebooks]
+    for level in range(max((len(parts) for parts in outside), default=0)):
+        here = [parts[level] for parts in outside if len(parts) > level]
+        stems = [part.removesuffix(".zip").removesuffix(".ipynb") for part in here]
+        if any(MOODLE.match(part) or CANVAS.match(_as_notebook(part)) for part in here):
+            return level
+        if roster is not None and any(stem in {one.id for one in roster} or _by_name(stem, roster) for stem in stems):
+            return level
+        if roster is None and (len(set(stems)) > 1 or any(len(parts) <= level + 2 for parts in outside)):
+            return level if len(set(stems)) > 1 else 0
+    return 0
 
 
 def _as_notebook(part: str) -> str:
     """A zip in Canvas's pile is named as a notebook in it would be."""
     return re.sub(r"\.zip$", ".ipynb", part, flags=re.I)
+
+
+def _named(place: str) -> str:
+    """A path that can be written down on one line."""
+    return wire.readable(place).replace("\n", " ")
 
 
 def _files(folder: Path, refused: list[str]) -> Iterator[tuple[str, bytes, datetime]]:
@@ -212,7 +241,7 @@ def _files(folder: Path, refused: list[str]) -> Iterator[tuple[str, bytes, datet
         yield from _members(folder.read_bytes(), "", refused, 1)
         return
     for path in sorted(folder.rglob("*")):
-        place = path.relative_to(folder).as_posix()
+        place = _named(path.relative_to(folder).as_posix())
         if path.is_symlink() or any(parent.is_symlink() for parent in path.parents if folder in parent.parents):
             refused.append(f"{place}: a link")
         elif path.is_file() and path.suffix.lower() in (".ipynb", ".zip"):
@@ -238,25 +267,26 @@ def _when(path: Path) -> datetime:
 
 
 def _members(
-    content: bytes, place: str, refused: list[str], depth: int, when: datetime | None = None
+    content: bytes, place: str, refused: list[str], depth: int, when: datetime | None = None, room: list | None = None
 ) -> Iterator[tuple[str, bytes, datetime]]:
     """The notebooks in a zip. Nothing is unpacked to disk, so nothing can climb; sizes are counted while reading.
 
-    A student's zip was handed in at its own time, ``when``, whatever the times inside it say.
+    A student's zip was handed in at its own time, ``when``, whatever the times inside it say. ``room``: bytes that are
+    left to it and to the zips in it.
     """
+    room = room or [MOST_IN_ONE_HAND_IN]
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
         members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError) as problem:
-        refused.append(f"{place or 'the zip'}: {problem}")
+    except Exception as problem:  # a stranger's file: it may be broken in any way
+        refused.append(f"{place or 'the zip'}: {_named(str(problem))}")
         return
     if len(members) > MOST_MEMBERS:
         refused.append(f"{place or 'the zip'}: more than {MOST_MEMBERS} files")
         return
-    room = MOST_IN_ONE_HAND_IN
     for member in members:
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
-        inside = "/".join(filter(None, (place, *parts)))
+        inside = _named("/".join(filter(None, (place, *parts))))
         suffix = PurePosixPath(member.filename).suffix.lower()
         if member.is_dir():
             continue
@@ -272,19 +302,20 @@ def _members(
         try:
             with archive.open(member) as file:
                 data = file.read(LARGEST_MEMBER + 1)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, OSError, EOFError) as problem:
-            refused.append(f"{inside}: {problem}")
+        except Exception as problem:
+            refused.append(f"{inside}: {_named(str(problem))}")
             continue
         if len(data) > LARGEST_MEMBER:
             refused.append(f"{inside}: larger than {LARGEST_MEMBER // 2**20} MiB when unpacked")
-        elif place and len(data) > room:
+        elif place and len(data) > room[0]:
             refused.append(f"{place}: holds more than {MOST_IN_ONE_HAND_IN // 2**20} MiB when unpacked")
             return
         elif suffix == ".ipynb":
-            room -= len(data)
+            room[0] -= len(data)
             yield inside, data, when or _zip_time(member)
         elif depth < DEEPEST_ZIP:
-            yield from _members(data, inside, refused, depth + 1, when or _zip_time(member))
+            room[0] -= len(data)
+            yield from _members(data, inside, refused, depth + 1, when or _zip_time(member), room if place else None)
         else:
             refused.append(f"{inside}: zips lie more than {DEEPEST_ZIP} deep within each other")
 

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import re
 import shutil
 import warnings
 from collections.abc import Collection, Iterator
@@ -113,6 +114,12 @@ def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[
     return given
 
 
+def _without_html(markdown: str) -> str:
+    """A stranger's Markdown as text and formulas alone: Formgrader shows what it gets in the instructor's browser."""
+    escaped = markdown.replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"(javascript|vbscript|data)\s*:", r"\1 :", escaped, flags=re.IGNORECASE)
+
+
 def write_for_reading(
     course: Path, release: Path, student: Student, content: bytes, score: Score, when: datetime
 ) -> None:
@@ -129,7 +136,8 @@ def write_for_reading(
     for cell in notebook.cells:
         marks = cell.metadata.get("nbgrader", {})
         if marks.get("solution") and marks["grade_id"] in theirs:
-            cell.source = theirs[marks["grade_id"]]
+            source = theirs[marks["grade_id"]]
+            cell.source = source if cell.cell_type == "code" else _without_html(source)
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count

@@ -44,6 +44,7 @@ class Limits:
         cpu_seconds: processor time of one process.
         memory: bytes, all its processes together.
         processes: at once.
+        threads: of all of them.
         file_size: bytes of one file, and of the scratch folder.
     """
 
@@ -53,6 +54,7 @@ class Limits:
     cpu_seconds: int = 300
     memory: int = 3 * 2**30
     processes: int = 40
+    threads: int = 200
     file_size: int = 64 * 2**20
 
 
@@ -136,11 +138,14 @@ class Worker:
 
         Raises:
             OSError: it did not start.
+            WorkerDied: the deadline was over before.
         """
         try:
             ready = self._answer(START_SECONDS).get("ready")
         except WorkerDied as problem:
             self.kill()
+            if time.monotonic() >= self.deadline:
+                raise
             raise OSError(f"the worker did not start: {problem}") from None
         if not ready:
             self.kill()
@@ -172,6 +177,9 @@ class Worker:
         for pipe in (self.process.stdin, self.process.stdout):
             with suppress(OSError):
                 pipe.close()
+        with suppress(queue.Empty):  # whoever listens may wait for room
+            while True:
+                self._lines.get_nowait()
         if self.scratch:
             shutil.rmtree(self.scratch.name, ignore_errors=True)
 
@@ -208,14 +216,17 @@ class Worker:
     def _watch(self) -> None:
         while self.process.poll() is None:
             family = self._family()
-            memory = 0
+            memory = threads = 0
             for process in family:
                 try:
                     memory += process.memory_info().rss
+                    threads += process.num_threads()
                 except psutil.Error:
                     continue
             if len(family) > self.limits.processes:
                 self.killed_for = f"started more than {self.limits.processes} processes"
+            elif threads > self.limits.threads:
+                self.killed_for = f"started more than {self.limits.threads} threads"
             elif memory > self.limits.memory:
                 self.killed_for = f"used more than {self.limits.memory / 2**30:g} GiB of memory"
             elif time.monotonic() > self.deadline:
@@ -257,7 +268,7 @@ def _boxed(library: Path, limits: Limits) -> list[str]:
     """The command with bubblewrap around it."""
     box = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     box += ["--proc", "/proc", "--dev", "/dev"]
-    for folder in ("/tmp", "/scratch"):
+    for folder in ("/tmp", "/scratch", "/dev/shm"):
         box += ["--size", str(limits.file_size), "--tmpfs", folder]
     for path in (
         "/usr",

@@ -3,6 +3,7 @@
 import ast
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from kdlib.checks.trying import Outcome
 
 LARGEST = 8 * 2**20
 """Bytes of a notebook that is read."""
+
+MOST_CELLS, MOST_CODE = 1_000, 256 * 2**10
+"""Cells of a notebook, and characters of all its code."""
 
 RESTARTS = 12
 """How often one student's worker is started again after it died."""
@@ -62,6 +66,9 @@ def score(content: bytes, assignment: Assignment, library: Path, limits: Limits,
     started = time.monotonic()
     result = Score()
     cells = read_cells(content, result)
+    if len(cells) > MOST_CELLS or sum(len(cell["source"]) for cell in cells if cell["type"] == "code") > MOST_CODE:
+        result.problems.append(f"more than {MOST_CELLS} cells, or {MOST_CODE:,} characters of code: it was not graded")
+        cells = []
     _compare_with_release(cells, assignment, result)
     result.answers = _prose(cells, assignment, result)
     code = [cell["source"] for cell in cells if cell["type"] == "code"]
@@ -106,18 +113,20 @@ def read_cells(content: bytes, result: Score) -> list[dict]:
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         result.problems.append("the file is no notebook")
         return []
-    cells = []
+    cells, unread = [], 0
     for cell in found if isinstance(found, list) else []:
         try:
             source = cell["source"] if "source" in cell else cell["input"]
-            source = "".join(source) if isinstance(source, list) else str(source)
+            source = wire.readable("".join(source) if isinstance(source, list) else str(source))
             marks = cell.get("metadata", {}).get("nbgrader", {})
             mark = marks.get("grade_id") if isinstance(marks, dict) else None
             cells.append(
                 {"type": str(cell["cell_type"]), "source": source, "id": mark if isinstance(mark, str) else None}
             )
         except (KeyError, TypeError, AttributeError):
-            result.problems.append("a cell could not be read")
+            unread += 1
+    if unread:
+        result.problems.append(f"cells that could not be read: {unread}")
     return cells
 
 
@@ -129,8 +138,9 @@ def _compare_with_release(cells: list[dict], assignment: Assignment, result: Sco
         result.problems.append("this is another assignment's notebook")
     elif cells and not ids:
         result.flags.append("all marks of the assignment's cells are gone")
-    for name in sorted({one for one in known if known.count(one) > 1}):
-        result.flags.append(f"cell {name} is there {known.count(name)} times")
+    for name, count in sorted(Counter(known).items()):
+        if count > 1:
+            result.flags.append(f"cell {name} is there {count} times")
     if known:
         for name in sorted(assignment.cells.keys() - set(known)):
             result.flags.append(f"cell {name} is missing")
@@ -221,7 +231,7 @@ def _run_cells(worker: Worker, code: list[str], skipped: set[int], limits: Limit
             result.problems.append(f"code cell {number + 1} {problem}; it was left out")
             raise _CellDied from None
         if error:
-            stopped[source] = f"code cell {number + 1} stopped with {str(error)[:500]}"
+            stopped[source] = f"code cell {number + 1} stopped with {wire.readable(str(error)[:500])}"
     return stopped
 
 
@@ -254,7 +264,8 @@ def _try(
         return nothing | {"text": f"{part.name} gave what could not be judged ({type(problem).__name__})."}
     if verdict.borrowed:
         result.flags.append(f"{part.name} calls {', '.join(verdict.borrowed[:3])}")
-    return {"points": float(one.points) if verdict.right else 0.0, "of": one.points, "text": verdict.text}
+    text = wire.readable(verdict.text)
+    return {"points": float(one.points) if verdict.right else 0.0, "of": one.points, "text": text}
 
 
 def _outcome(answer: dict[str, Any]) -> Outcome:
@@ -263,9 +274,9 @@ def _outcome(answer: dict[str, Any]) -> Outcome:
         error = answer.get("error")
         return Outcome(
             wire.decode(answer.get("value")),
-            None if error is None else str(error)[:500],
-            tuple(str(name)[:100] for name in list(answer.get("changed", []))[:20]),
-            tuple(str(name)[:100] for name in list(answer.get("borrowed", []))[:20]),
+            None if error is None else wire.readable(str(error)[:500]),
+            tuple(wire.readable(str(name)[:100]) for name in list(answer.get("changed", []))[:20]),
+            tuple(wire.readable(str(name)[:100]) for name in list(answer.get("borrowed", []))[:20]),
         )
-    except (ValueError, TypeError) as problem:
+    except Exception as problem:  # whatever a stranger can make of an answer
         return Outcome(None, f"{type(problem).__name__}: {problem}")

@@ -23,6 +23,12 @@ DEEPEST, WIDEST = 6, 10_000
 """How deep lists and dicts may lie within each other, and how many items one may have."""
 
 
+def readable(text: str) -> str:
+    """A stranger's text as one that can be written down: no lone surrogates, no control characters but line ends."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 def encode(value: Any, depth: int = 0) -> Any:
     """A value made of tensors, numbers, strings, None, lists, tuples and dicts with string keys, for ``json.dumps``.
 
@@ -96,6 +102,8 @@ def _decode_tensor(sent: dict) -> Tensor:
         raise ValueError("unexpected tensor")
     if not all(type(size) is int and 0 <= size <= LONGEST for size in shape):
         raise ValueError("unexpected shape")
+    if math.prod(max(size, 1) for size in shape) > LONGEST:
+        raise ValueError("too large")
     data = base64.b64decode(text, validate=True)
     dtype = DTYPES[name]
     if len(data) != math.prod(shape) * dtype.itemsize or len(data) > LONGEST:

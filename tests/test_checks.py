@@ -1,6 +1,7 @@
 """How a function is tried and judged, whatever the exercise."""
 
 import pytest
+import scipy.special
 import torch
 
 import kdlib
@@ -78,6 +79,20 @@ def test_a_loss_without_a_gradient_is_told():
     assert "no gradient goes back to student_logits" in said(loss, lambda z, t, T: right(z.detach(), t, T))
     words = said(loss, lambda z, t, T: right(z.detach(), t, T) + 0 * z.sum())
     assert "gave the right value; but as its gradient with respect to student_logits" in words
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda z: torch.softmax(z, 1),
+        lambda z: torch.special.softmax(z, 1),
+        lambda z: next(map(torch.softmax, [z], [1])),
+        lambda z: torch.nn.Softmax(dim=1)(z),
+        lambda z: torch.from_numpy(scipy.special.softmax(z.numpy(), axis=1)),
+    ],
+)
+def test_what_is_to_be_written_is_seen_by_whatever_name_it_is_called(around):
+    assert "softmax: write it yourself" in said(ex01.stable_softmax, around)
 
 
 def test_right_is_said_too(capsys):

@@ -178,7 +178,9 @@ def test_the_solution_has_all_points_the_release_none_and_halves_what_they_solve
         (b"not json", "the file is no notebook"),
         (b"[1, 2]", "the file is no notebook"),
         (b'{"cells": 3}', ""),
-        (b'{"cells": [3, {"cell_type": "code"}]}', "a cell could not be read"),
+        (b'{"cells": [3, {"cell_type": "code"}]}', "cells that could not be read: 2"),
+        (json.dumps({"cells": [{"cell_type": "code", "source": "a,"}] * 2_000}).encode(), "it was not graded"),
+        (json.dumps({"cells": [{"cell_type": "code", "source": "a," * 200_000}]}).encode(), "it was not graded"),
         (b"[" * 100_000, "the file is no notebook"),
         (b"\xff\xfe\x00 nothing", "not UTF-8"),
         (b" " * 9_000_000, "9 MiB, and 8 are read at most"),
@@ -270,6 +272,33 @@ def test_the_box_has_nothing_in_it_but_python(library):
         assert says("import os; assert len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3") is None
 
 
+@boxed_only
+def test_what_strangers_write_can_be_written_down(bench, assignment, library):
+    notebook = with_answers(bench[0], PARTS)
+    for cell in notebook["cells"]:
+        mark = cell["metadata"].get("nbgrader", {}).get("grade_id")
+        if mark == "soften":
+            cell["source"] = "def soften(logits, temperature):\n    raise RuntimeError('\\ud800\\x1b[31m')"
+        if mark == "dark_knowledge":
+            cell["source"] = "hot \ud800 <script>alert(1)</script> [x](JavaScript:alert(1)) $a < b$"
+    result = score(as_bytes(notebook), assignment, library, LIMITS, bubblewrap=True)
+    assert sum(part["points"] or 0.0 for part in result.parts.values()) == 12.0
+    json.dumps(vars(result), ensure_ascii=False).encode("utf-8")
+    shown = gradebook._without_html(result.answers["dark_knowledge"])
+    assert "<" not in shown and "javascript:" not in shown.lower() and "$a &lt; b$" in shown
+
+
+@boxed_only
+def test_time_that_is_over_costs_only_what_was_not_done(bench, assignment, library):
+    notebook = with_answers(bench[0], PARTS)
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("grade_id") == "mended_targets":
+            cell["source"] = "def mended_targets(*case):\n    while True: pass"
+    short = Limits(total_seconds=12.0)
+    result = score(as_bytes(notebook), assignment, library, short, bubblewrap=True)
+    assert [result.parts[part]["points"] for part in PARTS] == [2.0] * 6 + [0.0]
+
+
 def test_where_kdlib_may_be_used_its_right_answers_are_left_out(tmp_path):
     isolation.stage(tmp_path, with_kdlib=True)
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")}
@@ -322,6 +351,7 @@ def test_what_is_not_plain_is_not_sent(value):
         {"tensor": "&", "dtype": "float32", "shape": [1]},
         {"tensor": "Ag==", "dtype": "bool", "shape": [1]},
         {"tensor": "", "dtype": "float32", "shape": [0] * 20},
+        {"tensor": "", "dtype": "float32", "shape": [0, 2**24, 2]},
         {"float": "1e999"}, {"list": "abc"}, {"dict": [["a"]]}, {"dict": [[1, 2]]}, {"set": []}, {"a": 1, "b": 2},
         [1], 2**80,
         {"list": [{"list": [{"list": [{"list": [{"list": [{"list": [{"list": [1]}]}]}]}]}]}]},
@@ -398,9 +428,27 @@ def test_another_assignments_folders_are_left_alone(tmp_path):
 def test_folders_around_all_students_are_looked_through(tmp_path):
     put(tmp_path, "all/handed-in/al/ex01.ipynb", "all/handed-in/bo/deep/ex01.ipynb")
     assert set(collect.collect(tmp_path, "ex01").counted) == {"al", "bo"}
-    (tmp_path / "section.zip").write_bytes(zipped(**{"cy/ex01.ipynb": b"{}", "dee/ex01.ipynb": b"{}"}))
-    roster = [collect.Student(name) for name in ("al", "bo", "cy", "dee")]
-    assert set(collect.collect(tmp_path, "ex01", roster).counted) == {"al", "bo", "cy", "dee"}
+    assert set(collect.collect(tmp_path, "ex01", [collect.Student("al")]).counted) == {"al"}
+    assert set(collect.collect(tmp_path / "all" / "handed-in", "ex01").counted) == {"al", "bo"}
+
+
+def test_nobody_can_hand_in_as_another(tmp_path):
+    roster = [collect.Student("al", "Al Roe", "4321", "77"), collect.Student("eve", "Eve Elm", "666", "66")]
+    theirs = ("al/ex01.ipynb", "Al Roe_77_assignsubmission_file_/ex01.ipynb", "roeal_4321_9_ex01-9.ipynb")
+    put(tmp_path / "plain", "al/ex01.ipynb", *(f"eve/{path}" for path in theirs))
+    put(tmp_path / "moodle", "Al Roe_77_assignsubmission_file_/ex01.ipynb")
+    put(tmp_path / "canvas", "roeal_4321_9_ex01.ipynb")
+    zipfile_of_eve = zipped(**dict.fromkeys(theirs, b"{}"))
+    for folder, name in (
+        ("plain", "eve.zip"),
+        ("canvas", "elmeve_666_1_ex01.zip"),
+        ("moodle", "Eve Elm_66_assignsubmission_file_/eve.zip"),
+    ):
+        put(tmp_path / folder, name, content=zipfile_of_eve)
+        found = collect.collect(tmp_path / folder, "ex01", roster)
+        assert set(found.counted) == {"al", "eve"} and not found.unknown
+        assert "eve" not in found.counted["al"].place.lower()
+        assert not any("eve" not in place.lower() for place in found.replaced)
 
 
 def test_canvas_and_moodle_numbers_are_not_mixed(tmp_path):
@@ -434,6 +482,22 @@ def test_the_roster_tells_who_is_missing_and_who_is_unknown(tmp_path):
         roster.write_text(text)
         with pytest.raises(ValueError, match=words):
             collect.read_roster(roster)
+
+
+def test_broken_zips_and_odd_names_stop_nobody(tmp_path):
+    good = zipped(**{"ex01.ipynb": b'{"cells": []}' * 50})
+    place = good.index(b"ex01.ipynb") + len("ex01.ipynb")
+    put(tmp_path, "torn.zip", content=good[:place] + b"\xff" * 10 + good[place + 10 :])
+    inner = zipped(**{f"{number}.ipynb": b"0" * 12_000_000 for number in range(5)})
+    put(tmp_path, "nested.zip", content=zipped(**{f"{number}.zip": inner for number in range(6)}))
+    put(tmp_path, f"{'a' * 240}.ipynb", "al/ex01.ipynb")
+    (tmp_path / os.fsdecode(b"M\xfcller")).mkdir()
+    (tmp_path / os.fsdecode(b"M\xfcller") / "ex01.ipynb").write_bytes(b"{}")
+    found = collect.collect(tmp_path, "ex01")
+    assert "al" in found.counted and any(name.startswith("M") for name in found.counted)
+    assert all(len(name) <= 100 for name in found.counted)
+    assert "torn.zip" in " ".join(found.refused) and "more than 64 MiB" in " ".join(found.refused)
+    "".join([*found.counted, *found.refused, *(one.place for one in found.counted.values())]).encode("utf-8")
 
 
 def test_zips_that_climb_explode_or_link_are_refused(tmp_path):

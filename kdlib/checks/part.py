@@ -281,7 +281,7 @@ def _describe(value: Any) -> str:
 def _show(value: Any, digits: int = 4) -> str:
     """A value short enough for a sentence, its numbers with so many digits."""
     if isinstance(value, Tensor):
-        if value.numel() > 12:
+        if not 0 < value.numel() <= 12:
             return f"tensor {list(value.shape)}"
         return str(_rounded(value.tolist(), digits))
     if isinstance(value, float):

@@ -6,7 +6,7 @@ In grading this file runs in the worker, beside the student's code: it knows no 
 import copy
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Case = dict[str, Any]
 """Arguments of one call by name: tensors, numbers, strings, and lists and dicts of them."""
@@ -70,7 +71,7 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
     def watch(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
             module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
-            theirs = module.startswith("torch")
+            theirs = module.startswith(("torch.", "scipy."))
         elif event == "c_call":
             module, name, theirs = str(getattr(argument, "__module__", "")), argument.__name__, True
         else:
@@ -78,14 +79,29 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
         if module.startswith("kdlib.") and not module.startswith("kdlib.checks") and not may_use_kdlib:
             borrowed.append(f"{module}.{name}")
         elif theirs and name in write_yourself:
-            borrowed.append(f"PyTorch's {name}")
+            borrowed.append(f"{'SciPy' if module.startswith('scipy') else 'PyTorch'}'s {name}")
 
     before = sys.getprofile()
     sys.setprofile(watch)
     try:
-        yield
+        with _WatchedKernels(write_yourself, borrowed) if write_yourself else nullcontext():
+            yield
     finally:
         sys.setprofile(before)
+
+
+class _WatchedKernels(TorchDispatchMode):
+    """Notes PyTorch's own kernels, by whatever name they were called."""
+
+    def __init__(self, names: tuple[str, ...], borrowed: list[str]) -> None:
+        super().__init__()
+        self.names, self.borrowed = names, borrowed
+
+    def __torch_dispatch__(self, function: Any, types: Any, given: tuple = (), named: dict | None = None) -> Any:
+        name = function.overloadpacket.__name__.lstrip("_")
+        if name in self.names:
+            self.borrowed.append(f"PyTorch's {name}")
+        return function(*given, **(named or {}))
 
 
 def plain(value: Any) -> Any:
