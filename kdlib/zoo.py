@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parent / "teachers"
 
 CHECKSUMS = {
     "cifar10-resnet": "8f3131104254725b5cd77086d9ff9e7251c56feb5475e1b29a2c193da0e8b7ba",
+    "cifar10-resnet-mirrored": "0843919f18063d1e4c222988320138b0013f203aeb17c1ff1fac3460da8c3354",
     "cifar10-resnet-small": "8707454000798a5ed0620874d2e922534b84b86167d7940deb94c0361f396e11",
     "mnist-resnet": "7293665339be221b716fdd75c3e428080e73739260d30d269f8d2d9993e35d25",
 }
