@@ -2,8 +2,10 @@
 
 import copy
 import logging
+import os
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,9 @@ from grading.assignments import Assignment
 from grading.collect import Student
 from grading.score import Score, read_cells
 from kdlib.machine import atomically
+
+# nbgrader calls `alembic` by its name: the one beside this Python, whether or not its environment is activated.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def generate(source: Path, course: Path, *, database: bool) -> Path:

@@ -6,11 +6,9 @@ write what the grader can.
 """
 
 import json
-import os
 import queue
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -169,10 +167,14 @@ class Worker:
         return self._answer(seconds)
 
     def kill(self) -> None:
-        """End the worker and everything it started."""
-        for process in [*self._family(), self.process.pid]:
-            with suppress(OSError):
-                os.kill(process if isinstance(process, int) else process.pid, signal.SIGKILL)
+        """End the worker and everything it started; it first, so that it starts no more."""
+        for _ in range(5):
+            family = self._family()
+            for process in [self.process, *family]:
+                with suppress(psutil.Error, OSError):
+                    process.kill()
+            if not family:
+                break
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             with suppress(OSError):
@@ -232,7 +234,7 @@ class Worker:
             elif time.monotonic() > self.deadline:
                 self.killed_for = "the whole notebook took too long"
             if self.killed_for:
-                for process in [*family, self.process]:
+                for process in [self.process, *family]:
                     try:
                         process.kill()
                     except (psutil.Error, OSError):
