@@ -116,15 +116,16 @@ def step_by_functional_gradient(student, teacher, optimizer, images, targets, te
     return loss.item()
 
 
-def with_graph(*modes):
-    """A step that asks the teacher with gradients, in these modes."""
+def in_modes(student_training=None, teacher_training=None, graph=False):
+    """A step that puts both into these modes (None: leaves them), and asks the teacher with a graph or without."""
 
     def step(student, teacher, optimizer, x, y, T, a):
-        if "eval" in modes:
-            teacher.eval()
-        if "train" in modes:
-            student.train()
-        value = kd(student(x), teacher(x), y, T, a)
+        for net, training in ((student, student_training), (teacher, teacher_training)):
+            if training is not None:
+                net.train(training)
+        with torch.set_grad_enabled(graph):
+            t = teacher(x)
+        value = kd(student(x), t, y, T, a)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -155,39 +156,6 @@ def careful(loss, item=True, before=True):
 
 def with_the_librarys_loss(z, t, y, T, a):
     return kdlib.losses.distillation_loss(z, t, y, temperature=T, alpha=a)
-
-
-def in_eval_mode(student, teacher, optimizer, x, y, T, a):
-    student.eval()
-    teacher.eval()
-    with torch.no_grad():
-        t = teacher(x)
-    loss = kd(student(x), t, y, T, a)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def in_train_mode(student, teacher, optimizer, x, y, T, a):
-    student.train()
-    with torch.no_grad():
-        t = teacher(x)
-    optimizer.zero_grad()
-    value = kd(student(x), t, y, T, a)
-    value.backward()
-    optimizer.step()
-    return value.item()
-
-
-def without_modes(student, teacher, optimizer, x, y, T, a):
-    with torch.no_grad():
-        t = teacher(x)
-    optimizer.zero_grad()
-    value = kd(student(x), t, y, T, a)
-    value.backward()
-    optimizer.step()
-    return value.item()
 
 
 def detached(student, teacher, optimizer, x, y, T, a):
@@ -698,7 +666,7 @@ WRONG = {
         (freeze_silently, "nothing is returned"),
     ],
     ex03.training_step: [
-        (in_eval_mode, "the student is in eval mode while it learns"),
+        (in_modes(False, False), "the student is in eval mode while it learns"),
         (careful(lambda z, t, y, T, a: a * T * kl_div(z, t, T) + (1 - a) * F.cross_entropy(z, y)), "multiplied by T;"),
         (careful(lambda z, t, y, T, a: a * T**2 * kl_div(z, t, T) + F.cross_entropy(z, y)), "has no weight"),
         (careful(lambda z, t, y, T, a: a * T**2 * kl_div(z, t, T)), "the labels are not in the loss"),
@@ -706,12 +674,12 @@ WRONG = {
         (careful(lambda z, t, y, T, a: T**2 * a * kl_div(z, t, T, "sum") + (1 - a) * F.cross_entropy(z, y)), "a sum"),
         (careful(lambda z, t, y, T, a: T**2 * (a * kl_div(z, t, T) + (1 - a) * F.cross_entropy(z, y))), "both terms"),
         (never_zeroed, "`backward` *adds*"),
-        (in_train_mode, "drift with every step"),
-        (with_graph(), "the modes are left as they come, and the teacher gets gradients"),
-        (without_modes, "nobody sees to the modes"),
-        (with_graph("eval", "train"), "gradients flow into the teacher"),
-        (with_graph("train"), "two things are missing"),
-        (with_graph("eval"), "the student's mode is left as it came, and"),
+        (in_modes(True), "drift with every step"),
+        (in_modes(graph=True), "the modes are left as they come, and the teacher gets gradients"),
+        (in_modes(), "nobody sees to the modes"),
+        (in_modes(True, False, graph=True), "gradients flow into the teacher"),
+        (in_modes(True, graph=True), "two things are missing"),
+        (in_modes(None, False, graph=True), "the student's mode is left as it came, and"),
         (detached, "cut off: memory and time for nothing"),
         (careful(kd, before=False), "does `zero_grad()` come before both"),
         (careful(kd, item=False), "expected is a plain float"),
