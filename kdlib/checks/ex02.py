@@ -283,6 +283,10 @@ def _mixed(soft: Soft = _soft, hard: Hard = _hard) -> Callable[..., Tensor]:
     return loss
 
 
+distillation = _mixed()
+"""The loss itself."""
+
+
 def _soft_from_probabilities(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     p, q = _p(teacher_logits, temperature), _p(student_logits, temperature)
     return temperature**2 * (p * (p.log() - q.log())).sum(dim=1).mean()
@@ -315,6 +319,11 @@ def _raw_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature:
     return _terms(_log_p(teacher_logits, temperature), student_logits / temperature).sum(dim=1).mean()
 
 
+def _without_log_target(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    one, other = _log_p(student_logits, temperature), _log_p(teacher_logits, temperature)
+    return temperature**2 * F.kl_div(one, other, reduction="batchmean")
+
+
 def _soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     p, log_q = _p(teacher_logits, temperature), _log_p(student_logits, temperature)
     return -(temperature**2) * (p * log_q).sum(dim=1).mean()
@@ -325,113 +334,129 @@ _LATE = (
     "or an `exp` grows beyond what float32 can hold. Exercise 01 had a way to stay in log space."
 )
 
+WRONG_LOSSES: tuple[tuple[Callable[..., Tensor], str], ...] = (
+    (
+        _mixed(soft=lambda s, t, temperature: _soft(s, t, temperature) / temperature**2),
+        "T² is missing from the soft term.",
+    ),
+    (
+        _without_t_squared_at_one,
+        "T² is lost where alpha is 1. One formula for all alpha: the ends need no special case.",
+    ),
+    (
+        _mixed(soft=lambda s, t, temperature: _soft(s, t, temperature) / temperature),
+        "the soft term is multiplied by T. The gradient shrinks faster than that as T grows: see lesson 01, "
+        "section 6, for how fast.",
+    ),
+    (
+        lambda s, t, targets, temperature, alpha: (
+            alpha * _soft(s, t, temperature) + (1 - alpha) * temperature**2 * _hard(s, targets, temperature)
+        ),
+        "T² multiplies both terms. The hard one has no temperature in it, so there is nothing to make up for.",
+    ),
+    (
+        lambda s, t, targets, temperature, alpha: _mixed()(s, t, targets, temperature, 1 - alpha),
+        "alpha stands at the wrong term: in this course it is the weight of the *soft* one.",
+    ),
+    (
+        lambda s, t, targets, temperature, alpha: alpha * _soft(s, t, temperature) + _hard(s, targets, temperature),
+        "the hard term has no weight: where alpha is 1, labels should not count at all.",
+    ),
+    (
+        _mixed(hard=lambda s, targets, temperature: _hard(s / temperature, targets, temperature)),
+        "the temperature is in the hard term too. Labels are about the student's own answers, at T = 1.",
+    ),
+    (
+        _mixed(hard=lambda s, targets, temperature: _hard(_p(s), targets, temperature)),
+        "`cross_entropy` takes logits and makes the softmax itself; here it was given probabilities.",
+    ),
+    (
+        _mixed(soft=_reverse),
+        "the soft term is KL(student ‖ teacher): the two are exchanged. Whose classes does forward KL average "
+        "over, and which argument of `kl_div` is that?",
+    ),
+    (
+        _mixed(soft=_probabilities_for_logarithms),
+        "where student and teacher are the same, the soft term is negative: the student's probabilities stand "
+        "where log-probabilities belong.",
+    ),
+    (
+        _mixed(soft=_soft_cross_entropy),
+        "the soft term is a cross-entropy. Its gradient is right, its value is not: it is not 0 where student and "
+        "teacher are the same.",
+    ),
+    (
+        _mixed(soft=lambda s, t, temperature: temperature**2 * _both(s, t, temperature)[0].mean()),
+        "the soft term is too small by the number of classes. Look up what the reduction `mean` divides by.",
+    ),
+    (
+        _mixed(soft=lambda s, t, temperature: len(s) * _soft(s, t, temperature)),
+        "the soft term is a sum over the batch, the hard one a mean: their balance depends on the batch size.",
+    ),
+    (
+        lambda s, t, targets, temperature, alpha: len(s) * _mixed()(s, t, targets, temperature, alpha),
+        "this is a sum over the batch; expected is the mean, so that a batch twice as large counts the same.",
+    ),
+    (
+        _mixed(soft=lambda s, t, temperature: temperature**2 * _both(s, t, temperature, dim=0)[0].sum(dim=1).mean()),
+        "in the soft term the softmax runs along the batch, dim 0. Classes are along dim 1.",
+    ),
+    (
+        _mixed(soft=lambda s, t, temperature: temperature**2 * _soft(s, t, 1.0)),
+        "the soft term's logits are not divided by the temperature.",
+    ),
+    (
+        _mixed(soft=lambda s, t, temperature: temperature**2 * _soft(s, t / temperature, 1.0)),
+        "the teacher's logits are divided by the temperature, the student's are not: a student that is its own "
+        "teacher does not get 0.",
+    ),
+    (_mixed(soft=_soft_from_probabilities), _LATE),
+    (_mixed(soft=_soft_with_late_logarithm), _LATE),
+    (
+        _mixed(soft=lambda s, t, temperature: _soft(s.detach(), t, temperature)),
+        "the value is right, but the soft term has no gradient: the student is detached there, and its teacher "
+        "would teach it nothing.",
+    ),
+    (
+        _mixed(hard=lambda s, targets, temperature: _hard(s.detach(), targets, temperature)),
+        "the value is right, but the hard term has no gradient: the student is detached there, and labels would "
+        "teach it nothing.",
+    ),
+    (
+        _mixed(soft=_one_sided),
+        "the student's logits are divided by the temperature, the teacher's are not: a student that is its own "
+        "teacher does not get 0.",
+    ),
+    (
+        _mixed(soft=lambda s, t, temperature: temperature**2 * _raw_divergence(s, t, temperature)),
+        "`kl_div` was given logits, or logits divided by T, where it wants log-probabilities.",
+    ),
+    (
+        _mixed(soft=_without_log_target),
+        "NaN comes out: `kl_div` is told that its second argument is probabilities, and takes their logarithm; were "
+        "these logarithms already?",
+    ),
+    (
+        _mixed(hard=lambda s, targets, temperature: 0.0 * _hard(s, targets, temperature)),
+        "the labels are not in the loss: the hard term, times 1 − alpha, is missing.",
+    ),
+)
+"""Wrong losses of student's and teacher's logits, targets, temperature and alpha, and the sentence that names each."""
+
+
+def loss_mistakes(use: Callable[[Callable[..., Tensor]], Callable] = lambda loss: loss) -> tuple[Mistake, ...]:
+    """The mistakes of a distillation loss, or of what is made with one, such as a training step."""
+    return tuple(Mistake(use(loss), says) for loss, says in WRONG_LOSSES)
+
+
 distillation_loss = Part(
     name="distillation_loss",
     cases=_distillation_cases,
-    expected=_mixed(),
+    expected=distillation,
     lesson="lesson 02, section 8",
     tolerance=5e-5,
     use=trying.differentiated,
-    mistakes=(
-        Mistake(
-            _mixed(soft=lambda s, t, temperature: _soft(s, t, temperature) / temperature**2),
-            "T² is missing from the soft term.",
-        ),
-        Mistake(
-            _without_t_squared_at_one,
-            "T² is lost where alpha is 1. One formula for all alpha: the ends need no special case.",
-        ),
-        Mistake(
-            _mixed(soft=lambda s, t, temperature: _soft(s, t, temperature) / temperature),
-            "the soft term is multiplied by T. The gradient shrinks faster than that as T grows: see lesson 01, "
-            "section 6, for how fast.",
-        ),
-        Mistake(
-            lambda s, t, targets, temperature, alpha: (
-                alpha * _soft(s, t, temperature) + (1 - alpha) * temperature**2 * _hard(s, targets, temperature)
-            ),
-            "T² multiplies both terms. The hard one has no temperature in it, so there is nothing to make up for.",
-        ),
-        Mistake(
-            lambda s, t, targets, temperature, alpha: _mixed()(s, t, targets, temperature, 1 - alpha),
-            "alpha stands at the wrong term: in this course it is the weight of the *soft* one.",
-        ),
-        Mistake(
-            lambda s, t, targets, temperature, alpha: alpha * _soft(s, t, temperature) + _hard(s, targets, temperature),
-            "the hard term has no weight: where alpha is 1, labels should not count at all.",
-        ),
-        Mistake(
-            _mixed(hard=lambda s, targets, temperature: _hard(s / temperature, targets, temperature)),
-            "the temperature is in the hard term too. Labels are about the student's own answers, at T = 1.",
-        ),
-        Mistake(
-            _mixed(hard=lambda s, targets, temperature: _hard(_p(s), targets, temperature)),
-            "`cross_entropy` takes logits and makes the softmax itself; here it was given probabilities.",
-        ),
-        Mistake(
-            _mixed(soft=_reverse),
-            "the soft term is KL(student ‖ teacher): the two are exchanged. Whose classes does forward KL average "
-            "over, and which argument of `kl_div` is that?",
-        ),
-        Mistake(
-            _mixed(soft=_probabilities_for_logarithms),
-            "where student and teacher are the same, the soft term is negative: the student's probabilities stand "
-            "where log-probabilities belong.",
-        ),
-        Mistake(
-            _mixed(soft=_soft_cross_entropy),
-            "the soft term is a cross-entropy. Its gradient is right, its value is not: it is not 0 where student and "
-            "teacher are the same.",
-        ),
-        Mistake(
-            _mixed(soft=lambda s, t, temperature: temperature**2 * _both(s, t, temperature)[0].mean()),
-            "the soft term is too small by the number of classes. Look up what the reduction `mean` divides by.",
-        ),
-        Mistake(
-            _mixed(soft=lambda s, t, temperature: len(s) * _soft(s, t, temperature)),
-            "the soft term is a sum over the batch, the hard one a mean: their balance depends on the batch size.",
-        ),
-        Mistake(
-            lambda s, t, targets, temperature, alpha: len(s) * _mixed()(s, t, targets, temperature, alpha),
-            "this is a sum over the batch; expected is the mean, so that a batch twice as large counts the same.",
-        ),
-        Mistake(
-            _mixed(
-                soft=lambda s, t, temperature: temperature**2 * _both(s, t, temperature, dim=0)[0].sum(dim=1).mean()
-            ),
-            "in the soft term the softmax runs along the batch, dim 0. Classes are along dim 1.",
-        ),
-        Mistake(
-            _mixed(soft=lambda s, t, temperature: temperature**2 * _soft(s, t, 1.0)),
-            "the soft term's logits are not divided by the temperature.",
-        ),
-        Mistake(
-            _mixed(soft=lambda s, t, temperature: temperature**2 * _soft(s, t / temperature, 1.0)),
-            "the teacher's logits are divided by the temperature, the student's are not: a student that is its own "
-            "teacher does not get 0.",
-        ),
-        Mistake(_mixed(soft=_soft_from_probabilities), _LATE),
-        Mistake(_mixed(soft=_soft_with_late_logarithm), _LATE),
-        Mistake(
-            _mixed(soft=lambda s, t, temperature: _soft(s.detach(), t, temperature)),
-            "the value is right, but the soft term has no gradient: the student is detached there, and its teacher "
-            "would teach it nothing.",
-        ),
-        Mistake(
-            _mixed(hard=lambda s, targets, temperature: _hard(s.detach(), targets, temperature)),
-            "the value is right, but the hard term has no gradient: the student is detached there, and labels would "
-            "teach it nothing.",
-        ),
-        Mistake(
-            _mixed(soft=_one_sided),
-            "the student's logits are divided by the temperature, the teacher's are not: a student that is its own "
-            "teacher does not get 0.",
-        ),
-        Mistake(
-            _mixed(soft=lambda s, t, temperature: temperature**2 * _raw_divergence(s, t, temperature)),
-            "`kl_div` was given logits, or logits divided by T, where it wants log-probabilities.",
-        ),
-    ),
+    mistakes=loss_mistakes(),
 )
 
 

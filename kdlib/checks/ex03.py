@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib.checks import trying
+from kdlib.checks.ex02 import distillation, loss_mistakes
 from kdlib.checks.part import Mistake, Part
 from kdlib.checks.trying import Case
 
@@ -116,74 +117,6 @@ def _step_cases(generator: torch.Generator) -> list[Case]:
     ]
 
 
-def _kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
-    one, other = student_logits.log_softmax(1), teacher_logits.log_softmax(1)
-    return F.kl_div(one, other, reduction="batchmean", log_target=True)
-
-
-def _distil(
-    student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, temperature: float, alpha: float
-) -> Tensor:
-    soft = temperature**2 * _kl(teacher_logits / temperature, student_logits / temperature)
-    return alpha * soft + (1 - alpha) * F.cross_entropy(student_logits, targets)
-
-
-def _alpha_exchanged(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    return _distil(z, t, targets, temperature, 1 - alpha)
-
-
-def _without_t_squared(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    return alpha * _kl(t / temperature, z / temperature) + (1 - alpha) * F.cross_entropy(z, targets)
-
-
-def _exchanged(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    soft = temperature**2 * _kl(z / temperature, t / temperature)
-    return alpha * soft + (1 - alpha) * F.cross_entropy(z, targets)
-
-
-def _meaned(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    soft = temperature**2 * _kl(t / temperature, z / temperature) / z.shape[1]
-    return alpha * soft + (1 - alpha) * F.cross_entropy(z, targets)
-
-
-def _soft_cross_entropy(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    soft = temperature**2 * F.cross_entropy(z / temperature, (t / temperature).softmax(1))
-    return alpha * soft + (1 - alpha) * F.cross_entropy(z, targets)
-
-
-def _one_sided(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    soft = temperature**2 * _kl(t / temperature, z)
-    return alpha * soft + (1 - alpha) * F.cross_entropy(z, targets)
-
-
-def _with(
-    soft: Callable[[float], float], hard: Callable[[float, float], float] = lambda temperature, alpha: 1 - alpha
-) -> Callable[..., Tensor]:
-    """A loss with other factors before its two terms: alpha · soft(T) and hard(T, alpha)."""
-
-    def loss(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-        divergence = _kl(t / temperature, z / temperature)
-        return alpha * soft(temperature) * divergence + hard(temperature, alpha) * F.cross_entropy(z, targets)
-
-    return loss
-
-
-def _hard_softened(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    soft = temperature**2 * _kl(t / temperature, z / temperature)
-    return alpha * soft + (1 - alpha) * F.cross_entropy(z / temperature, targets)
-
-
-def _summed(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    soft = temperature**2 * _kl(t / temperature, z / temperature) * len(z)
-    return alpha * soft + (1 - alpha) * F.cross_entropy(z, targets)
-
-
-def _without_log_target(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    one, other = (z / temperature).log_softmax(1), (t / temperature).log_softmax(1)
-    soft = temperature**2 * F.kl_div(one, other, reduction="batchmean")
-    return alpha * soft + (1 - alpha) * F.cross_entropy(z, targets)
-
-
 def _labels_only(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
     return F.cross_entropy(z, targets)
 
@@ -201,7 +134,7 @@ def _step(
     temperature: float,
     alpha: float,
     *,
-    loss: Callable[..., Tensor] = _distil,
+    loss: Callable[..., Tensor] = distillation,
     train: bool | None = True,
     quiet: bool = True,
     graph: bool = False,
@@ -287,28 +220,6 @@ training_step = Part(
         Mistake(partial(_step, silent=True), "the step is right, but its loss is not returned."),
         Mistake(partial(_step, loss=_labels_only), "the teacher makes no difference: it is not in the loss."),
         Mistake(
-            partial(_step, loss=_without_t_squared),
-            "T² is missing: without it the soft term fades as the temperature grows.",
-        ),
-        Mistake(
-            partial(_step, loss=_alpha_exchanged),
-            "alpha weighs the labels here. In this course it is the weight of the *soft* term.",
-        ),
-        Mistake(
-            partial(_step, loss=_exchanged),
-            "student and teacher are exchanged inside the divergence: expected is KL(teacher ‖ student). Which "
-            "argument of `kl_div` comes first?",
-        ),
-        Mistake(
-            partial(_step, loss=_meaned),
-            "the soft term is divided by the number of classes too: look at `reduction`.",
-        ),
-        Mistake(
-            partial(_step, loss=_soft_cross_entropy),
-            "the weights come out right, and the loss too large: this is the soft *cross-entropy*, whose gradient is "
-            "the same. Expected is KL, which is 0 where student and teacher agree.",
-        ),
-        Mistake(
             partial(_step, train=None),
             "the student is in eval mode while it learns: no dropout, and batch norm takes nothing in. It is the "
             "*teacher* that is judged, not trained.",
@@ -318,39 +229,7 @@ training_step = Part(
             "two things. The student's mode is left as it came, and where that was eval it learns without dropout. And "
             "the gradients of the first step are still there in the second.",
         ),
-        Mistake(
-            partial(_step, loss=_with(lambda T: T)),
-            "the soft term is multiplied by T; its gradient shrinks like 1 / T².",
-        ),
-        Mistake(
-            partial(_step, loss=_with(lambda T: T**2, hard=lambda T, alpha: (1 - alpha) * T**2)),
-            "T² multiplies both terms. The hard one has no temperature in it, so there is nothing to make up for.",
-        ),
-        Mistake(
-            partial(_step, loss=_with(lambda T: T**2, hard=lambda T, alpha: 1.0)),
-            "the hard term has no weight: it is multiplied by 1 − alpha.",
-        ),
-        Mistake(
-            partial(_step, loss=_with(lambda T: T**2, hard=lambda T, alpha: 0.0)),
-            "the labels are not in the loss: the hard term, times 1 − alpha, is missing.",
-        ),
-        Mistake(
-            partial(_step, loss=_hard_softened),
-            "the temperature is in the hard term too. Labels are about the student's own answers, at T = 1.",
-        ),
-        Mistake(
-            partial(_step, loss=_summed),
-            "the soft term is a sum over the batch, the hard one a mean: look at `reduction`.",
-        ),
-        Mistake(
-            partial(_step, loss=_without_log_target),
-            "NaN comes out: `kl_div` is told that its second argument is probabilities, and takes their logarithm; "
-            "were these logarithms already?",
-        ),
-        Mistake(
-            partial(_step, loss=_one_sided),
-            "only the teacher's logits are divided by the temperature: in the soft term, the student's are too.",
-        ),
+        *loss_mistakes(lambda loss: partial(_step, loss=loss)),
     ),
 )
 
@@ -755,7 +634,7 @@ def _article(
     alpha: float,
     steps: int,
     *,
-    loss: Callable[..., Tensor] = _distil,
+    loss: Callable[..., Tensor] = distillation,
 ) -> None:
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
     teacher.eval()
@@ -769,11 +648,11 @@ def _article(
 
 
 def _soft_alone(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    return _distil(z, t, targets, temperature, 1.0)
+    return distillation(z, t, targets, temperature, 1.0)
 
 
 def _unweighted(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    return temperature**2 * _kl(t / temperature, z / temperature) + F.cross_entropy(z, targets)
+    return _soft_alone(z, t, targets, temperature, alpha) + F.cross_entropy(z, targets)
 
 
 def _guesses(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
@@ -806,27 +685,11 @@ mended_training = Part(
             partial(_article, loss=_unweighted),
             "both terms are there, but alpha makes no difference: it weighs the soft one, 1 − alpha the other.",
         ),
-        Mistake(partial(_article, loss=_alpha_exchanged), "alpha weighs the labels here; it belongs to the soft term."),
-        Mistake(
-            partial(_article, loss=_without_t_squared),
-            "the teacher is heard now, but too softly: compare with the article's formula, factor by factor.",
-        ),
-        Mistake(
-            partial(_article, loss=_exchanged),
-            "the two are exchanged inside the divergence: the article asks for KL(teacher ‖ student).",
-        ),
-        Mistake(
-            partial(_article, loss=_meaned),
-            "the soft term is divided by the number of classes too: look at `reduction`.",
-        ),
-        Mistake(
-            partial(_article, loss=_one_sided),
-            "only the teacher's logits are divided by the temperature; in the soft term, the student's are too.",
-        ),
         Mistake(
             partial(_article, loss=_guesses),
             "the teacher's first choice is taken for a label. What it says about the other classes is lost.",
         ),
+        *loss_mistakes(lambda loss: partial(_article, loss=loss)),
     ),
 )
 
