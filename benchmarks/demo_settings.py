@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import kdlib
-from kdlib import demo, losses, models
+from kdcourse import demo
+from kdlib import losses, models
 from kdlib.machine import versions
-from kdlib.train import adamw
+from kdlib.training import adamw
 
 LABELS = {"full": (500, 1_000), "offline": (100, 300, 500)}
 TAUGHT = ((2.0, 0.9), (4.0, 0.9), (8.0, 0.9), (8.0, 1.0), (20.0, 1.0))

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 import kdlib
-from kdlib import hinton, losses, models
+from kdcourse.studies import hinton
+from kdcourse.studies.ledger import Ledger
+from kdlib import losses, models
 from kdlib.data import Dataset
-from kdlib.ledger import Ledger
 from kdlib.machine import versions
-from kdlib.train import adamw
+from kdlib.training import adamw
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent / "runs"

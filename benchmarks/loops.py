@@ -23,7 +23,7 @@ from torchvision import transforms
 import kdlib
 from kdlib import losses, models, objectives
 from kdlib.machine import has_native_bfloat16, versions
-from kdlib.train import constant
+from kdlib.training import constant
 
 TEMPERATURE, ALPHA, BATCH = 2.0, 0.25, 128
 

@@ -20,7 +20,7 @@ from grading.assignments import ROOT, Assignment
 from grading.collect import Collected, Student, Submission
 from grading.isolation import Limits, has_bubblewrap, stage
 from grading.score import Score, read_cells, score
-from kdlib.machine import atomically
+from kdlib.files import atomically
 
 TOLD = """This folder is the assignment {name}. Put it into the course's folder my/, and open {name}.ipynb there in
 JupyterLab, in the course's environment (its README says how to make one). Run a check as often as you like; save, and

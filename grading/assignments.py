@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from kdlib.checks import Part
-from kdlib.checks.trying import Case
+from kdcourse.checks import Part
+from kdcourse.checks.trying import Case
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,7 +76,7 @@ def load(name: str, overlay: Path | None = None, root: Path = ROOT) -> Assignmen
     if source is None:
         raise FileNotFoundError(f"there is no assignment {name!r} in solutions/; there are {', '.join(names(root))}")
     notebook = json.loads(source.read_text(encoding="utf-8"))
-    parts = {part.name: part for part in importlib.import_module(f"kdlib.checks.{name}").PARTS}
+    parts = {part.name: part for part in importlib.import_module(f"kdcourse.checks.{name}").PARTS}
     graded, cells = [], {}
     for cell in notebook["cells"]:
         marks = cell["metadata"].get("nbgrader", {})
@@ -87,7 +87,7 @@ def load(name: str, overlay: Path | None = None, root: Path = ROOT) -> Assignmen
             automatic = cell["cell_type"] == "code"
             part_name = marks["grade_id"].removesuffix("_check") if automatic else marks["grade_id"]
             if automatic and part_name not in parts:
-                raise ValueError(f"{source.name} grades {part_name}, which kdlib.checks.{name} does not know")
+                raise ValueError(f"{source.name} grades {part_name}, which kdcourse.checks.{name} does not know")
             graded.append(
                 Graded(part_name, marks["points"], marks["grade_id"], parts[part_name] if automatic else None)
             )
@@ -101,7 +101,7 @@ def load(name: str, overlay: Path | None = None, root: Path = ROOT) -> Assignmen
     extra = {part: [_case(case) for case in cases] for part, cases in content.get("cases", {}).items()}
     if unknown := extra.keys() - parts.keys():
         raise ValueError(f"{held_out} has cases for {', '.join(sorted(unknown))}, which {name} does not have")
-    checks = sorted((root / "kdlib" / "checks").glob("*.py"))
+    checks = sorted((root / "kdcourse" / "checks").glob("*.py"))
     rules = [source, *([held_out] if held_out else []), *checks, *sorted((root / "grading").glob("*.py"))]
     return Assignment(name, tuple(graded), cells, tuple(seeds), extra, _fingerprint(rules))
 

@@ -21,7 +21,7 @@ from traitlets.config import Config
 from grading.assignments import Assignment
 from grading.collect import Student
 from grading.score import Score, read_cells
-from kdlib.machine import atomically
+from kdlib.files import atomically
 
 # nbgrader calls `alembic` by its name: the one beside this Python, whether or not its environment is activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

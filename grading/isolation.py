@@ -24,7 +24,8 @@ import psutil
 from grading import wire
 
 HERE = Path(__file__).resolve().parent
-CHECKS = HERE.parent / "kdlib" / "checks"
+LIBRARY = HERE.parent / "kdlib"
+CHECKS = HERE.parent / "kdcourse" / "checks"
 
 
 START_SECONDS = 60.0
@@ -69,22 +70,24 @@ def has_bubblewrap() -> bool:
 
 
 def stage(folder: Path, with_kdlib: bool) -> None:
-    """Put together what a worker may import: the worker itself, and ``kdlib`` without its right answers.
+    """Put together what a worker may import: the worker itself, ``kdlib``, and the checks without their right answers.
 
-    Where no part of an assignment may use ``kdlib``, nothing is left of it but its checks' names, which do nothing.
+    Where no part of an assignment may use ``kdlib``, nothing is left of it but the former path of the checks. Of the
+    checks nothing is left but their names, which do nothing.
     """
     for name in ("worker.py", "wire.py"):
         shutil.copy(HERE / name, folder)
-    package = folder / "kdlib"
+    package, checks = folder / "kdlib", folder / "kdcourse" / "checks"
     if with_kdlib:
-        leave = shutil.ignore_patterns("checks", "results", "__pycache__")
-        shutil.copytree(CHECKS.parent, package, ignore=leave)
+        shutil.copytree(LIBRARY, package, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         package.mkdir()
-        (package / "__init__.py").write_text("")
-    (package / "checks").mkdir()
-    shutil.copy(CHECKS / "trying.py", package / "checks")
-    (package / "checks" / "__init__.py").write_text(SILENT_CHECKS)
+        shutil.copy(LIBRARY / "former.py", package)
+        (package / "__init__.py").write_text("from kdlib import former\n\nformer.install()\n")
+    checks.mkdir(parents=True)
+    (checks.parent / "__init__.py").write_text("")
+    shutil.copy(CHECKS / "trying.py", checks)
+    (checks / "__init__.py").write_text(SILENT_CHECKS)
 
 
 SILENT_CHECKS = '''"""In grading, checks say nothing."""
@@ -288,8 +291,9 @@ def _boxed(library: Path, limits: Limits) -> list[str]:
     for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
         if not prefix.startswith("/usr"):
             box += ["--ro-bind", prefix, prefix]
-    installed = Path(sysconfig.get_paths()["purelib"]) / "kdlib"
-    if installed.is_dir():
-        box += ["--tmpfs", str(installed)]
+    for package in ("kdlib", "kdcourse"):
+        installed = Path(sysconfig.get_paths()["purelib"]) / package
+        if installed.is_dir():
+            box += ["--tmpfs", str(installed)]
     box += ["--ro-bind", str(library), "/library"]
     return [*box, "--chdir", "/scratch", "--remount-ro", "/", sys.executable, "-I", "/library/worker.py"]

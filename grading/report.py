@@ -11,7 +11,7 @@ from jinja2 import Environment
 from grading.assignments import Assignment
 from grading.collect import Student
 from grading.score import Score
-from kdlib.machine import atomically
+from kdlib.files import atomically
 
 
 @dataclass(frozen=True)

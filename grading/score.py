@@ -11,8 +11,8 @@ from typing import Any
 from grading import wire
 from grading.assignments import Assignment, Graded
 from grading.isolation import Limits, Worker, WorkerDied
-from kdlib.checks import judge
-from kdlib.checks.trying import Outcome
+from kdcourse.checks import judge
+from kdcourse.checks.trying import Outcome
 
 LARGEST = 8 * 2**20
 """Bytes of a notebook that is read."""

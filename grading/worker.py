@@ -42,7 +42,7 @@ def _run(shell: object, code: str) -> dict:
 def _attempt(shell: object, request: dict) -> dict:
     import wire
 
-    from kdlib.checks import trying
+    from kdcourse.checks import trying
 
     function = shell.user_ns.get(request["function"])
     if not callable(function):

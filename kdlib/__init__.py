@@ -1,37 +1,46 @@
 """kdlib: knowledge distillation in small, readable parts. The library of the course in ``notebooks/``."""
 
-from kdlib import compare, cost, curves, data, losses, metrics, models, plots, shifts
-from kdlib.compare import compare_over_seeds, evaluate
-from kdlib.data import Dataset, cutout, flip, load, shifted_crop
-from kdlib.objectives import Distillation, logits_table
-from kdlib.scorecards import scorecard
-from kdlib.train import Fitted, fit, load_fitted
-from kdlib.zoo import pretrained
+import importlib
+from typing import Any
 
-__version__ = "0.1.0"
+from kdlib import former
 
-__all__ = [
-    "Dataset",
-    "Distillation",
-    "Fitted",
-    "compare",
-    "compare_over_seeds",
-    "cost",
-    "curves",
-    "cutout",
-    "data",
-    "evaluate",
-    "fit",
-    "flip",
-    "load",
-    "load_fitted",
-    "logits_table",
-    "losses",
-    "metrics",
-    "models",
-    "plots",
-    "pretrained",
-    "scorecard",
-    "shifted_crop",
-    "shifts",
-]
+__version__ = "0.2.0"
+
+_MODULES = ("data", "judging", "losses", "models", "objectives", "plots", "teachers", "training")
+_HOMES = {
+    "Dataset": "kdlib.data",
+    "Distillation": "kdlib.objectives",
+    "Fitted": "kdlib.training",
+    "compare_over_seeds": "kdlib.judging",
+    "cutout": "kdlib.data",
+    "evaluate": "kdlib.judging",
+    "fit": "kdlib.training",
+    "flip": "kdlib.data",
+    "load": "kdlib.data",
+    "load_fitted": "kdlib.training",
+    "logits_table": "kdlib.objectives",
+    "pretrained": "kdlib.teachers",
+    "scorecard": "kdlib.judging",
+    "shifted_crop": "kdlib.data",
+}
+
+__all__ = [*_HOMES, *_MODULES]
+
+former.install()
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for (PEP 562): ``import kdlib`` itself needs no PyTorch."""
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _MODULES or f"kdlib.{name}" in former.PATHS:
+        value = importlib.import_module(f"kdlib.{name}")
+    else:
+        raise AttributeError(f"module 'kdlib' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,15 +6,16 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from torch import nn
 
 import kdlib
-from kdlib import losses, models, sources, studies
-from kdlib.data import SOURCES, Dataset
-from kdlib.train import adamw, check_unseen
-from kdlib.zoo import CHECKSUMS, pretrained
+from kdlib import losses, models
+from kdlib.data import SOURCES, Dataset, sources
+from kdlib.teachers import CHECKSUMS, pretrained
+from kdlib.training import adamw, check_unseen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,14 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 # --- commands ------------------------------------------------------------------------------------
-
-
-def _demo(options: argparse.Namespace) -> None:
-    from kdlib import demo
-
-    _draw_without_a_screen()
-    result = demo.run(_load(options), options.seeds)
-    print(f"\n{result}\n\nfigure: {result.save(options.out)}")
 
 
 def _data(options: argparse.Namespace) -> int:
@@ -67,7 +60,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _distill(options: argparse.Namespace) -> None:
-    data = _load(options, verbose=False)
+    data = load(options, verbose=False)
     if options.teacher in CHECKSUMS:
         teacher = pretrained(options.teacher, data)
     else:
@@ -85,7 +78,7 @@ def _distill(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    data = _load(options)
+    data = load(options)
     fitted = [kdlib.load_fitted(path) for path in options.files]
     for one in fitted:
         check_unseen(one, data)
@@ -94,20 +87,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(table.to_string(index=False, float_format=lambda number: f"{number:.4f}"))
 
 
-def _reproduce(options: argparse.Namespace) -> None:
-    _draw_without_a_screen()
-    study = studies.STUDIES[options.name]
-    options.data = study.data
-    data = _load(options)
-    path = Path(options.out or f"runs/{options.name}{'-quick' * options.quick}.json")
-    ledger = studies.conduct(options.name, data, path, quick=options.quick)
-    if study.report:
-        print(f"\n{study.report(ledger)}")
-    print(f"{len(ledger.rows)} rows in {path}")
-
-
 def _check(options: argparse.Namespace) -> int:
-    from kdlib import check
+    from kdlib import health as check
 
     fine, text = check.report()
     print(text)
@@ -117,7 +98,8 @@ def _check(options: argparse.Namespace) -> int:
 # --- what they share -----------------------------------------------------------------------------
 
 
-def _load(options: argparse.Namespace, verbose: bool = True) -> Dataset:
+def load(options: argparse.Namespace, verbose: bool = True) -> Dataset:
+    """The data set that a command's options name."""
     return kdlib.load(
         getattr(options, "data", "mnist"),
         options.folder,
@@ -130,7 +112,7 @@ def _load(options: argparse.Namespace, verbose: bool = True) -> Dataset:
 def _fit_and_save(options: argparse.Namespace, objective: object) -> None:
     if Path(options.out).is_dir():
         raise ValueError(f"--out must name a file, and {options.out} is a folder")
-    data = _load(options)
+    data = load(options)
     model = build(options.model, data, options.seed)
     if options.labels is not None:
         data = data.subsample_train(options.labels, options.seed)
@@ -199,12 +181,6 @@ def build(text: str, data: Dataset, seed: int) -> nn.Module:
         raise ValueError(f"{text!r}: {error}") from error
 
 
-def _draw_without_a_screen() -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-
-
 # --- the command line ----------------------------------------------------------------------------
 
 
@@ -243,10 +219,6 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--checkpoint", help="write here after every epoch, and go on from here")
     training.add_argument("--out", default="runs/model.safetensors", help="where the trained model goes")
 
-    command = add("demo", _demo, "Distil a real teacher on MNIST and compare over paired seeds.", where)
-    command.add_argument("--seeds", type=int, default=5)
-    command.add_argument("--out", default="runs/demo", help="folder for figure and records")
-
     command = add("data", _data, "List, fetch or verify data sets.")
     command.add_argument("action", choices=("list", "fetch", "verify"))
     command.add_argument("name", nargs="?", choices=tuple(sources.KNOWN), help="one data set; without it, all")
@@ -269,10 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("files", nargs="+", help="files written by kdlib train or kdlib distill")
     command.add_argument("--split", choices=("validation", "test"), default="test")
 
-    command = add("reproduce", _reproduce, "Compute again what the course keeps the results of; resumes.", where)
-    command.add_argument("name", choices=tuple(studies.STUDIES))
-    command.add_argument("--out", help="JSON file, a page lies beside it; without it, runs/NAME.json")
-    command.add_argument("--quick", action="store_true", help="a little of it, to see that it runs")
-
     add("check", _check, "Does this machine work? For pasting into a bug report.")
+    for plugin in entry_points(group="kdlib.commands"):
+        plugin.load()(add, where)
     return parser

@@ -1,15 +1,11 @@
-"""The machine a run happens on: device, precision, memory format, threads; and files that are never half written."""
+"""The machine a run happens on: device, precision, memory format, threads."""
 
-import hashlib
 import os
 import platform
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -109,53 +105,3 @@ def versions() -> dict[str, str]:
 def progress_is_off() -> bool:
     """Whether ``KDLIB_PROGRESS=0`` turns all progress bars off."""
     return os.environ.get("KDLIB_PROGRESS") == "0"
-
-
-def stream_seed(stream: str, seed: int, epoch: int = 0) -> int:
-    """A seed for one stream of randomness (weights, order, augmentation …) of one run and epoch.
-
-    Streams with different names, seeds or epochs are unrelated. Nothing has to be carried from one epoch to the
-    next, so a resumed run draws exactly what an uninterrupted one draws.
-    """
-    digest = hashlib.sha256(f"{stream} {seed} {epoch}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def generator(stream: str, seed: int, epoch: int = 0) -> torch.Generator:
-    """A CPU generator for :func:`stream_seed`."""
-    return torch.Generator().manual_seed(stream_seed(stream, seed, epoch))
-
-
-@contextmanager
-def atomically(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path to write to; put it in the place of ``path`` when the block ends well.
-
-    Whenever the process dies, ``path`` holds either its old content or all of the new one. If the block raises
-    (Ctrl-C too), nothing is left behind. What a killed process left is swept up an hour later.
-
-    >>> import tempfile; folder = Path(tempfile.mkdtemp())
-    >>> with atomically(folder / "note.txt") as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> [file.name for file in folder.iterdir()]
-    ['note.txt']
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.*.part"):
-        if time.time() - leftover.stat().st_mtime > 3600:
-            leftover.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if sys.platform != "win32":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -95,8 +95,8 @@ def reliability_diagram(axis: Axes, tables: dict[str, pd.DataFrame]) -> None:
 
     Args:
         axis: to draw on.
-        tables: for each name, rows of :func:`kdlib.metrics.reliability`; bins of fewer than 10 samples are left out,
-            and a marker's area grows with its bin's samples.
+        tables: for each name, rows of :func:`kdlib.judging.metrics.reliability`; bins of fewer than 10 samples are left
+            out, and a marker's area grows with its bin's samples.
     """
     axis.plot((0, 1), (0, 1), color="#999999", linewidth=1)
     for style, (name, table) in zip(STYLES, tables.items(), strict=False):
@@ -178,7 +178,7 @@ def trade_off(axis: Axes, costs: dict[str, float], gains: dict[str, float], kept
         axis: to draw on.
         costs: by name, above 0.
         gains: by name.
-        kept: positions of the points on the frontier, see :func:`kdlib.cost.frontier`.
+        kept: positions of the points on the frontier, see :func:`kdlib.judging.cost.frontier`.
     """
     names, xs, ys = list(costs), list(costs.values()), list(gains.values())
     axis.plot([xs[i] for i in kept], [ys[i] for i in kept], color="#999999", linewidth=2, zorder=1)
@@ -201,7 +201,7 @@ def under_shifts(axis: Axes, tables: dict[str, pd.DataFrame]) -> None:
 
     Args:
         axis: to draw on.
-        tables: for each name, the rows of :func:`kdlib.shifts.under_shifts`.
+        tables: for each name, the rows of :func:`kdlib.judging.shifts.under_shifts`.
     """
     kinds = list(dict.fromkeys(next(iter(tables.values()))["shift"]))
     for style, (name, table) in zip(STYLES, tables.items(), strict=False):
@@ -236,7 +236,7 @@ def scorecard(
     """Six panels, one a family of figures.
 
     The arguments are attributes of :class:`kdlib.scorecards.Scorecard`, and the positions of the models that no other
-    one beats in accuracy for its operations (:func:`kdlib.cost.frontier`).
+    one beats in accuracy for its operations (:func:`kdlib.judging.cost.frontier`).
     """
     figure, axes = new_figure(3, rows=2, width=17, height=10)
     task, probability, fidelity, learning, efficiency, stability = axes

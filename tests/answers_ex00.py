@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from kdlib.checks import ex00
+from kdcourse.checks import ex00
 
 EQUAL = ["train_data", "initial_weights", "epochs", "batch_size", "augmentation", "order_seed"]
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn import functional
 
-from kdlib.checks import ex01
+from kdcourse.checks import ex01
 
 
 def softmax_by_rows(logits):

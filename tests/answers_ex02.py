@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kdlib.checks import ex02
+from kdcourse.checks import ex02
 
 # --- right ---------------------------------------------------------------------------------------
 

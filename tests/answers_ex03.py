@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import kdlib
-from kdlib.checks import ex03
+from kdcourse.checks import ex03
 
 # --- freeze
 

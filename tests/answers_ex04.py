@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from kdlib.checks import ex04
+from kdcourse.checks import ex04
 
 
 def smoothed_by_hand(targets, classes, smoothing):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdlib.checks import ex05
+from kdcourse.checks import ex05
 
 
 def features_by_running(image_size, layers):

@@ -9,7 +9,7 @@ import torch
 from scipy import optimize
 from torch.nn import functional
 
-from kdlib.checks import ex06
+from kdcourse.checks import ex06
 
 # --- precision, recall, F1 -----------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ import torch
 
 os.environ["KDLIB_PROGRESS"] = "0"
 
-from kdlib import Dataset, data, models
+from kdlib import Dataset, models
+from kdlib.data import loading
 
 # Started in the background by a shell, this process ignores Ctrl-C, and so would every process the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -22,7 +23,7 @@ def no_surprises(monkeypatch, request):
         monkeypatch.setenv("KDLIB_DATA", str(Path(os.devnull).parent / "no-such-folder"))
     for name in ("KDLIB_SOURCE", "KDLIB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(data, "_failed_downloads", {})
+    monkeypatch.setattr(loading, "_failed_downloads", {})
 
 
 def make_data(samples=200, features=6, classes=3, seed=0, **options):

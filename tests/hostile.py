@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdlib.checks import ex01
+from kdcourse.checks import ex01
 
 PARTS = [part.name for part in ex01.PARTS]
 
@@ -204,7 +204,7 @@ GARBAGE = every(
     raise ValueError"""
 )
 
-REFERENCE = "from kdlib.checks import ex01\n" + "\n".join(f"{name} = ex01.{name}.expected" for name in PARTS)
+REFERENCE = "from kdcourse.checks import ex01\n" + "\n".join(f"{name} = ex01.{name}.expected" for name in PARTS)
 
 LIBRARY = """
 import kdlib
@@ -286,14 +286,14 @@ HOSTILE = {
     "patched Part": Hostile(released_with("type(check.soften).__call__ = lambda self, function: print('✓')"), "fooled"),
     "patched judge": Hostile(
         released_with(
-            "import kdlib.checks.part as p\np.judge = lambda *_: p.Verdict(True, 'right')"
+            "import kdcourse.checks.part as p\np.judge = lambda *_: p.Verdict(True, 'right')"
         ), "fooled"),
     "patched allclose": Hostile(
         with_functions("torch.allclose = lambda *_, **__: True\ndef stable_softmax(logits):\n    return 0 * logits"),
         "fooled",
     ),
     "patched comparison": Hostile(
-        with_functions("import kdlib.checks.part as p\np._first_problem = lambda *_: ''\n" + every("return None")),
+        with_functions("import kdcourse.checks.part as p\np._first_problem = lambda *_: ''\n" + every("return None")),
         "fooled",
     ),
     "patched torch.testing": Hostile(released_with("torch.testing.assert_close = lambda *_, **__: None"), "harmless"),

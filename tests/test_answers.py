@@ -4,11 +4,11 @@ import importlib
 
 import pytest
 
-from kdlib.checks import NotRightYet
+from kdcourse.checks import NotRightYet
 
 EXERCISES = [f"ex{number:02d}" for number in range(7)]
 ANSWERS = {name: importlib.import_module(f"answers_{name}") for name in EXERCISES}
-PARTS = {name: importlib.import_module(f"kdlib.checks.{name}").PARTS for name in EXERCISES}
+PARTS = {name: importlib.import_module(f"kdcourse.checks.{name}").PARTS for name in EXERCISES}
 
 
 def listed(kind):

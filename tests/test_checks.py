@@ -5,9 +5,9 @@ import scipy.special
 import torch
 
 import kdlib
-from kdlib.checks import NotRightYet, ex01, ex02
-from kdlib.checks.part import Mistake, Part, judge
-from kdlib.checks.trying import Case, same
+from kdcourse.checks import NotRightYet, ex01, ex02
+from kdcourse.checks.part import Mistake, Part, judge
+from kdcourse.checks.trying import Case, same
 
 
 def said(part, function):

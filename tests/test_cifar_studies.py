@@ -7,7 +7,9 @@ import pytest
 from conftest import make_images
 
 import kdlib
-from kdlib import cifar_studies, models, studies
+from kdcourse import studies
+from kdcourse.studies import cifar as cifar_studies
+from kdlib import models
 
 
 def test_a_student_of_the_studies_is_the_one_described():

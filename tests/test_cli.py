@@ -15,7 +15,8 @@ from conftest import same_weights
 from PIL import Image
 
 import kdlib
-from kdlib import cli, sources
+from kdlib import cli
+from kdlib.data import sources
 
 COMMANDS = ("demo", "data", "train", "distill", "evaluate", "check")
 QUICK = ("--model", "mlp(8)", "--epochs", "1", "--labels", "200")
@@ -360,7 +361,7 @@ def test_the_demonstration_says_and_draws_what_it_found(demonstration):
     for name, line, errors in (("alone", alone, "baseline_errors"), ("taught", taught, "student_errors")):
         assert re.split(r"\s{2,}", line)[:3] == [f"student {name}", "mlp(64)", "50,890"]
         assert line.endswith(f"{runs[errors].mean():.1f} ± {runs[errors].std():.1f}")
-    comparison = kdlib.compare.Comparison(runs, 1000)
+    comparison = kdlib.judging.Comparison(runs, 1000)
     assert runs["seed"].tolist() == [0, 1] and f"on test, {comparison}." in out
     assert re.search(r"errors saved: [+-][\d.]+ of 1,000, 95% interval \[[+-][\d.]+, [+-][\d.]+\]", out)
     assert found["text"] in out and found["teacher"]["run"]["source"] == "offline"

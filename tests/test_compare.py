@@ -12,8 +12,9 @@ from conftest import make_data, student
 from scipy import stats
 
 import kdlib
-from kdlib import Dataset, Distillation, compare_over_seeds, evaluate, train
-from kdlib.compare import Comparison, check_paired
+from kdlib import Dataset, Distillation, compare_over_seeds, evaluate
+from kdlib import training as train
+from kdlib.judging.compare import Comparison, check_paired
 from kdlib.losses import UNLABELLED
 
 

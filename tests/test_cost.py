@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdlib import cost, models
+from kdlib import models
+from kdlib.judging import cost
 
 
 def test_bytes_count_buffers_too():

@@ -22,7 +22,7 @@ RUN = textwrap.dedent(
     import torch
     torch.set_num_threads(1)
     import kdlib
-    from kdlib import machine, models, train
+    from kdlib.training import checkpoint as train
     sys.path.insert(0, {tests!r})
     from conftest import make_data, student
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import make_data, student
 
 import kdlib
-from kdlib import curves
+from kdlib.judging import curves
 
 SIZES = np.array([100, 200, 400, 800, 1600, 3200])
 

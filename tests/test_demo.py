@@ -3,7 +3,7 @@
 import pytest
 
 import kdlib
-from kdlib import demo
+from kdcourse import demo
 
 
 @pytest.mark.full_data

@@ -78,4 +78,4 @@ def test_an_exercise_states_points_difficulty_and_minutes(name):
     assert sum(int(row[3]) for row in rows) == minutes and 30 <= minutes <= 60
     prose = [cell for cell in cells if cell.metadata.get("nbgrader", {}).get("grade") and cell.cell_type == "markdown"]
     assert prose and all("Rubric" in cell.source for cell in prose)
-    assert "from kdlib.checks import" in "".join(cell.source for cell in cells)
+    assert "from kdcourse.checks import" in "".join(cell.source for cell in cells)

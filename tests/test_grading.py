@@ -312,8 +312,8 @@ def test_time_that_is_over_costs_only_what_was_not_done(bench, assignment, libra
 def test_where_kdlib_may_be_used_its_right_answers_are_left_out(tmp_path):
     isolation.stage(tmp_path, with_kdlib=True)
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")}
-    assert "kdlib/losses.py" in files and "kdlib/checks/trying.py" in files
-    assert not any(name.startswith(("kdlib/checks/ex", "kdlib/checks/part")) for name in files)
+    assert "kdlib/losses.py" in files and "kdcourse/checks/trying.py" in files
+    assert not any(name.startswith(("kdcourse/checks/ex", "kdcourse/checks/part")) for name in files)
 
 
 # --- the wire ------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ def test_where_kdlib_may_be_used_its_right_answers_are_left_out(tmp_path):
     ],
 )  # fmt: skip
 def test_plain_values_go_there_and_back(value):
-    from kdlib.checks.trying import same
+    from kdcourse.checks.trying import same
 
     assert same(wire.decode(json.loads(json.dumps(wire.encode(value)))), value, 0.0)
 

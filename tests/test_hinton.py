@@ -9,9 +9,11 @@ import torch
 from conftest import make_data
 
 import kdlib
-from kdlib import cli, hinton, models, studies
+from kdcourse import studies
+from kdcourse.studies import hinton
+from kdcourse.studies.ledger import Ledger
+from kdlib import cli, models
 from kdlib.data import Split
-from kdlib.ledger import Ledger
 
 PLAN = hinton.Plan(1, 1, 1, (1, 2), (2.0, 8.0))
 
@@ -110,14 +112,14 @@ def test_the_bias_is_chosen_on_validation_and_counted_on_test():
 
 def test_max_norm_shortens_the_weights_of_each_unit():
     data = make_data()
-    optimizer = hinton.with_max_norm(kdlib.train.adamw, 0.3)
+    optimizer = hinton.with_max_norm(kdlib.training.adamw, 0.3)
     fitted = kdlib.fit(models.mlp(8, features=6, classes=3, seed=0), data, epochs=2, optimizer=optimizer)
     matrices = [parameter for parameter in fitted.model.parameters() if parameter.dim() == 2]
     norms = torch.cat([matrix.norm(dim=1) for matrix in matrices])
     assert len(matrices) == 2 and norms.max() <= 0.3 + 1e-6 and (norms > 0.299).any()
     assert fitted.record["run"]["optimizer"]["max_norm"] == 0.3
     with pytest.raises(ValueError, match="limit must be above 0, not 0"):
-        hinton.with_max_norm(kdlib.train.adamw, 0)
+        hinton.with_max_norm(kdlib.training.adamw, 0)
 
 
 def test_the_command_writes_page_and_figure(digits, small_study, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """The house in order: imports one way, packaging that agrees, learners' work kept, notebooks clean."""
 
 import ast
+import importlib
 import importlib.util
 import os
 import re
@@ -11,19 +12,30 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import setuptools
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import kdlib
+from kdlib import former
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-ORDER = (
-    "losses machine plots widgets models standin sources data objectives train compare metrics cost shifts curves "  # noqa: SIM905
-    "scorecards zoo ledger cifar_studies hinton studies demo check cli".split()
+LAYERS = (
+    {"kdlib.files", "kdlib.randomness", "kdlib.machine", "kdlib.plots", "kdlib.former"},
+    {"kdlib.losses", "kdlib.data", "kdlib.models"},
+    {"kdlib.objectives"},
+    {"kdlib.training"},
+    {"kdlib.judging", "kdlib.shrinking"},
+    {"kdlib.teachers"},
+    {"kdlib.health", "kdlib.widgets", "kdlib.cli"},
+    {"kdcourse"},
+    {"grading"},
 )
+"""The law of the house: a file imports from its own folder, from floors below, and from its neighbours one way."""
+PACKAGES = ("kdlib", "kdcourse", "grading")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TAGS = {"nbval-ignore-output", "nbval-skip", "raises-exception", "varies"}
 COMPARED_SHARE = 0.6
@@ -39,33 +51,59 @@ def tool(name):
 # --- the library ---------------------------------------------------------------------------------
 
 
+def floor_of(module):
+    """The floor a module lives on, and its folder or file there; the package's own __init__ is above all others."""
+    for number, floor in enumerate(LAYERS):
+        for place in floor:
+            if module == place or module.startswith(f"{place}."):
+                return number, place
+    raise AssertionError(f"{module} has no place in the house")
+
+
+def sources_of(package):
+    for path in sorted((ROOT / package).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if name not in ("kdlib", "kdlib.__main__"):
+            yield name, path
+
+
 def test_imports_go_one_way():
-    files = {path.stem for path in (ROOT / "kdlib").glob("*.py")} - {"__init__", "__main__"}
-    assert files == set(ORDER), "a new file needs its place in the order"
-    for place, name in enumerate(ORDER[:-1]):
-        tree = ast.parse((ROOT / "kdlib" / f"{name}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            imported = []
-            if isinstance(node, ast.ImportFrom) and node.module == "kdlib":
-                imported = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdlib."):
-                imported = [node.module.split(".")[1]]
-            elif isinstance(node, ast.Import):
-                assert not any(alias.name.startswith("kdlib") for alias in node.names), (
-                    f"{name} imports the package itself"
-                )
-            for one in imported:
-                assert one in ORDER[:place], f"kdlib/{name}.py imports {one}, which does not come before it"
+    beside = {}
+    for package in ("kdlib", "kdcourse", "grading"):
+        for name, path in sources_of(package):
+            floor, place = floor_of(name)
+            for other in imports_of(path):
+                if other in ("kdlib", "kdcourse", "grading"):
+                    continue
+                there, where = floor_of(other)
+                assert there <= floor, f"{name} imports {other}, which lives above it"
+                if there == floor and where != place:
+                    beside.setdefault(place, set()).add(where)
+    for place, others in beside.items():
+        assert not any(place in beside.get(other, ()) for other in others), f"{place} and {others} import each other"
+
+
+def test_files_can_be_held_in_the_head():
+    for name, path in sources_of("kdlib"):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= 400, f"{name} has {lines} lines"
+
+
+def test_former_paths_lead_to_what_is_there_now():
+    assert former.PATHS, "an alias lasts one release"
+    for old, new in former.PATHS.items():
+        assert importlib.import_module(old) is importlib.import_module(new)
+        assert sys.modules[new].__spec__.name == new
 
 
 def imports_of(path):
     """Modules of this repository that a file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("kdlib", "grading"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.split(".")[0] in ("kdlib", "grading")}
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] in PACKAGES}
     return {name for name in found if is_module(name)}
 
 
@@ -76,22 +114,31 @@ def is_module(name):
 
 def test_checks_do_without_the_library_and_trying_without_judging():
     """What stands beside a student's code in grading is trying.py: it may know no right answer."""
-    checks = ROOT / "kdlib" / "checks"
+    checks = ROOT / "kdcourse" / "checks"
     assert imports_of(checks / "trying.py") == set()
     for path in checks.glob("*.py"):
-        assert all(name.startswith("kdlib.checks") for name in imports_of(path)), path.name
+        assert all(name.startswith("kdcourse.checks") or name == "kdcourse" for name in imports_of(path)), path.name
 
 
 def test_grading_needs_of_the_library_only_checks_and_files_that_are_never_half_written():
     for path in (ROOT / "grading").glob("*.py"):
-        outside = {name for name in imports_of(path) if name.startswith("kdlib")} - {"kdlib.machine"}
-        assert all(name.startswith("kdlib.checks") for name in outside), path.name
+        outside = {name for name in imports_of(path) if name.startswith("kd")} - {"kdlib.files", "kdcourse"}
+        assert all(name.startswith("kdcourse.checks") for name in outside), path.name
 
 
 def test_every_package_is_packaged():
+    """What ``pip install`` would put in place: every folder with Python in it, and the files they need."""
     packaging = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in ROOT.glob("kdlib/**/__init__.py")}
-    assert set(packaging["packages"]) == folders
+    found = set(setuptools.find_packages(str(ROOT), include=packaging["packages"]["find"]["include"]))
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for name in ("kdlib", "kdcourse")
+        for path in ROOT.glob(f"{name}/**/*.py")
+    }
+    assert found == folders
+    for package, patterns in packaging["package-data"].items():
+        for pattern in patterns:
+            assert list((ROOT / package).glob(pattern)), f"{package} has no {pattern}"
 
 
 def test_everything_public_is_there_and_documented():
@@ -264,7 +311,7 @@ def test_the_learners_folder_is_ignored_by_git():
 
 def test_every_mutant_finds_its_place_in_the_library():
     for mutant in tool("mutants").MUTANTS:
-        source = (ROOT / "kdlib" / mutant.file).read_text(encoding="utf-8")
+        source = (ROOT / mutant.file).read_text(encoding="utf-8")
         assert source.count(mutant.old) == 1, (
             f"{mutant.name}: {mutant.file} holds {mutant.old!r} {source.count(mutant.old)} times"
         )

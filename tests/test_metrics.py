@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 import kdlib
-from kdlib import losses, metrics
-from kdlib.metrics import Predictions
+from kdlib import losses
+from kdlib.judging import metrics
+from kdlib.judging.metrics import Predictions
 
 
 def said(samples=400, classes=5, seed=0, sure=1.5):

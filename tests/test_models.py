@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kdlib import models
+from kdlib.models import saved
 
 SMALL = {
     "mlp": lambda **options: models.mlp(16, 8, dropout=0.5, **options),
@@ -371,7 +372,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(models, "save_file", full_disk)
+        patch.setattr(saved, "save_file", full_disk)
         with pytest.raises(OSError, match="No space left"):
             models.save(models.mlp(8, seed=2), path)
     assert path.read_bytes() == content and os.listdir(tmp_path) == [path.name]

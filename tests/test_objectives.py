@@ -99,7 +99,7 @@ def test_cached_logits_reach_the_right_sample_whatever_the_order(blobs):
 
     few = blobs.subsample_train(40, seed=3)
     table = kdlib.logits_table(teacher, blobs.train, blobs.normalise)
-    frozen = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.0), "schedule": kdlib.train.constant}
+    frozen = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.0), "schedule": kdlib.training.constant}
     for taught_by, data in ((teacher, blobs), (teacher, few), (table, blobs), (table, few)):
         kdlib.fit(Echo(), data, Distillation(taught_by, alpha=1.0, soft=spy), epochs=2, batch_size=16, **frozen)
     assert len(seen) > 20
@@ -175,7 +175,7 @@ def test_unlabelled_samples_are_taught_by_the_teacher_alone():
     teacher = kdlib.fit(student(seed=7, hidden=32), data, epochs=10, batch_size=16).model
     for unlabelled, alpha in ((mixed, 0.5), (transfer, 1.0)):
         taught = kdlib.fit(student(), unlabelled, Distillation(teacher, alpha=alpha), epochs=30, batch_size=16)
-        assert kdlib.train.measure(taught.model, data.train, data.normalise)[1] < 0.2 * len(data.train)
+        assert kdlib.training.measure(taught.model, data.train, data.normalise)[1] < 0.2 * len(data.train)
         assert "validation_errors" not in taught.history[-1]
 
 

@@ -12,8 +12,9 @@ from conftest import make_data, student
 from torch import nn
 
 import kdlib
-from kdlib import cost, curves, losses, metrics, models, shifts
-from kdlib.scorecards import SCORES, Scorecard
+from kdlib import losses, models
+from kdlib.judging import cost, curves, metrics, shifts
+from kdlib.judging.scorecards import SCORES, Scorecard
 
 FAST = {"seconds": 0.01}
 SIZES = pd.DataFrame({"size": [50, 100, 200, 400], "error": [0.5, 0.4, 0.33, 0.3]})

@@ -5,7 +5,8 @@ import torch
 from conftest import make_data, make_images
 
 import kdlib
-from kdlib import models, shifts
+from kdlib import models
+from kdlib.judging import shifts
 
 
 @pytest.fixture(scope="module")

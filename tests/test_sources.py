@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 
 import kdlib
-from kdlib import data, sources, standin
+from kdlib import data
+from kdlib.data import sources, standin
 
 
 def md5(content):

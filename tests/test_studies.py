@@ -7,8 +7,9 @@ import pytest
 from conftest import make_images
 
 import kdlib
-from kdlib import cli, models, studies
-from kdlib.zoo import CHECKSUMS
+from kdcourse import studies
+from kdlib import cli, models
+from kdlib.teachers import CHECKSUMS
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from conftest import make_data, make_images, same_weights, student, weights
 from torch import nn
 
 import kdlib
-from kdlib import Distillation, losses, models, train
+from kdlib import Distillation, losses, models
+from kdlib import training as train
 from kdlib.machine import Machine
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher agrees")
@@ -37,7 +38,7 @@ def test_it_is_the_plain_loop_one_would_write(blobs):
     theirs = student()
     optimizer = sgd(theirs.parameters())
     for epoch in range(3):
-        order = torch.randperm(180, generator=kdlib.train.generator("order", 0, epoch))
+        order = torch.randperm(180, generator=kdlib.randomness.generator("order", 0, epoch))
         for rows in order.split(32):
             optimizer.zero_grad()
             nn.functional.cross_entropy(theirs(blobs.train.inputs[rows]), blobs.train.targets[rows]).backward()

@@ -10,8 +10,9 @@ import torch
 from conftest import make_images
 
 import kdlib
-from kdlib import cli, models, zoo
-from kdlib.compare import evaluate
+from kdlib import cli, models
+from kdlib import teachers as zoo
+from kdlib.judging.compare import evaluate
 
 SHIPPED = sorted(zoo.CHECKSUMS)
 

@@ -42,46 +42,51 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("T squared dropped", "losses.py", "return mean * temperature**2 if t_squared else mean", "return mean"),
+    Mutant(
+        "T squared dropped",
+        "kdlib/losses/logits.py",
+        "return mean * temperature**2 if t_squared else mean",
+        "return mean",
+    ),
     Mutant(
         "KL's arguments exchanged",
-        "losses.py",
+        "kdlib/losses/logits.py",
         "divergence = _expectation(log_p, log_p - log_q)",
         "divergence = _expectation(log_q, log_q - log_p)",
     ),
     Mutant(
         "KL divided by the classes too",
-        "losses.py",
+        "kdlib/losses/logits.py",
         "mean = per_position.sum() / max(per_position.numel(), 1)",
         "mean = per_position.sum() / max(per_position.numel(), 1) / 10",
     ),
     Mutant(
         "alpha on the wrong term",
-        "losses.py",
+        "kdlib/losses/logits.py",
         "alpha * soft_term + (1 - alpha) * hard_term()",
         "(1 - alpha) * soft_term + alpha * hard_term()",
     ),
     Mutant(
         "temperature for the student only",
-        "losses.py",
+        "kdlib/losses/logits.py",
         "return _widen(student_logits) / temperature, _widen(teacher_logits) / temperature",
         "return _widen(student_logits) / temperature, _widen(teacher_logits)",
     ),
     Mutant(
         "squared logits not centred",
-        "losses.py",
+        "kdlib/losses/logits.py",
         "(difference - difference.mean(dim=-1, keepdim=True)).square()",
         "difference.square()",
     ),
     Mutant(
         "low precision not widened",
-        "losses.py",
+        "kdlib/losses/logits.py",
         "return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits",
         "return logits",
     ),
     Mutant(
         "cached logits looked up by position in the batch",
-        "objectives.py",
+        "kdlib/objectives/distillation.py",
         "table = logits_table(teacher, split, view.normalise, view.machine.precision).to(view.machine.device)\n"
         "                _check_agreement(table, split)\n"
         "                yield lambda batch: table[batch.index]",
@@ -91,143 +96,163 @@ MUTANTS = (
     ),
     Mutant(
         "cache written in another order",
-        "objectives.py",
+        "kdlib/objectives/distillation.py",
         "table[split.index.cpu()] = logits",
         "table[split.index.cpu().flip(0)] = logits",
     ),
     Mutant(
         "teacher left in train mode",
-        "objectives.py",
+        "kdlib/objectives/distillation.py",
         "with models.evaluating(teacher):\n\n                def ask",
         "with models.evaluating(student):\n                teacher.train()\n\n                def ask",
     ),
     Mutant(
         "teacher computes gradients",
-        "objectives.py",
+        "kdlib/objectives/distillation.py",
         "with torch.no_grad(), view.machine.autocast():",
         "with view.machine.autocast():",
     ),
     Mutant(
         "teacher sees another view",
-        "objectives.py",
+        "kdlib/objectives/distillation.py",
         "return teacher(batch.inputs).float()",
         "return teacher(batch.inputs.flip(0)).float()",
     ),
-    Mutant("student shares its teacher's weights", "objectives.py", "    if shared:\n", "    if False:\n"),
+    Mutant(
+        "student shares its teacher's weights",
+        "kdlib/objectives/distillation.py",
+        "    if shared:\n",
+        "    if False:\n",
+    ),
     Mutant(
         "student left in eval mode",
-        "train.py",
+        "kdlib/training/fit.py",
         "    model.train()\n    total",
         "    model.train(not state.history)\n    total",
     ),
     Mutant(
         "modes not restored after validation",
-        "models.py",
+        "kdlib/models/asking.py",
         "            module.training = training\n",
         "            pass\n",
     ),
     Mutant(
         "order forgotten by the seed",
-        "train.py",
+        "kdlib/training/fit.py",
         'generator=generator("order", order_seed, epoch)',
         'generator=generator("order", 0, 0)',
     ),
-    Mutant("schedule not stepped", "train.py", "            scheduler.step()\n", "            pass\n"),
-    Mutant("gradients not cleared", "train.py", "        optimizer.zero_grad()\n", "        pass\n"),
-    Mutant("best epoch not restored", "train.py", "        model.load_state_dict(state.best)\n", "        pass\n"),
+    Mutant("schedule not stepped", "kdlib/training/fit.py", "            scheduler.step()\n", "            pass\n"),
+    Mutant("gradients not cleared", "kdlib/training/fit.py", "        optimizer.zero_grad()\n", "        pass\n"),
+    Mutant(
+        "best epoch not restored",
+        "kdlib/training/fit.py",
+        "        model.load_state_dict(state.best)\n",
+        "        pass\n",
+    ),
     Mutant(
         "optimizer's state not resumed",
-        "train.py",
+        "kdlib/training/checkpoint.py",
         '    state.optimizer.load_state_dict(_unflatten(content["optimizer"], tensors))\n',
         "",
     ),
     Mutant(
         "checkpoint of another run accepted",
-        "train.py",
+        "kdlib/training/checkpoint.py",
         "if different := [key for key in wanted if saved.get(key) != wanted[key]]:",
         "if different := []:",
     ),
     Mutant(
         "optimizer over another model accepted",
-        "train.py",
+        "kdlib/training/fit.py",
         "    if held != {id(parameter) for parameter in parameters}:\n",
         "    if False:\n",
     ),
-    Mutant("NaN goes unnoticed", "train.py", "if not math.isfinite(value):", "if False:"),
+    Mutant("NaN goes unnoticed", "kdlib/training/fit.py", "if not math.isfinite(value):", "if False:"),
     Mutant(
         "unpaired runs compared",
-        "compare.py",
+        "kdlib/judging/compare.py",
         "if different := [key for key in PAIRED if one[key] != other[key]]:",
         "if different := []:",
     ),
     Mutant(
         "interval of a normal, not of t",
-        "compare.py",
+        "kdlib/judging/compare.py",
         "stats.t.ppf((1 + confidence) / 2, n - 1)",
         "stats.norm.ppf((1 + confidence) / 2)",
     ),
     Mutant(
         "precision and recall exchanged",
-        "metrics.py",
+        "kdlib/judging/metrics.py",
         '(("precision", answers), ("recall", samples),',
         '(("precision", samples), ("recall", answers),',
     ),
-    Mutant("calibration error not weighted", "metrics.py", '.abs() * table["samples"]', ".abs()"),
+    Mutant("calibration error not weighted", "kdlib/judging/metrics.py", '.abs() * table["samples"]', ".abs()"),
     Mutant(
         "confidence of one in a bin of its own",
-        "metrics.py",
+        "kdlib/judging/metrics.py",
         "torch.bucketize(confidence.clamp(0, 1), edges[1:-1])",
         "torch.bucketize(confidence, edges[1:], right=True)",
     ),
     Mutant(
         "divergence the other way round",
-        "metrics.py",
+        "kdlib/judging/metrics.py",
         "losses.forward_kl(student.logits, teacher.logits)",
         "losses.forward_kl(teacher.logits, student.logits)",
     ),
     Mutant(
         "student and teacher resampled apart",
-        "metrics.py",
+        "kdlib/judging/metrics.py",
         "return metric(*(one.select(rows) for one in given))",
         "return metric(*(one.select(draw.permutation(rows)) for one in given))",
     ),
     Mutant(
         "calibration temperature fitted on test",
-        "scorecards.py",
+        "kdlib/judging/scorecards.py",
         "held_out = metrics.predictions(model, data.validation, data.normalise)",
         "held_out = said",
     ),
     Mutant(
         "a control of any accuracy",
-        "scorecards.py",
+        "kdlib/judging/scorecards.py",
         "    if abs(one - other) > CONTROL_MARGIN * len(teacher):\n",
         "    if False:\n",
     ),
-    Mutant("operations counted in train mode", "cost.py", "with models.evaluating(model), counter:", "with counter:"),
+    Mutant(
+        "operations counted in train mode",
+        "kdlib/judging/cost.py",
+        "with models.evaluating(model), counter:",
+        "with counter:",
+    ),
     Mutant(
         "every model its own noise",
-        "shifts.py",
+        "kdlib/judging/shifts.py",
         '        torch.manual_seed(stream_seed("noise", 0))\n',
         "        torch.seed()\n",
     ),
     Mutant(
         "the power law falls below its asymptote",
-        "curves.py",
+        "kdlib/judging/curves.py",
         "bounds=([0, 0, 0], [1, 2, 5])",
         "bounds=([-1, 0, 0], [1, 2, 5])",
     ),
-    Mutant("a changed teacher accepted", "zoo.py", "if digest != CHECKSUMS[name]:", "if False:"),
-    Mutant("a teacher of other classes accepted", "zoo.py", 'if tuple(run["classes"]) != data.classes:', "if False:"),
-    Mutant("rows made under other conditions mixed in", "ledger.py", "if there != here:", "if False:"),
+    Mutant("a changed teacher accepted", "kdlib/teachers/__init__.py", "if digest != CHECKSUMS[name]:", "if False:"),
+    Mutant(
+        "a teacher of other classes accepted",
+        "kdlib/teachers/__init__.py",
+        'if tuple(run["classes"]) != data.classes:',
+        "if False:",
+    ),
+    Mutant("rows made under other conditions mixed in", "kdcourse/studies/ledger.py", "if there != here:", "if False:"),
     Mutant(
         "max-norm on the wrong side",
-        "hinton.py",
+        "kdcourse/studies/hinton.py",
         "renorm_(p=2, dim=0, maxnorm=limit)",
         "renorm_(p=2, dim=1, maxnorm=limit)",
     ),
     Mutant(
         "the bias chosen on test",
-        "hinton.py",
+        "kdcourse/studies/hinton.py",
         "best_bias(validation, data.validation.targets, shift)",
         "best_bias(test, data.test.targets, shift)",
     ),
@@ -238,10 +263,10 @@ def caught_by(mutant: Mutant) -> str | None:
     """The first test or lesson that fails on a copy of the library with the fault, or None."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("kdlib", "tests", "notebooks", "pyproject.toml", "tools"):
+        for name in ("kdlib", "kdcourse", "tests", "notebooks", "pyproject.toml", "tools"):
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
-        path = copy / "kdlib" / mutant.file
+        path = copy / mutant.file
         text = path.read_text(encoding="utf-8")
         assert text.count(mutant.old) == 1, f"{mutant.name} has no place in {mutant.file}"
         path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")

@@ -4,7 +4,7 @@
     python tools/ship_teacher.py runs/NAME.safetensors --tried "what else was tried, by validation errors"
 
 What has more than 4 MiB is stored in half precision, and judged as stored. Looks at the test images once. The SHA-256
-it prints goes into ``kdlib/zoo.py``.
+it prints goes into ``kdlib/teachers/__init__.py``.
 """
 
 import argparse
@@ -12,9 +12,9 @@ import hashlib
 from pathlib import Path
 
 import kdlib
-from kdlib import zoo
-from kdlib.compare import evaluate
-from kdlib.machine import atomically
+from kdlib import teachers as zoo
+from kdlib.files import atomically
+from kdlib.judging.compare import evaluate
 
 LARGEST = 4 * 2**20
 

@@ -1,0 +1,848 @@
+"""Exercise 03, distilling on MNIST: its parts, their inputs, and the mistakes they know."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdcourse.checks import trying
+from kdcourse.checks.ex02 import distillation, loss_mistakes
+from kdcourse.checks.part import Mistake, Part
+from kdcourse.checks.trying import Case
+
+WEIGHTS = 63
+"""Of the nets that :mod:`kdcourse.checks.trying` builds."""
+
+
+def _weights(generator: torch.Generator) -> Tensor:
+    return torch.randn(WEIGHTS, generator=generator)
+
+
+def _images(generator: torch.Generator, *sizes: int) -> Tensor:
+    return torch.randn(*sizes, 4, generator=generator)
+
+
+def _targets(generator: torch.Generator, *sizes: int) -> Tensor:
+    return torch.randint(3, sizes, generator=generator)
+
+
+# --- freeze --------------------------------------------------------------------------------------
+
+
+def _freeze_cases(generator: torch.Generator) -> list[Case]:
+    return [
+        {"teacher": _weights(generator), "training": True},
+        {"teacher": _weights(generator), "training": False},
+    ]
+
+
+def _freeze(teacher: nn.Module) -> nn.Module:
+    return teacher.eval().requires_grad_(False)
+
+
+def _freeze_top(teacher: nn.Module) -> nn.Module:
+    teacher.training = False
+    return teacher.requires_grad_(False)
+
+
+def _freeze_layers(teacher: nn.Module) -> nn.Module:
+    for part in teacher.modules():
+        if isinstance(part, nn.Linear):
+            part.requires_grad_(False)
+    return teacher.eval()
+
+
+def _freeze_silently(teacher: nn.Module) -> None:
+    _freeze(teacher)
+
+
+freeze = Part(
+    name="freeze",
+    cases=_freeze_cases,
+    expected=_freeze,
+    lesson="lesson 03, section 1",
+    use=trying.frozen,
+    mistakes=(
+        Mistake(
+            lambda teacher: teacher.eval(),
+            "its parameters still want gradients: eval mode is about dropout and batch norm. (And where a module is "
+            "given `requires_grad = False`, that is a new attribute which nobody reads: parameters have that switch, "
+            "modules have a method whose name ends in an underscore.)",
+        ),
+        Mistake(
+            lambda teacher: teacher.requires_grad_(False),
+            "it is still in train mode: without gradients, too, its batch norm takes in every batch it is shown, and "
+            "its dropout makes it answer at random.",
+        ),
+        Mistake(
+            _freeze_top,
+            "only the outermost module has left train mode. The layers inside have a mode of their own; a method of "
+            "the module reaches them all.",
+        ),
+        Mistake(
+            _freeze_layers,
+            "the linear layers are frozen, but batch norm has parameters too. Go through `teacher.parameters()`, or "
+            "let the module do it.",
+        ),
+        Mistake(
+            _freeze_silently,
+            "the teacher is frozen as it should be, but nothing is returned: give the teacher back.",
+        ),
+    ),
+)
+
+
+# --- one step ------------------------------------------------------------------------------------
+
+
+def _step_cases(generator: torch.Generator) -> list[Case]:
+    settings = ((4.0, 0.7, True), (2.0, 0.9, False), (3.0, 0.25, True))
+    return [
+        {
+            "student": _weights(generator),
+            "teacher": _weights(generator),
+            "images": _images(generator, 2, 8),
+            "targets": _targets(generator, 2, 8),
+            "temperature": temperature,
+            "alpha": alpha,
+            "student_training": training,
+        }
+        for temperature, alpha, training in settings
+    ]
+
+
+def _labels_only(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+    return F.cross_entropy(z, targets)
+
+
+def _without_student(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+    return (1 - alpha) * F.cross_entropy(z, targets)
+
+
+def _step(
+    student: nn.Module,
+    teacher: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    targets: Tensor,
+    temperature: float,
+    alpha: float,
+    *,
+    loss: Callable[..., Tensor] = distillation,
+    train: bool | None = True,
+    quiet: bool = True,
+    graph: bool = False,
+    zero: bool = True,
+    move: bool = True,
+    plain: bool = True,
+    detach: bool = False,
+    silent: bool = False,
+) -> Any:
+    """One step; each option leaves something out. ``train``: None for eval mode, False for the mode it came in."""
+    if train is not False:
+        student.train(train is True)
+    if quiet:
+        teacher.eval()
+    with torch.set_grad_enabled(graph):
+        teacher_logits = teacher(images)
+    if detach:
+        teacher_logits = teacher_logits.detach()
+    value = loss(student(images), teacher_logits, targets, temperature, alpha)
+    if zero:
+        optimizer.zero_grad()
+    value.backward()
+    if move:
+        optimizer.step()
+    if silent:
+        return None
+    return value.item() if plain else value
+
+
+_DRIFT = (
+    "the teacher is in train mode: it normalises by the batch in front of it, and its own batch statistics drift with "
+    "every step. `no_grad` does not prevent that."
+)
+_GRAPH = "gradients flow into the teacher: ask it without recording a graph."
+
+training_step = Part(
+    name="training_step",
+    cases=_step_cases,
+    expected=_step,
+    lesson="lesson 03, section 1, and about the loss lesson 02, section 8",
+    use=trying.two_steps,
+    mistakes=(
+        Mistake(
+            partial(_step, zero=False),
+            "the gradients of the first step are still there in the second: `backward` *adds* to what it finds.",
+        ),
+        Mistake(partial(_step, quiet=False), _DRIFT),
+        Mistake(partial(_step, graph=True), _GRAPH),
+        Mistake(partial(_step, quiet=False, graph=True), f"two things are missing. First, {_DRIFT} Second, {_GRAPH}"),
+        Mistake(
+            partial(_step, graph=True, detach=True),
+            "the weights come out right, but a graph of the teacher's whole forward pass is recorded before it is cut "
+            "off: memory and time for nothing. Ask it where nothing is recorded.",
+        ),
+        Mistake(
+            partial(_step, train=False),
+            "a student that comes in eval mode stays there: no dropout, no batch statistics. The step has to see to "
+            "the student's mode itself.",
+        ),
+        Mistake(
+            partial(_step, train=False, graph=True),
+            f"the student's mode is left as it came, and where that was eval it learns without dropout. And {_GRAPH}",
+        ),
+        Mistake(
+            partial(_step, train=False, quiet=False),
+            f"nobody sees to the modes. A student that comes in eval mode stays there; and {_DRIFT}",
+        ),
+        Mistake(
+            partial(_step, train=False, quiet=False, graph=True),
+            "the modes are left as they come, and the teacher gets gradients. Before anything is computed, decide for "
+            "student and teacher: train or eval, with gradients or without?",
+        ),
+        Mistake(
+            partial(_step, move=False),
+            "the student's weights do not move: is `backward()` there, then `optimizer.step()`, and does `zero_grad()` "
+            "come before both?",
+        ),
+        Mistake(
+            partial(_step, plain=False),
+            "the loss comes back as a tensor. A list of such losses can keep every batch's graph in memory; expected "
+            "is a plain float.",
+        ),
+        Mistake(partial(_step, silent=True), "the step is right, but its loss is not returned."),
+        Mistake(partial(_step, loss=_labels_only), "the teacher makes no difference: it is not in the loss."),
+        Mistake(
+            partial(_step, train=None),
+            "the student is in eval mode while it learns: no dropout, and batch norm takes nothing in. It is the "
+            "*teacher* that is judged, not trained.",
+        ),
+        Mistake(
+            partial(_step, train=False, zero=False),
+            "two things. The student's mode is left as it came, and where that was eval it learns without dropout. And "
+            "the gradients of the first step are still there in the second.",
+        ),
+        *loss_mistakes(lambda loss: partial(_step, loss=loss)),
+    ),
+)
+
+
+# --- counting errors -----------------------------------------------------------------------------
+
+
+def _count_cases(generator: torch.Generator) -> list[Case]:
+    return [
+        {
+            "model": _weights(generator),
+            "images": _images(generator, samples),
+            "targets": _targets(generator, samples),
+            "training": training,
+        }
+        for samples, training in ((9, True), (21, False), (21, True), (1, True))
+    ]
+
+
+def _count(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    quiet: bool = True,
+    restore: bool = True,
+    loud: bool = False,
+    graph: bool = False,
+    give: Callable[[Tensor], Any] = lambda wrong: int(wrong.sum()),
+) -> Any:
+    """Errors; each option leaves something out."""
+    training = model.training
+    if quiet:
+        model.eval()
+    with torch.set_grad_enabled(graph):
+        wrong = model(images).argmax(dim=1) != targets
+    if loud or (restore and training):
+        model.train()
+    return give(wrong)
+
+
+_LEFT = "a model that came in train mode is left in eval mode: from then on it trains without dropout."
+_RECORDED = "a graph is recorded for every image, and nobody will use it: no gradients are needed to count."
+
+count_errors = Part(
+    name="count_errors",
+    cases=_count_cases,
+    expected=_count,
+    lesson="lesson 03, section 1",
+    use=trying.counting,
+    mistakes=(
+        Mistake(
+            partial(_count, quiet=False),
+            "the model is judged in train mode: dropout guesses at random, and batch norm takes the test images in.",
+        ),
+        Mistake(
+            partial(_count, quiet=False, graph=True),
+            "the model is judged in whatever mode it came (dropout guesses at random, batch norm takes the test images "
+            "in), and a graph is recorded that nobody will use.",
+        ),
+        Mistake(partial(_count, restore=False), f"{_LEFT} Leave it in the mode you found."),
+        Mistake(partial(_count, restore=False, graph=True), f"two things. First, {_LEFT} Second, {_RECORDED}"),
+        Mistake(
+            partial(_count, loud=True),
+            "a model that came in eval mode is left in train mode. Which mode was it in *before*? Write that down.",
+        ),
+        Mistake(partial(_count, loud=True, graph=True), f"it always ends in train mode; and {_RECORDED}"),
+        Mistake(partial(_count, graph=True), _RECORDED),
+        Mistake(partial(_count, give=lambda wrong: int((~wrong).sum())), "these are the hits; errors are expected."),
+        Mistake(
+            partial(_count, give=lambda wrong: wrong.float().mean().item()),
+            "this is a share; expected is the number of errors.",
+        ),
+        Mistake(
+            partial(_count, give=lambda wrong: 1 - wrong.float().mean().item()),
+            "this is the accuracy; expected is the number of errors.",
+        ),
+        Mistake(
+            partial(_count, give=lambda wrong: wrong.sum()),
+            "the number comes back as a tensor; expected is a plain int. `.item()` or `int(…)` makes one.",
+        ),
+    ),
+)
+
+
+# --- cached logits -------------------------------------------------------------------------------
+
+
+def _cache_cases(generator: torch.Generator) -> list[Case]:
+    return [
+        {"teacher": _weights(generator), "images": _images(generator, samples), "batch_size": size}
+        for samples, size in ((4, 2), (10, 4), (11, 3), (6, 3), (3, 8))
+    ]
+
+
+def _cache(
+    teacher: nn.Module,
+    images: Tensor,
+    batch_size: int,
+    *,
+    quiet: bool = True,
+    graph: bool = False,
+    parts: Callable[[Tensor, int], Any] = lambda images, size: images.split(size),
+    give: Callable[[list[Tensor]], Any] = torch.cat,
+) -> Any:
+    """The table; each option leaves something out."""
+    if quiet:
+        teacher.eval()
+    with torch.set_grad_enabled(graph):
+        return give([teacher(some) for some in parts(images, batch_size)])
+
+
+def _whole_batches(images: Tensor, size: int) -> list[Tensor]:
+    return [images[start : start + size] for start in range(0, len(images) - size + 1, size)] or [images[:0]]
+
+
+def _in_shuffled_order(images: Tensor, size: int) -> Any:
+    return torch.utils.data.DataLoader(images, batch_size=size, shuffle=True)  # type: ignore[arg-type]
+
+
+_TOO_MANY = (
+    "more than `batch_size` images go through the teacher at once. A large teacher with 50,000 images would fill the "
+    "memory."
+)
+_GRAPH_OF_TABLE = (
+    "a graph of the teacher is recorded, which costs memory even if it is cut off afterwards: ask it without gradients."
+)
+
+cache_logits = Part(
+    name="cache_logits",
+    cases=_cache_cases,
+    expected=_cache,
+    lesson="lesson 03, section 5",
+    use=trying.caching,
+    mistakes=(
+        Mistake(
+            partial(_cache, parts=_whole_batches),
+            "the images that do not fill a whole batch at the end have no row. The last batch may be a short one.",
+        ),
+        Mistake(
+            partial(_cache, quiet=False),
+            "the teacher answers in train mode: a picture's row depends on dropout, and on which others are in its "
+            "batch.",
+        ),
+        Mistake(partial(_cache, graph=True), _GRAPH_OF_TABLE),
+        Mistake(
+            partial(_cache, quiet=False, graph=True),
+            "the teacher answers in train mode (a picture's row depends on dropout and on its batch), and a graph of "
+            "it is recorded. Both can be prevented before the first batch.",
+        ),
+        Mistake(
+            partial(_cache, parts=lambda images, size: images.chunk(size)),
+            "this makes `batch_size` pieces. Expected are pieces *of* `batch_size` images; `split` and `chunk` differ "
+            "in that.",
+        ),
+        Mistake(
+            partial(_cache, parts=lambda images, size: images.split(size + 1)),
+            _TOO_MANY,
+        ),
+        Mistake(
+            partial(_cache, parts=lambda images, size: [images]),
+            _TOO_MANY,
+        ),
+        Mistake(
+            partial(_cache, parts=_in_shuffled_order),
+            "the rows are in shuffled order: row 0 belongs to some other picture than image 0.",
+        ),
+        Mistake(
+            partial(_cache, give=lambda rows: torch.cat(rows).softmax(dim=1)),
+            "these are probabilities. A table of *logits* can be softened at any temperature later.",
+        ),
+        Mistake(partial(_cache, give=list), "this is a list of batches; expected is one tensor [N, C]."),
+    ),
+)
+
+
+# --- the same view -------------------------------------------------------------------------------
+
+
+def _view_cases(generator: torch.Generator) -> list[Case]:
+    return [
+        {"student": _weights(generator), "teacher": _weights(generator), "images": _images(generator, samples)}
+        for samples in (4, 7)
+    ]
+
+
+def _view(
+    student: nn.Module,
+    teacher: nn.Module,
+    images: Tensor,
+    augment: Callable[[Tensor], Tensor],
+    *,
+    choose: Callable[..., tuple[Tensor, Tensor]] | None = None,
+    quiet: bool = True,
+    graph: bool = False,
+    student_graph: bool = True,
+    turned: bool = False,
+    inference: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Both logits; each option does something else. ``choose`` gives the student's images and the teacher's."""
+    if choose:
+        mine, theirs = choose(images, augment)
+    else:
+        mine = theirs = augment(images)
+    if quiet:
+        teacher.eval()
+    with torch.set_grad_enabled(student_graph):
+        student_logits = student(mine)
+    with torch.inference_mode() if inference else torch.set_grad_enabled(graph):
+        teacher_logits = teacher(theirs)
+    return (teacher_logits, student_logits) if turned else (student_logits, teacher_logits)
+
+
+_TWO_VIEWS = (
+    "the augmentation is drawn twice, so the teacher speaks about another picture than the student sees. Draw once."
+)
+
+same_view = Part(
+    name="same_view",
+    cases=_view_cases,
+    expected=_view,
+    lesson="lesson 03, section 5",
+    use=trying.viewing,
+    mistakes=(
+        Mistake(partial(_view, choose=lambda images, augment: (augment(images), augment(images))), _TWO_VIEWS),
+        Mistake(partial(_view, choose=lambda images, augment: (augment(images), augment(images))[::-1]), _TWO_VIEWS),
+        Mistake(
+            partial(_view, choose=lambda images, augment: (augment(images), images)),
+            "the teacher sees the images as they were, and answers for those: this is what a table of logits would do.",
+        ),
+        Mistake(
+            partial(_view, choose=lambda images, augment: (images, augment(images))),
+            "the student sees the images as they were, and is given answers about others.",
+        ),
+        Mistake(
+            partial(_view, choose=lambda images, augment: (images, images)),
+            "nothing is augmented: both see the images as they were.",
+        ),
+        Mistake(
+            partial(_view, quiet=False),
+            "the teacher is in train mode: it normalises by this batch instead of by what it has learned.",
+        ),
+        Mistake(
+            partial(_view, graph=True),
+            "a graph of the teacher is recorded: its logits need no gradients, only the student's do.",
+        ),
+        Mistake(
+            partial(_view, quiet=False, graph=True),
+            "the teacher answers in train mode, and a graph of it is recorded. It is asked, not trained.",
+        ),
+        Mistake(
+            partial(_view, student_graph=False),
+            "the student's logits carry no graph, so a loss of them cannot train it: only the *teacher* is asked "
+            "without gradients.",
+        ),
+        Mistake(
+            partial(_view, inference=True),
+            "the teacher's logits were made in inference mode, and PyTorch refuses to go back through a loss that "
+            "holds them. `torch.no_grad` makes plain tensors.",
+        ),
+        Mistake(
+            partial(_view, turned=True),
+            "the two come back in the other order: the student's logits first, then the teacher's.",
+        ),
+    ),
+)
+
+
+# --- an interval by pairs ------------------------------------------------------------------------
+
+
+def _errors(generator: torch.Generator, seeds: int) -> Case:
+    """Errors of pairs: seeds differ more than the two ways do."""
+    level = torch.randint(90, 160, (seeds,), generator=generator)
+    saved = torch.randint(-10, 40, (seeds,), generator=generator)
+    saved[0], saved[1] = -11, 41  # never all alike
+    return {"baseline_errors": level.tolist(), "student_errors": (level - saved).tolist()}
+
+
+def _interval_cases(generator: torch.Generator) -> list[Case]:
+    return [
+        _errors(generator, 5),
+        _errors(generator, 3),
+        _errors(generator, 12),
+        _errors(generator, 2),
+        {**_errors(generator, 4), "student_errors": [100, 101, 102]},
+        {"baseline_errors": [112], "student_errors": [100]},
+    ]
+
+
+def _interval(
+    baseline_errors: list[int],
+    student_errors: list[int],
+    *,
+    spread: Callable[[list[float]], float] = statistics.stdev,
+    factor: Callable[[int], float] = lambda n: float(stats.t.ppf(0.975, n - 1)),
+    root: bool = True,
+    sign: int = 1,
+    strict: bool = True,
+) -> tuple[float, float, float]:
+    if len(baseline_errors) != len(student_errors) and strict:
+        raise ValueError("there must be as many students as baselines")
+    saved = [float(sign * (one - other)) for one, other in zip(baseline_errors, student_errors, strict=False)]
+    if len(saved) < 2:
+        if strict:
+            raise ValueError("one pair has no spread: at least two are needed")
+        return saved[0], math.nan, math.nan
+    mean, half = statistics.mean(saved), factor(len(saved)) * spread(saved) / math.sqrt(len(saved) if root else 1)
+    return mean, mean - half, mean + half
+
+
+def _unpaired(baseline_errors: list[int], student_errors: list[int], equal: bool) -> tuple[float, float, float]:
+    """Two independent groups: Welch's interval, or with equal variances Student's."""
+    _interval(baseline_errors, student_errors)  # refuses the same
+    n = len(baseline_errors)
+    one, other = (statistics.variance(map(float, errors)) / n for errors in (baseline_errors, student_errors))
+    free = 2 * (n - 1) if equal else (n - 1) * (one + other) ** 2 / (one**2 + other**2)
+    half = float(stats.t.ppf(0.975, free)) * math.sqrt(one + other)
+    mean = statistics.mean(baseline_errors) - statistics.mean(student_errors)
+    return mean, mean - half, mean + half
+
+
+_NOT_PAIRED = (
+    "the two groups are treated as if they had nothing to do with each other. A pair shares its seed: what makes a "
+    "seed hard for one makes it hard for the other, and drops out of the *difference*."
+)
+
+paired_interval = Part(
+    name="paired_interval",
+    cases=_interval_cases,
+    expected=_interval,
+    lesson="lesson 03, section 3",
+    use=trying.refusing,
+    tolerance=1e-3,
+    mistakes=(
+        Mistake(partial(_unpaired, equal=False), _NOT_PAIRED),
+        Mistake(partial(_unpaired, equal=True), _NOT_PAIRED),
+        Mistake(
+            partial(_interval, factor=lambda n: 1.96),
+            "the factor is the normal distribution's 1.96. The spread is itself estimated, from a few differences: "
+            "that is what Student's t is for.",
+        ),
+        Mistake(
+            partial(_interval, factor=lambda n: 2.776),
+            "2.776 belongs to five pairs. With another number of pairs the factor is another.",
+        ),
+        Mistake(
+            partial(_interval, factor=lambda n: float(stats.t.ppf(0.95, n - 1))),
+            "this interval leaves out 5 % on *each* side, so it holds 90 %. For 95 %, how much may stay out above?",
+        ),
+        Mistake(
+            partial(_interval, factor=lambda n: float(stats.t.ppf(0.975, n))),
+            "there are as many degrees of freedom as pairs; one was used up by the mean.",
+        ),
+        Mistake(
+            partial(_interval, spread=statistics.pstdev),
+            "this is the standard deviation of a whole population (divided by n). These seeds are a sample of all "
+            "seeds: divide by n − 1.",
+        ),
+        Mistake(
+            partial(_interval, root=False),
+            "this is about where *one more* seed's difference may lie. The mean of n differences is less uncertain, "
+            "by √n.",
+        ),
+        Mistake(
+            partial(_interval, sign=-1),
+            "the sign is turned round: errors *saved* are above 0 where the student makes fewer.",
+        ),
+        Mistake(
+            partial(_interval, strict=False),
+            "lists of different lengths, or a single pair, give numbers here that mean nothing: raise a ValueError.",
+        ),
+    ),
+)
+
+
+# --- find the bug: three teachers, one student ---------------------------------------------------
+
+
+def _article_cases(generator: torch.Generator) -> list[Case]:
+    student, images, targets = _weights(generator), _images(generator, 12), _targets(generator, 12)
+    return [
+        {
+            "student": student,
+            "teacher": _weights(generator),
+            "images": images,
+            "targets": targets,
+            "temperature": temperature,
+            "alpha": alpha,
+            "steps": 4,
+        }
+        for temperature, alpha in ((4.0, 0.9), (4.0, 0.9), (2.0, 0.3))
+    ]
+
+
+def _article(
+    student: nn.Module,
+    teacher: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    temperature: float,
+    alpha: float,
+    steps: int,
+    *,
+    loss: Callable[..., Tensor] = distillation,
+) -> None:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    teacher.eval()
+    student.train()
+    for _ in range(steps):
+        with torch.no_grad():
+            teacher_logits = teacher(images)
+        optimizer.zero_grad()
+        loss(student(images), teacher_logits, targets, temperature, alpha).backward()
+        optimizer.step()
+
+
+def _soft_alone(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+    return distillation(z, t, targets, temperature, 1.0)
+
+
+def _unweighted(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+    return _soft_alone(z, t, targets, temperature, alpha) + F.cross_entropy(z, targets)
+
+
+def _guesses(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+    return alpha * F.cross_entropy(z, t.argmax(dim=1)) + (1 - alpha) * F.cross_entropy(z, targets)
+
+
+mended_training = Part(
+    name="mended_training",
+    cases=_article_cases,
+    expected=_article,
+    lesson="lesson 03, section 9",
+    use=trying.trained,
+    tolerance=1e-4,
+    mistakes=(
+        Mistake(
+            partial(_article, loss=_labels_only),
+            "nothing has changed: whatever the teacher says, the student becomes the same. Follow what the teacher "
+            "gives from line to line. Where does it end?",
+        ),
+        Mistake(
+            partial(_article, loss=_without_student),
+            "the soft term is in the loss now, and still moves nothing: it has no gradient for the student. Is the "
+            "student's answer in it, and is it computed outside `no_grad`?",
+        ),
+        Mistake(
+            partial(_article, loss=_soft_alone),
+            "now the labels are gone. The article asks for a mixture of two terms.",
+        ),
+        Mistake(
+            partial(_article, loss=_unweighted),
+            "both terms are there, but alpha makes no difference: it weighs the soft one, 1 − alpha the other.",
+        ),
+        Mistake(
+            partial(_article, loss=_guesses),
+            "the teacher's first choice is taken for a label. What it says about the other classes is lost.",
+        ),
+        *loss_mistakes(lambda loss: partial(_article, loss=loss)),
+    ),
+)
+
+
+# --- find the bug: whose answers? ----------------------------------------------------------------
+
+
+def _batch_cases(generator: torch.Generator) -> list[Case]:
+    return [
+        {
+            "images": _images(generator, chosen),
+            "targets": _targets(generator, chosen),
+            "index": torch.randperm(digits, generator=generator)[:chosen],
+            "table": torch.randn(digits, 3, generator=generator),
+            "order": torch.randperm(chosen, generator=generator),
+            "batch_size": size,
+        }
+        for chosen, digits, size in ((7, 12, 3), (6, 9, 2), (5, 20, 8))
+    ]
+
+
+def _batches(
+    images: Tensor,
+    targets: Tensor,
+    index: Tensor,
+    table: Tensor,
+    order: Tensor,
+    batch_size: int,
+    *,
+    look_up: Callable[[Tensor, Tensor, Tensor, slice], Tensor] = lambda table, index, rows, place: table[index[rows]],
+    whole: bool = False,
+    shuffled: bool = True,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    order = order if shuffled else torch.arange(len(images))
+    for start in range(0, len(order) - (batch_size - 1 if whole else 0), batch_size):
+        rows = order[start : start + batch_size]
+        place = slice(start, start + len(rows))
+        yield images[rows], targets[rows], look_up(table, index, rows, place)
+
+
+mended_batches = Part(
+    name="mended_batches",
+    cases=_batch_cases,
+    expected=_batches,
+    lesson="lesson 03, section 5",
+    use=trying.batches_of,
+    mistakes=(
+        Mistake(
+            partial(_batches, look_up=lambda table, index, rows, place: table[place]),
+            "nothing has changed: images come in the new order, answers in the table's. Take one batch, and ask for "
+            "each of the three parts which picture it speaks of.",
+        ),
+        Mistake(
+            partial(_batches, look_up=lambda table, index, rows, place: table[rows]),
+            "half mended: the answers follow the order now. But `rows` counts within the chosen digits, and the table "
+            "has a row for *every* training digit. Which argument says where a chosen digit comes from?",
+        ),
+        Mistake(
+            partial(_batches, look_up=lambda table, index, rows, place: table[index[place]]),
+            "half mended: these are answers about the chosen digits now, but not in the order of the images.",
+        ),
+        Mistake(
+            partial(_batches, shuffled=False),
+            "images and answers belong together now, but the order is no longer shuffled: it has to be the given one.",
+        ),
+        Mistake(
+            partial(_batches, whole=True),
+            "the last, shorter batch is missing, and its digits are never trained on.",
+        ),
+    ),
+)
+
+
+# --- find the bug: what stops after the first epoch ----------------------------------------------
+
+
+def _epochs_cases(generator: torch.Generator) -> list[Case]:
+    return [
+        {
+            "student": _weights(generator),
+            "images": _images(generator, samples),
+            "targets": _targets(generator, samples),
+            "held_out": _images(generator, 7),
+            "held_out_targets": _targets(generator, 7),
+            "epochs": epochs,
+        }
+        for samples, epochs in ((20, 3), (13, 2), (16, 1))
+    ]
+
+
+def _epochs(
+    student: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    held_out: Tensor,
+    held_out_targets: Tensor,
+    epochs: int,
+    *,
+    start: bool = True,
+    again: bool = True,
+    quiet: bool = True,
+) -> list[float]:
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05)
+    student.train(start)
+    found = []
+    for _ in range(epochs):
+        if again:
+            student.train()
+        for rows in torch.arange(len(images)).split(8):
+            optimizer.zero_grad()
+            F.cross_entropy(student(images[rows]), targets[rows]).backward()
+            optimizer.step()
+        if quiet:
+            student.eval()
+        with torch.no_grad():
+            found.append(F.cross_entropy(student(held_out), held_out_targets).item())
+    return found
+
+
+mended_epochs = Part(
+    name="mended_epochs",
+    cases=_epochs_cases,
+    expected=_epochs,
+    lesson="lesson 03, section 1",
+    use=trying.watched_training,
+    tolerance=1e-4,
+    mistakes=(
+        Mistake(
+            partial(_epochs, again=False),
+            "nothing has changed: from the second epoch on, batch norm counts no batches. What was done to the student "
+            "between the first epoch and the second, and who undoes it?",
+        ),
+        Mistake(
+            partial(_epochs, quiet=False),
+            "now the student is *judged* in train mode: dropout blurs the held-out loss, and batch norm takes the "
+            "held-out images in. Judging needs eval mode, up to its last line; training needs something else.",
+        ),
+        Mistake(
+            partial(_epochs, start=False, again=False),
+            "now the student is never in train mode while it learns: no dropout, and batch norm counts no batch. The "
+            "first epoch was right before.",
+        ),
+    ),
+)
+
+PARTS = (
+    freeze,
+    training_step,
+    count_errors,
+    cache_logits,
+    same_view,
+    paired_interval,
+    mended_training,
+    mended_batches,
+    mended_epochs,
+)

@@ -1,0 +1,348 @@
+"""How a learner's function is tried: called with a case of its own, watched, its result made plain.
+
+In grading this file runs in the worker, beside the student's code: it knows no right answer and judges nothing.
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Case = dict[str, Any]
+"""Arguments of one call by name: tensors, numbers, strings, and lists and dicts of them."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call gave.
+
+    Attributes:
+        value: what was returned.
+        error: the name of the exception's class and its text, if one was raised, such as ``"ValueError: too small"``.
+        changed: names of arguments that are no longer what they were.
+        borrowed: functions the part asks to write, not to call, that were called.
+    """
+
+    value: Any = None
+    error: str | None = None
+    changed: tuple[str, ...] = ()
+    borrowed: tuple[str, ...] = ()
+
+
+def attempt(
+    function: Callable[..., Any],
+    case: Case,
+    use: Callable[..., Any],
+    write_yourself: tuple[str, ...] = (),
+    may_use_kdlib: bool = False,
+) -> Outcome:
+    """Call a learner's function with a copy of a case, from a fixed random state.
+
+    Args:
+        function: the learner's.
+        case: left as it is.
+        use: one of the functions below that call it.
+        write_yourself, may_use_kdlib: see :class:`kdcourse.checks.part.Part`.
+    """
+    given = copy.deepcopy(case)
+    borrowed: list[str] = []
+    with torch.random.fork_rng(devices=[]), _watched(write_yourself, may_use_kdlib, borrowed):
+        torch.manual_seed(0)
+        try:
+            value, error = use(function, **given), None
+        except Exception as problem:
+            value, error = None, f"{type(problem).__name__}: {problem}"
+    changed = tuple(name for name in case if not same(given[name], case[name], 0.0))
+    return Outcome(plain(value), error, changed, tuple(dict.fromkeys(borrowed)))
+
+
+@contextmanager
+def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: list[str]) -> Iterator[None]:
+    """Note which functions are called that the learner was to write. A hint for honest people: calls can be hidden."""
+
+    def watch(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+            theirs = module.startswith(("torch.", "scipy."))
+        elif event == "c_call":
+            module, name, theirs = str(getattr(argument, "__module__", "")), argument.__name__, True
+        else:
+            return
+        if module.startswith("kdlib.") and module != "kdlib.former" and not may_use_kdlib:
+            borrowed.append(f"{'.'.join(module.split('.')[:2])}.{name}")
+        elif theirs and name in write_yourself:
+            borrowed.append(f"{'SciPy' if module.startswith('scipy') else 'PyTorch'}'s {name}")
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        with _WatchedKernels(write_yourself, borrowed) if write_yourself else nullcontext():
+            yield
+    finally:
+        sys.setprofile(before)
+
+
+class _WatchedKernels(TorchDispatchMode):
+    """Notes PyTorch's own kernels, by whatever name they were called."""
+
+    def __init__(self, names: tuple[str, ...], borrowed: list[str]) -> None:
+        super().__init__()
+        self.names, self.borrowed = names, borrowed
+
+    def __torch_dispatch__(self, function: Any, types: Any, given: tuple = (), named: dict | None = None) -> Any:
+        name = function.overloadpacket.__name__.lstrip("_")
+        if name in self.names:
+            self.borrowed.append(f"PyTorch's {name}")
+        return function(*given, **(named or {}))
+
+
+def plain(value: Any) -> Any:
+    """Tensors without their graph, NumPy's numbers as Python's, in lists, tuples and dicts too; the rest as it is."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (list, tuple):
+        return type(value)(plain(item) for item in value)
+    return {key: plain(item) for key, item in value.items()} if type(value) is dict else value
+
+
+def same(one: Any, other: Any, tolerance: float, absolute: float | None = None) -> bool:
+    """Whether two plain values are equal: same structure, kinds, shapes and dtypes, numbers within the tolerance.
+
+    Args:
+        one, other: ``other`` is the one that tolerances are shares of.
+        tolerance: relative.
+        absolute: added to it; None: as large as ``tolerance``.
+    """
+    absolute = tolerance if absolute is None else absolute
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        if not one.dtype.is_floating_point:
+            return torch.equal(one, other)
+        return torch.allclose(one, other, rtol=tolerance, atol=absolute, equal_nan=True)
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        near = abs(one - other) <= absolute + tolerance * abs(other)
+        return one == other or near or (one != one and other != other)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        pairs = zip(one, other, strict=False)
+        return len(one) == len(other) and all(same(a, b, tolerance, absolute) for a, b in pairs)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key], tolerance, absolute) for key in one)
+    return type(one) is type(other) and one == other
+
+
+# --- uses: ways to call a learner's function -----------------------------------------------------
+
+
+def call(function: Callable[..., Any], **case: Any) -> Any:
+    """Just call it, with the case's values in order."""
+    return function(*case.values())
+
+
+# Exercise 02: losses. What trains a student is their gradient.
+
+
+def differentiated(function: Callable[..., Any], student_logits: Tensor, **case: Any) -> dict[str, Any]:
+    """Call a loss, or several, and go back to the student's logits: value and gradient, None where there is none."""
+    leaf = student_logits.clone().requires_grad_()
+    handed = leaf.clone()
+    value = function(handed, *case.values())
+    student_logits.copy_(handed.detach())  # what was done to it in place is seen by whoever gave it
+    losses = [one for one in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(one, Tensor)]
+    total = sum((one.sum() for one in losses if one.requires_grad), torch.zeros(()))
+    gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0] if total.requires_grad else None
+    return {"value": value, "gradient": gradient}
+
+
+# Exercise 06: figures, and a model with a clock.
+
+
+def figures(function: Callable[..., Any], **case: Any) -> Any:
+    """Call it, and take numbers out of what holds them: a tensor or NumPy's number becomes a float, or a list."""
+    return _taken_out(function(*case.values()))
+
+
+def _taken_out(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_taken_out(item) for item in value]
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.item()
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def timed(function: Callable[..., Any], setup: float, each: float, images: int) -> Any:
+    """Hand over a model, images and a clock: an answer takes ``each`` seconds, the first one ``setup`` more."""
+    now, asked = [100.0], []
+
+    def model(image: Tensor) -> Tensor:
+        now[0] += each if asked else setup + each
+        asked.append(True)
+        return image.sum()
+
+    return _taken_out(function(model, list(torch.zeros(images, 1, 28, 28)), lambda: now[0]))
+
+
+# Exercise 03: training steps. Its models are rebuilt from one vector of weights.
+
+
+def _regularised_net(weights: Tensor, dropout: float, training: bool) -> torch.nn.Sequential:
+    """A net from 4 numbers to 3 logits whose mode matters: it has batch norm and, if asked for, dropout."""
+    layers = torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.ReLU(), torch.nn.Dropout(dropout)
+    net = torch.nn.Sequential(*layers, torch.nn.Linear(6, 3))
+    torch.nn.utils.vector_to_parameters(weights.clone(), net.parameters())
+    return net.train(training)
+
+
+def _state(net: torch.nn.Module) -> Tensor:
+    """All parameters and buffers in one vector, a copy."""
+    return torch.cat([tensor.detach().flatten().float() for tensor in net.state_dict().values()])
+
+
+def _record(net: torch.nn.Module) -> list[Tensor]:
+    """A list to which every output of a net will be added."""
+    outputs: list[Tensor] = []
+    net.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    return outputs
+
+
+def frozen(function: Callable[..., Any], teacher: Tensor, training: bool) -> dict[str, Any]:
+    """Freeze a teacher with a net inside a net, and look at all its parts."""
+    net = torch.nn.Sequential(_regularised_net(teacher, 0.5, training), torch.nn.Linear(3, 3)).train(training)
+    given = function(net)
+    returned = "the teacher" if given is net else "None" if given is None else "something else"
+    trainable = sum(parameter.requires_grad for parameter in net.parameters())
+    return {"in train mode": sum(part.training for part in net.modules()), "trainable": trainable, "returned": returned}
+
+
+def two_steps(
+    function: Callable[..., Any],
+    student: Tensor,
+    teacher: Tensor,
+    images: Tensor,
+    targets: Tensor,
+    temperature: float,
+    alpha: float,
+    student_training: bool,
+) -> dict[str, Any]:
+    """Two training steps, one after the other: their losses, what became of the teacher, the student's new state."""
+    learner, quiet = _regularised_net(student, 0.5, student_training), _regularised_net(teacher, 0.0, True)
+    before, outputs = _state(quiet), _record(quiet)
+    optimizer = torch.optim.SGD(learner.parameters(), lr=0.07)
+    losses = [
+        function(learner, quiet, optimizer, some, labels, temperature, alpha)
+        for some, labels in zip(images, targets, strict=True)
+    ]
+    events = {
+        "changed": not torch.equal(before, _state(quiet)),
+        "got gradients": any(parameter.grad is not None for parameter in quiet.parameters()),
+        "recorded a graph": any(output.requires_grad for output in outputs),
+    }
+    fate = ", ".join(name for name, seen in events.items() if seen) or "untouched"
+    return {"losses of two steps": losses, "teacher": fate, "student's state": _state(learner)}
+
+
+def counting(function: Callable[..., Any], model: Tensor, images: Tensor, targets: Tensor, training: bool) -> dict:
+    """Count errors, and look at what became of the model."""
+    net = _regularised_net(model, 0.5, training)
+    outputs = _record(net)
+    errors = function(net, images, targets)
+    graph = any(output.requires_grad for output in outputs)
+    return {"errors": errors, "train mode": net.training, "graph": graph, "state": _state(net)}
+
+
+def caching(function: Callable[..., Any], teacher: Tensor, images: Tensor, batch_size: int) -> dict[str, Any]:
+    """Make a table of logits, with a teacher that was left in train mode: the table, how it was made, its teacher."""
+    net = _regularised_net(teacher, 0.5, True)
+    outputs = _record(net)
+    table = function(net, images, batch_size)
+    graph = "with a graph" if any(output.requires_grad for output in outputs) else "no graph"
+    sizes = "too many at once" if any(len(output) > batch_size for output in outputs) else "never too many at once"
+    return {"table": table, "teacher asked": f"{graph}, {sizes}", "teacher's state": _state(net)}
+
+
+def viewing(function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor) -> dict[str, Any]:
+    """Show a batch to both, with an augmentation that differs every time: their logits, and how they came."""
+    learner, quiet = _regularised_net(student, 0.0, True), _regularised_net(teacher, 0.0, True)
+    outputs, views = _record(quiet), []
+
+    def augment(images: Tensor) -> Tensor:
+        views.append(images)
+        return images.roll(len(views), dims=1)
+
+    student_logits, teacher_logits = function(learner, quiet, images, augment)
+    graphs = {
+        "student": student_logits.requires_grad,
+        "teacher": any(output.requires_grad for output in outputs),
+    }
+    found = ", ".join(f"{name} {'with' if graph else 'without'} graph" for name, graph in graphs.items())
+    ready = "cannot go into a loss" if teacher_logits.is_inference() else "can go into a loss"
+    how = f"views: {len(views)}, {found}, teacher's logits {ready}"
+    return {"student's logits": student_logits, "teacher's logits": teacher_logits, "how": how}
+
+
+def refusing(function: Callable[..., Any], **case: Any) -> Any:
+    """Call it, take numbers out of what holds them, and see every kind of ValueError as one."""
+    try:
+        return _taken_out(function(*case.values()))
+    except ValueError as error:
+        raise ValueError(str(error)) from error
+
+
+def trained(function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor, **case: Any) -> Tensor:
+    """A student's logits for the first four images, after a program has trained it."""
+    learner, quiet = _regularised_net(student, 0.0, True), _regularised_net(teacher, 0.0, False)
+    function(learner, quiet, images, *case.values())
+    return learner.eval()(images[:4])
+
+
+def batches_of(function: Callable[..., Any], **case: Any) -> list[tuple]:
+    """The batches that a function lists or yields."""
+    return [tuple(batch) for batch in function(*case.values())]
+
+
+def watched_training(function: Callable[..., Any], student: Tensor, **case: Any) -> dict[str, Any]:
+    """What a program reports of its training, and the student's state after it."""
+    learner = _regularised_net(student, 0.5, True)
+    return {"report": function(learner, *case.values()), "student's state": _state(learner)}
+
+
+# Exercise 00: a split is judged by what it does.
+
+
+def splitting(function: Callable[..., Any], samples: int, sizes: list[int], seeds: list[int]) -> tuple | None:
+    """Split samples with several seeds, twice each: the sizes, what parts share, and what a seed decides."""
+    names, splits = ("train", "validation", "test"), []
+    for seed in seeds * 2:
+        given = function(samples, list(sizes), seed)
+        if given is None:
+            return None
+        splits.append([sorted(int(one) for one in part) for part in given])
+    shared = {
+        f"{names[a]}+{names[b]}"
+        for split in splits
+        for b in range(min(3, len(split)))
+        for a in range(b)
+        if set(split[a]) & set(split[b])
+    }
+    twice = any(len(set(part)) < len(part) for split in splits for part in split)
+    unknown = any(one not in range(samples) for split in splits for part in split for one in part)
+    again = "same" if splits[: len(seeds)] == splits[len(seeds) :] else "another"
+    moved = [name for name, *parts in zip(names, *splits, strict=False) if any(part != parts[0] for part in parts)]
+    return (
+        [len(part) for part in splits[0]],
+        f"shared: {', '.join(sorted(shared)) or 'nothing'}{'; one part twice' * twice}{'; not a sample' * unknown}",
+        f"same seed, {again} split",
+        f"seeds change {', '.join(moved) or 'nothing'}",
+    )

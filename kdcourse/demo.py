@@ -1,0 +1,143 @@
+"""The demonstration behind ``kdlib demo``: one teacher, students with few labels, five paired seeds."""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kdlib import models
+from kdlib.data import Dataset, shifted_crop
+from kdlib.files import atomically
+from kdlib.judging.compare import Comparison, compare_over_seeds
+from kdlib.losses import HardLoss, cross_entropy
+from kdlib.objectives import Distillation, logits_table, name_of
+from kdlib.training import Fitted, fit, measure
+
+# Chosen on validation, for the student alone from as many settings as for the taught one (benchmarks/demo_settings.md).
+SETTINGS = {
+    "full": {
+        "teacher": models.lenet,
+        "teacher_epochs": 4,
+        "labels": 1_000,
+        "alone": partial(cross_entropy, label_smoothing=0.1),
+    },
+    "offline": {
+        "teacher": partial(models.mlp, 800, 800, dropout=0.5),
+        "teacher_epochs": 12,
+        "labels": 500,
+        "alone": cross_entropy,
+    },
+}
+EPOCHS, BATCH_SIZE, TEMPERATURE, ALPHA = 60, 32, 8.0, 0.9
+TEACHER_SHIFT = partial(shifted_crop, padding=2)
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demonstration found: a table of models, the paired comparison, and the teacher behind it."""
+
+    table: pd.DataFrame
+    comparison: Comparison
+    teacher: Fitted
+    data: Dataset
+    alone: HardLoss
+    distillation: Distillation
+
+    def __str__(self) -> str:
+        lines = [
+            str(self.data),
+            "",
+            self.table.to_string(index=False),
+            "",
+            f"Alone: {name_of(self.alone)}. Taught: temperature {self.distillation.temperature:g}, "
+            f"alpha {self.distillation.alpha:g}. One teacher, {len(self.comparison.runs)} seeds for weights, order and "
+            f"choice of labels.",
+            f"Taught against alone on test, {self.comparison}.",
+        ]
+        return "\n".join(lines)
+
+    def figure(self) -> Figure:
+        """The pairs of runs as a picture."""
+        labels, samples = self.table["labels"].iloc[-1], self.comparison.samples
+        title = f"Students with {labels} labels, alone and taught\n({self.data.source} MNIST, {samples:,} test digits)"
+        return self.comparison.plot(title)
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Write figure, runs and records into a folder, each file atomically; returns the figure's path."""
+        folder = Path(folder)
+        content = {"runs": self.comparison.runs.to_dict("records"), "teacher": self.teacher.record, "text": str(self)}
+        with atomically(folder / "demo.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+        with atomically(folder / "demo.png") as temporary:
+            self.figure().savefig(temporary, dpi=150, format="png")
+        return folder / "demo.png"
+
+
+def run(data: Dataset, seeds: int = 5) -> Demonstration:
+    """Distil: a teacher with all labels, students of 64 hidden units with few, on images as they are.
+
+    Args:
+        data: MNIST, full or offline.
+        seeds: of the students; each sets initial weights, order, and which samples keep their labels.
+
+    >>> import kdlib
+    >>> demonstration = run(kdlib.load("mnist", source="offline"))  # doctest: +SKIP
+    """
+    if seeds < 2:
+        raise ValueError(f"seeds must be at least 2, for a spread, not {seeds}")
+    settings = SETTINGS["full" if data.source == "full" else "offline"]
+    teacher = fit(
+        settings["teacher"](), data, epochs=settings["teacher_epochs"], augment=[TEACHER_SHIFT], progress="teacher"
+    )
+    table = logits_table(teacher.model, data.train, data.normalise)
+    pairs: dict[str, list[Fitted]] = {"student alone": [], "student taught": []}
+
+    def student(name: str, seed: int, objective: HardLoss | Distillation) -> Fitted:
+        fitted = fit(
+            models.mlp(64, seed=seed),
+            data.subsample_train(settings["labels"], seed),
+            objective,
+            epochs=EPOCHS,
+            batch_size=BATCH_SIZE,
+            seed=seed,
+            progress=f"{name}, seed {seed + 1} of {seeds}",
+        )
+        pairs[name].append(fitted)
+        return fitted
+
+    distillation = Distillation(table, temperature=TEMPERATURE, alpha=ALPHA)
+    comparison = compare_over_seeds(
+        lambda seed: student("student alone", seed, settings["alone"]),
+        lambda seed: student("student taught", seed, distillation),
+        on=data.test,
+        seeds=seeds,
+    )
+    runs = comparison.runs
+    test = {"student alone": runs["baseline_errors"], "student taught": runs["student_errors"]}
+    _, teacher_errors, _ = measure(teacher.model, data.test, data.normalise)
+    rows = [_row("teacher", [teacher], pd.Series([teacher_errors]))]
+    rows += [_row(name, fitted, test[name]) for name, fitted in pairs.items()]
+    return Demonstration(pd.DataFrame(rows), comparison, teacher, data, settings["alone"], distillation)
+
+
+def _row(name: str, fitted: list[Fitted], test_errors: pd.Series) -> dict[str, str]:
+    first = fitted[0].record["run"]
+    validation_errors = pd.Series([one.history[-1]["validation_errors"] for one in fitted])
+    return {
+        "role": name,
+        "model": first["model"],
+        "parameters": f"{first['parameters']:,}",
+        "labels": f"{first['train_samples']:,}",
+        "epochs": str(first["epochs"]),
+        "seconds": f"{sum(one.seconds for one in fitted) / len(fitted):.1f}",
+        "validation errors": _mean_and_spread(validation_errors),
+        "test errors": _mean_and_spread(test_errors),
+    }
+
+
+def _mean_and_spread(values: pd.Series) -> str:
+    return f"{values.iloc[0]}" if len(values) == 1 else f"{values.mean():.1f} ± {values.std():.1f}"

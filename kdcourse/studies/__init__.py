@@ -1,0 +1,108 @@
+"""Long computations whose results the course keeps, each made again by one command: ``kdlib reproduce NAME``."""
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+from kdcourse.studies import cifar as cifar_studies
+from kdcourse.studies import hinton
+from kdcourse.studies.ledger import Ledger
+from kdlib.data import Dataset
+from kdlib.machine import versions
+from kdlib.teachers import CHECKSUMS
+
+FOLDER = Path(__file__).parent / "results"
+"""Where the results that come with the library lie."""
+
+
+class Study(NamedTuple):
+    """A long computation.
+
+    Attributes:
+        data: the data set it is about.
+        teachers: the shipped ones it asks.
+        conduct: does it.
+        quick: does a little of it, to see that it runs; or None.
+        report: writes what is to be read beside the ledger's file, and returns it as text; or None.
+    """
+
+    data: str
+    teachers: tuple[str, ...]
+    conduct: Callable[[Ledger, Dataset], None]
+    quick: Callable[[Ledger, Dataset], None] | None = None
+    report: Callable[[Ledger], str] | None = None
+
+
+STUDIES = {
+    "hinton-mnist": Study(
+        "mnist", (), partial(hinton.study, hinton.FULL), partial(hinton.study, hinton.QUICK), hinton.report
+    ),
+    "cifar10-sweep": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.sweep),
+    "cifar10-teachers": Study("cifar10", (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER), cifar_studies.teachers),
+    "cifar10-views": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.views),
+    "cifar10-bar": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.bar),
+}
+
+
+def results(name: str) -> pd.DataFrame:
+    """The kept rows of a study, as the command wrote them; ``.attrs["about"]`` says on what and with which versions.
+
+    Raises:
+        ValueError: an unknown study.
+        FileNotFoundError: nothing was kept of it.
+    """
+    _look_up(name)
+    path = FOLDER / f"{name}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no results of {name} are kept: make them with `kdlib reproduce {name}`")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    frame = pd.DataFrame(content["rows"])
+    frame.attrs["about"] = content["about"]
+    return frame
+
+
+def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = False) -> Ledger:
+    """Carry out a study, or what is left of it.
+
+    Args:
+        name: one of :data:`STUDIES`.
+        data: the data set the study is about, in full.
+        path: of the JSON file; rows that are in it already are kept.
+        quick: its quick form, with a file of its own.
+
+    Raises:
+        ValueError: an unknown study, or one without a quick form; other data than it is about, or not all of them;
+            rows made under other conditions in the file.
+    """
+    study = _look_up(name)
+    if quick and study.quick is None:
+        raise ValueError(f"{name} has no quick form; {', '.join(key for key in STUDIES if STUDIES[key].quick)} has one")
+    if (data.name, data.source) != (study.data, "full"):
+        raise ValueError(f"{name} is about all of {study.data}, and these data are {data}")
+    about = {
+        "study": name,
+        "data": data.name,
+        "source": data.source,
+        "detail": data.detail,
+        "train_data": data.train.fingerprint,
+        "teachers": {teacher: CHECKSUMS[teacher] for teacher in study.teachers},
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+    if study.quick:
+        about["quick"] = quick
+    ledger = Ledger(Path(path), about)
+    (study.quick if quick else study.conduct)(ledger, data)
+    return ledger
+
+
+def _look_up(name: str) -> Study:
+    if name not in STUDIES:
+        raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
+    return STUDIES[name]

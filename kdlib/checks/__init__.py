@@ -1,5 +1,0 @@
-"""Feedback for the exercises: ``checks.ex01.soften(your_function)`` says what is wrong with it, and why."""
-
-from kdlib.checks.part import Mistake, NotRightYet, Part, Verdict, judge
-
-__all__ = ["Mistake", "NotRightYet", "Part", "Verdict", "judge"]

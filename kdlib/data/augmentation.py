@@ -1,0 +1,71 @@
+"""Augmentations of a whole batch of images at once."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+"""``augmentation(raw inputs [n, …], generator) -> inputs of the same shape and dtype``"""
+
+
+def flip(images: Tensor, noise: torch.Generator) -> Tensor:
+    """Mirror each image left to right with probability one half.
+
+    Args:
+        images: [n, C, H, W].
+        noise: a CPU generator.
+    """
+    mirrored = torch.rand(len(images), generator=noise).lt(0.5).view(-1, 1, 1, 1).to(images.device)
+    return torch.where(mirrored, images.flip(-1), images)
+
+
+def shifted_crop(images: Tensor, noise: torch.Generator, padding: int = 4) -> Tensor:
+    """Shift each image by up to ``padding`` pixels each way; black moves in at the edges.
+
+    For another padding: ``functools.partial(shifted_crop, padding=2)``.
+
+    Args:
+        images: [n, C, H, W].
+        noise: a CPU generator.
+        padding: pixels.
+
+    >>> shifted_crop(torch.ones(2, 1, 5, 5), torch.Generator().manual_seed(0), padding=1).shape
+    torch.Size([2, 1, 5, 5])
+    """
+    n, channels, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    top, left = torch.randint(2 * padding + 1, (2, n, 1), generator=noise).to(images.device)
+    rows = (top + torch.arange(height, device=images.device)).unsqueeze(2)
+    columns = (left + torch.arange(width, device=images.device)).unsqueeze(1)
+    pixels = (rows * padded.shape[3] + columns).view(n, 1, -1).expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, pixels).view(n, channels, height, width)
+
+
+def cutout(images: Tensor, noise: torch.Generator, size: int = 8) -> Tensor:
+    """Paint a square of each image, anywhere inside it, in that image's mean colour (DeVries and Taylor 2017).
+
+    For another size: ``functools.partial(cutout, size=12)``.
+
+    Args:
+        images: [n, C, H, W].
+        noise: a CPU generator.
+        size: pixels a side, at most the smaller of H and W.
+
+    Raises:
+        ValueError: a size that is 0 or does not fit.
+
+    >>> cutout(torch.eye(4).view(1, 1, 4, 4), torch.Generator().manual_seed(0), size=4).unique()
+    tensor([0.2500])
+    """
+    n, _, height, width = images.shape
+    if not 0 < size <= min(height, width):
+        raise ValueError(f"size must be from 1 to {min(height, width)}, the images' smaller side, not {size!r}")
+    top = torch.randint(height - size + 1, (n, 1), generator=noise).to(images.device)
+    left = torch.randint(width - size + 1, (n, 1), generator=noise).to(images.device)
+    rows, columns = (torch.arange(length, device=images.device) for length in (height, width))
+    inside_rows, inside_columns = (rows >= top) & (rows < top + size), (columns >= left) & (columns < left + size)
+    square = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
+    mean = images.float().mean(dim=(2, 3), keepdim=True).to(images.dtype)
+    return torch.where(square, mean, images)

@@ -1,0 +1,109 @@
+"""MNIST and CIFAR-10 as tensors: from a folder, a download if asked for, or what is at hand offline."""
+
+import difflib
+import os
+from pathlib import Path
+
+from kdlib.data import sources
+from kdlib.data.splits import Dataset, check_labels, checked_split, cut
+
+VALIDATION = {"full": 5_000, "offline": 500, "stand-in": 1_000}
+"""Training images kept for validation, by kind of source."""
+
+SOURCES = ("auto", "full", "offline")
+
+_failed_downloads: dict[str, str] = {}
+
+
+def load(
+    name: str,
+    folder: str | os.PathLike | None = None,
+    *,
+    download: bool = False,
+    source: str | None = None,
+    verbose: bool = True,
+) -> Dataset:
+    """Load MNIST or CIFAR-10 as tensors: from a folder, a download if asked for, or else what is at hand offline.
+
+    Looks in ``folder``, else in ``KDLIB_DATA``, else in the user data folder, for torchvision's layout or an image
+    folder ``NAME/{train,test}/<class>/*.{png,jpg}``. Where there is nothing, and nothing is downloaded, MNIST falls
+    back to 5,000 real digits and CIFAR-10 to a generated stand-in. Which it was is printed, and recorded in the result.
+
+    Args:
+        name: ``"mnist"`` or ``"cifar10"``.
+        folder: look here and nowhere else; without data in it, there is no fallback.
+        download: fetch what is missing, with its size and progress. Not tried where ``KDLIB_OFFLINE=1``, nor again in
+            a session where it failed.
+        source: ``"auto"``; ``"full"`` forbids the fallback; ``"offline"`` asks for it. None takes
+            ``KDLIB_SOURCE`` if no folder is named, or auto.
+        verbose: print what was found.
+
+    Returns:
+        uint8 images [N, C, H, W], int64 targets [N], split into train, validation (cut from train, always the same,
+        classes in proportion) and test.
+
+    Raises:
+        ValueError: an unknown name or source; a truncated or foreign file.
+        FileNotFoundError: incomplete data; or none, and no fallback allowed.
+        ConnectionError: the download failed, and no fallback is allowed.
+    """
+    if name not in sources.KNOWN:
+        close = difflib.get_close_matches(str(name).lower().replace("-", ""), sources.KNOWN, n=1, cutoff=0.4)
+        raise ValueError(
+            f"there is no data set {name!r}"
+            + (f"; did you mean {close[0]!r}?" if close else "")
+            + f" Known are {' and '.join(map(repr, sources.KNOWN))}; for your own, see Dataset.from_tensors"
+        )
+    source = source or (None if folder is not None else os.environ.get("KDLIB_SOURCE")) or "auto"
+    if source not in SOURCES:
+        raise ValueError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
+    found, why = None, ""
+    if source != "offline":
+        place = Path(folder).expanduser() if folder is not None else sources.data_folder()
+        try:
+            found = sources.find(name, place)
+        except FileNotFoundError:
+            if not download:
+                raise
+        if found is None and download:
+            why = _try_download(name, place)
+            found = None if why else sources.find(name, place)
+        if found is None and (folder is not None or source == "full"):
+            error = ConnectionError if why else FileNotFoundError
+            raise error(
+                f"no {sources.KNOWN[name].title} in {place}: neither torchvision's layout "
+                f"nor a folder {name}/ of images. "
+                + (why or f"Fetch it with `kdlib data fetch {name}`, point KDLIB_DATA at it, or allow source='offline'")
+            )
+    found = found or sources.offline(name)
+    dataset = _assemble(name, found)
+    if verbose:
+        if why:
+            print(why)
+        print(dataset)
+    return dataset
+
+
+def _try_download(name: str, folder: Path) -> str:
+    """Download unless that is pointless; return why there is nothing, or an empty string."""
+    if sources.is_offline():
+        return sources.OFFLINE
+    if name not in _failed_downloads:
+        known = sources.KNOWN[name]
+        print(f"Downloading {known.title} ({known.megabytes} MB)")
+        try:
+            sources.download(name, folder)
+            return ""
+        except ConnectionError as error:
+            _failed_downloads[name] = str(error)
+    return _failed_downloads[name]
+
+
+def _assemble(name: str, found: sources.Source) -> Dataset:
+    known = sources.KNOWN[name]
+    train = checked_split("train", found.train_images, found.train_targets)
+    train, validation = cut(train, VALIDATION.get(found.kind, max(1, len(train) // 10)))
+    test = checked_split("test", found.test_images, found.test_targets)
+    for part, split in (("train", train), ("test", test)):
+        check_labels(part, split, len(found.classes))
+    return Dataset(name, train, validation, test, found.classes, known.mean, known.std, found.kind, found.detail)

@@ -1,0 +1,22 @@
+"""Judging models: predictions, comparisons over seeds, costs, curves, shifted images, the scorecard."""
+
+from kdlib.judging import cost, curves, metrics, shifts
+from kdlib.judging.compare import Comparison, check_paired, compare_over_seeds, evaluate, t_interval
+from kdlib.judging.metrics import Predictions, predictions
+from kdlib.judging.scorecards import Scorecard, scorecard
+
+__all__ = [
+    "Comparison",
+    "Predictions",
+    "Scorecard",
+    "check_paired",
+    "compare_over_seeds",
+    "cost",
+    "curves",
+    "evaluate",
+    "metrics",
+    "predictions",
+    "scorecard",
+    "shifts",
+    "t_interval",
+]

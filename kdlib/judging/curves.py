@@ -1,0 +1,145 @@
+"""Learning curves: how a figure changes with training set or epochs, and where it would end."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, stats
+
+from kdlib.data import Split
+from kdlib.training import Fitted, measure
+
+
+def by_size(
+    make: Callable[[int, int], Fitted], sizes: Sequence[int], *, on: Split, seeds: Sequence[int] = (0, 1, 2)
+) -> pd.DataFrame:
+    """Train with growing training sets, and measure each model on one split.
+
+    Args:
+        make: from (training samples, seed) to a result of :func:`kdlib.fit`.
+        sizes: training samples.
+        on: the split to measure on.
+        seeds: of each size.
+
+    Returns:
+        A row a size and seed: ``size``, ``seed``, ``errors``, ``of``, ``error`` (a share).
+    """
+    rows = []
+    for size in sizes:
+        for seed in seeds:
+            fitted = make(size, seed)
+            _, errors, count = measure(fitted.model, on, fitted.normalise)
+            rows.append({"size": size, "seed": seed, "errors": errors, "of": count, "error": errors / count})
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """``error(x) = asymptote + amplitude · x^(−exponent)``: falls fast, then slowly, and never below its asymptote.
+
+    Attributes:
+        asymptote, amplitude, exponent: all ≥ 0; the asymptote at most 1.
+        interval: of the asymptote, 95 %, cut off at 0 and 1; (NaN, NaN) where three parameters leave no freedom.
+    """
+
+    asymptote: float
+    amplitude: float
+    exponent: float
+    interval: tuple[float, float]
+
+    def __call__(self, x: float | np.ndarray) -> float | np.ndarray:
+        """The error at x."""
+        return self.asymptote + self.amplitude * np.asarray(x, float) ** -self.exponent
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"error(x) = {self.asymptote:.3f} + {self.amplitude:.3g} · x^-{self.exponent:.2f}" + (
+            "" if math.isnan(low) else f", asymptote 95 % in [{low:.3f}, {high:.3f}]"
+        )
+
+
+def fit_power_law(x: Sequence[float], error: Sequence[float]) -> PowerLaw:
+    """The error of endless training: ``a`` of a least-squares fit of ``a + b · x^(−c)`` to errors.
+
+    (Cortes et al. 1993; Hestness et al. 2017.) A small part of a curve leaves it wide open: look at the interval,
+    which supposes that the law holds, that the points err independently (those of one run's epochs do not), and,
+    being linear, is rough near 0.
+
+    Args:
+        x: training samples or epochs, above 0, at least three different ones.
+        error: shares from 0 to 1 (not accuracies), one for each x; several for one x are welcome.
+
+    Raises:
+        ValueError: lengths differ, fewer than three different x, x not above 0, errors outside 0 … 1.
+
+    >>> x = np.array([100, 200, 400, 800, 1600])
+    >>> print(fit_power_law(x, 0.05 + 2 * x**-0.5))
+    error(x) = 0.050 + 2 · x^-0.50, asymptote 95 % in [0.050, 0.050]
+    """
+    x, error = _points(x, error, least=3)
+    scale = float(x.min())
+    start = (error.min() / 2, max(error.max() - error.min() / 2, 1e-3), 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optimize.OptimizeWarning)  # no covariance: the interval says so
+        found, covariance = optimize.curve_fit(
+            lambda at, asymptote, drop, exponent: asymptote + drop * (at / scale) ** -exponent,
+            x,
+            error,
+            p0=start,
+            bounds=([0, 0, 0], [1, 2, 5]),
+            max_nfev=20_000,
+        )
+    asymptote, drop, exponent = map(float, found)
+    freedom = len(x) - 3
+    interval = (math.nan, math.nan)
+    if freedom > 0 and np.isfinite(covariance[0, 0]):
+        half = float(stats.t.ppf(0.975, freedom) * math.sqrt(covariance[0, 0]))
+        interval = (max(0.0, asymptote - half), min(1.0, asymptote + half))
+    return PowerLaw(asymptote, drop * scale**exponent, exponent, interval)
+
+
+@dataclass(frozen=True)
+class Line:
+    """``accuracy(x) = slope · x + start``: a learning curve that must pass 100 % somewhere."""
+
+    slope: float
+    start: float
+
+    def __call__(self, x: float | np.ndarray) -> float | np.ndarray:
+        """The accuracy at x, beyond 1 too."""
+        return self.slope * np.asarray(x, float) + self.start
+
+    @property
+    def passes_one(self) -> float:
+        """Where the line says 100 % and from where on it says more; infinity if it does not rise.
+
+        >>> Line(0.002, 0.8).passes_one
+        100.0
+        """
+        return round((1 - self.start) / self.slope, 9) if self.slope > 1e-12 else math.inf
+
+
+def fit_line(x: Sequence[float], error: Sequence[float]) -> Line:
+    """Least-squares straight line through the accuracies, which must pass 100 % somewhere.
+
+    Arguments and errors as :func:`fit_power_law`; two different x do.
+    """
+    x, error = _points(x, error, least=2)
+    slope, start = np.polyfit(x, 1 - error, 1)
+    return Line(float(slope), float(start))
+
+
+def _points(x: Sequence[float], error: Sequence[float], least: int) -> tuple[np.ndarray, np.ndarray]:
+    x, error = np.asarray(x, float), np.asarray(error, float)
+    if x.shape != error.shape or x.ndim != 1:
+        raise ValueError(f"one error for each x is needed, not shapes {x.shape} and {error.shape}")
+    if len(np.unique(x)) < least:
+        raise ValueError(f"the fit needs at least {least} different x, not {len(np.unique(x))}")
+    if not (np.isfinite(x) & (x > 0)).all():
+        raise ValueError("x counts samples or epochs: it must be above 0 and finite")
+    if not ((error >= 0) & (error <= 1)).all():
+        raise ValueError("errors are shares from 0 to 1 (1 − accuracy); NaN or percentages are not")
+    return x, error

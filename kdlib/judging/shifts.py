@@ -1,0 +1,145 @@
+"""Images as a worse camera or a careless hand would give them: to see how much of a model's accuracy remains."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kdlib.data import Split
+from kdlib.judging import metrics
+from kdlib.randomness import stream_seed
+
+Shift = Callable[[Tensor, float], Tensor]
+"""``shift(uint8 images [n, C, H, W], strength) -> the same shape and dtype``"""
+
+
+def noise(images: Tensor, strength: float) -> Tensor:
+    """Gaussian noise with this standard deviation, in units of the full range 0 … 1; the same for all models."""
+    from torchvision.transforms.v2 import functional as tv
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed("noise", 0))
+        return _as_uint8(tv.gaussian_noise(images.float() / 255, sigma=strength))
+
+
+def blur(images: Tensor, strength: float) -> Tensor:
+    """Gaussian blur with this standard deviation, in pixels."""
+    from torchvision.transforms.v2 import functional as tv
+
+    size = 2 * int(3 * strength + 0.5) + 1
+    return tv.gaussian_blur(images, [size, size], [strength, strength])
+
+
+def brightness(images: Tensor, strength: float) -> Tensor:
+    """Every pixel times this factor, cut off at white."""
+    from torchvision.transforms.v2 import functional as tv
+
+    return tv.adjust_brightness(images, strength)
+
+
+def contrast(images: Tensor, strength: float) -> Tensor:
+    """Differences from the image's mean grey times this factor."""
+    from torchvision.transforms.v2 import functional as tv
+
+    return tv.adjust_contrast(images, strength)
+
+
+def rotation(images: Tensor, strength: float) -> Tensor:
+    """Turned by this many degrees, anticlockwise; black moves in."""
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as tv
+
+    return tv.rotate(images, strength, interpolation=InterpolationMode.BILINEAR)
+
+
+def translation(images: Tensor, strength: float) -> Tensor:
+    """Moved right and down by this many whole pixels; black moves in, and what leaves the frame is lost."""
+    from torchvision.transforms.v2 import functional as tv
+
+    return tv.affine(images, angle=0.0, translate=[round(strength)] * 2, scale=1.0, shear=[0.0, 0.0])
+
+
+SHIFTS: dict[Shift, tuple[float, ...]] = {
+    noise: (0.05, 0.1, 0.2),
+    blur: (0.5, 1.0, 1.5),
+    brightness: (0.7, 0.5, 0.3),
+    contrast: (0.7, 0.5, 0.3),
+    rotation: (10.0, 20.0, 30.0),
+    translation: (2.0, 4.0, 6.0),
+}
+"""Each kind of shift, with three strengths from mild to severe."""
+
+
+def under_shifts(
+    model: Any,
+    split: Split,
+    normalise: Callable[[Tensor], Tensor] | None = None,
+    *,
+    samples: int = 1_000,
+    shifts: dict[Shift, tuple[float, ...]] = SHIFTS,
+) -> pd.DataFrame:
+    """Accuracy of a model on shifted copies of some of a split's images (Hendrycks and Dietterich 2019).
+
+    Args:
+        model: a result of :func:`kdlib.fit`, or a module (then ``normalise`` is needed).
+        split: uint8 images [N, C, H, W].
+        normalise: see :func:`kdlib.judging.metrics.predictions`.
+        samples: how many labelled images, evenly spaced over the split and always the same.
+        shifts: kinds and strengths.
+
+    Returns:
+        A row a kind and strength: ``shift``, ``strength``, ``accuracy``; the first row is ``clean``, strength 0.
+
+    Raises:
+        ValueError: inputs that are no uint8 images.
+    """
+    if split.inputs.dim() != 4 or split.inputs.dtype != torch.uint8:
+        raise ValueError(
+            f"shifts need uint8 images [N, C, H, W], not {split.inputs.dtype} {tuple(split.inputs.shape)}: for other "
+            f"inputs, shift them yourself and compare with kdlib.judging.metrics.accuracy"
+        )
+    labelled = torch.nonzero(split.labelled).squeeze(1)
+    spaced = torch.linspace(0, len(labelled) - 1, min(samples, len(labelled))).round().long()
+    shown = split.select(labelled[spaced])
+
+    def accuracy(images: Tensor) -> float:
+        return metrics.accuracy(metrics.predictions(model, Split(images, shown.targets, shown.index), normalise))
+
+    rows = [{"shift": "clean", "strength": 0.0, "accuracy": accuracy(shown.inputs)}]
+    for shift, strengths in shifts.items():
+        for strength in strengths:
+            changed = shift(shown.inputs, strength)
+            rows.append({"shift": shift.__name__, "strength": strength, "accuracy": accuracy(changed)})
+    return pd.DataFrame(rows)
+
+
+def summary(shifted: pd.DataFrame) -> dict[str, float | str]:
+    """What remains under shifts, from the rows of :func:`under_shifts`.
+
+    Returns:
+        ``clean``, ``mean`` and ``worst`` accuracy, ``worst_shift`` (its name and strength), and ``kept``: mean over
+        clean. "Stability = correct across environments / total" is ``mean``. It is high for an accurate model
+        however unstable, and depends on which environments somebody chose.
+
+    Raises:
+        ValueError: there is no row but the clean one.
+    """
+    clean = float(shifted.loc[shifted["shift"] == "clean", "accuracy"].iloc[0])
+    changed = shifted[shifted["shift"] != "clean"]
+    if changed.empty:
+        raise ValueError("nothing was shifted, so nothing can be said about what remains: pass at least one shift")
+    worst = changed.loc[changed["accuracy"].idxmin()]
+    mean = float(changed["accuracy"].mean())
+    return {
+        "clean": clean,
+        "mean": mean,
+        "worst": float(worst["accuracy"]),
+        "worst_shift": f"{worst['shift']} {worst['strength']:g}",
+        "kept": mean / clean if clean else float("nan"),
+    }
+
+
+def _as_uint8(images: Tensor) -> Tensor:
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)

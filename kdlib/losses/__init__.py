@@ -1,0 +1,43 @@
+"""Loss functions of logits; conventions are at the top of :mod:`kdlib.losses.logits`."""
+
+from kdlib.losses.logits import (
+    HARD_LOSSES,
+    IGNORED,
+    SOFT_LOSSES,
+    UNLABELLED,
+    HardLoss,
+    SoftLoss,
+    centred_squared_logits,
+    check_fraction,
+    check_temperature,
+    cross_entropy,
+    distillation_loss,
+    forward_kl,
+    reverse_kl,
+    soft_cross_entropy,
+    softened_log_probabilities,
+    softened_probabilities,
+    squared_error,
+    squared_logits,
+)
+
+__all__ = [
+    "HARD_LOSSES",
+    "IGNORED",
+    "SOFT_LOSSES",
+    "UNLABELLED",
+    "HardLoss",
+    "SoftLoss",
+    "centred_squared_logits",
+    "check_fraction",
+    "check_temperature",
+    "cross_entropy",
+    "distillation_loss",
+    "forward_kl",
+    "reverse_kl",
+    "soft_cross_entropy",
+    "softened_log_probabilities",
+    "softened_probabilities",
+    "squared_error",
+    "squared_logits",
+]

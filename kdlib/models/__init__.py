@@ -1,0 +1,33 @@
+"""Models: the builders of the lessons' teachers and students, asking a model, and models in files."""
+
+from kdlib.models.asking import count_parameters, evaluating, fingerprint, predict
+from kdlib.models.builders import (
+    BUILDERS,
+    convnet,
+    describe,
+    lenet,
+    mirrored_resnet9,
+    mlp,
+    mobilenet,
+    resnet,
+    resnet9,
+)
+from kdlib.models.saved import load, save
+
+__all__ = [
+    "BUILDERS",
+    "convnet",
+    "count_parameters",
+    "describe",
+    "evaluating",
+    "fingerprint",
+    "lenet",
+    "load",
+    "mirrored_resnet9",
+    "mlp",
+    "mobilenet",
+    "predict",
+    "resnet",
+    "resnet9",
+    "save",
+]

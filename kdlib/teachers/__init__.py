@@ -1,0 +1,58 @@
+"""Teachers that come with the library: trained by its own loop, checked before they are used.
+
+Each is a safetensors file in ``kdlib/teachers/`` beside a model card, which says how it was made, on what, and how good
+it is. Nothing is downloaded, and nothing is unpickled.
+"""
+
+import hashlib
+from pathlib import Path
+
+from kdlib.data import Dataset
+from kdlib.training import Fitted, check_unseen, load_fitted
+
+FOLDER = Path(__file__).parent
+
+CHECKSUMS = {
+    "cifar10-resnet": "8f3131104254725b5cd77086d9ff9e7251c56feb5475e1b29a2c193da0e8b7ba",
+    "cifar10-resnet-mirrored": "0843919f18063d1e4c222988320138b0013f203aeb17c1ff1fac3460da8c3354",
+    "cifar10-resnet-small": "8707454000798a5ed0620874d2e922534b84b86167d7940deb94c0361f396e11",
+    "mnist-resnet": "7293665339be221b716fdd75c3e428080e73739260d30d269f8d2d9993e35d25",
+}
+"""SHA-256 of each teacher's file, by name."""
+
+
+def pretrained(name: str, data: Dataset) -> Fitted:
+    """Load a teacher that may teach, and be judged, on these data.
+
+    Args:
+        name: one of :data:`CHECKSUMS`.
+        data: what it is wanted for.
+
+    Returns:
+        The teacher as :func:`kdlib.fit` left it, with history and record.
+
+    Raises:
+        ValueError: an unknown name; a file that is not the one the library came with; data whose test images are among
+            those the teacher was trained on; data with other classes.
+        FileNotFoundError: the file is missing from the installation.
+    """
+    if name not in CHECKSUMS:
+        raise ValueError(f"there is no teacher {name!r}; there are {', '.join(CHECKSUMS)}")
+    path = FOLDER / f"{name}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is missing from the installation of kdlib: install it again")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != CHECKSUMS[name]:
+        raise ValueError(
+            f"{path.name} is not the file kdlib came with (SHA-256 {digest[:12]}…, expected {CHECKSUMS[name][:12]}…): "
+            f"it was changed or damaged; install kdlib again, or use kdlib.load_fitted for a file you trust"
+        )
+    fitted = load_fitted(path)
+    run = fitted.record["run"]
+    if tuple(run["classes"]) != data.classes:
+        raise ValueError(
+            f"{name} knows the classes {', '.join(run['classes'])}; these data have {', '.join(data.classes)}: its "
+            f"answers would be about something else. Train a teacher on these data"
+        )
+    check_unseen(fitted, data)
+    return fitted
