@@ -71,7 +71,8 @@ def decide(model: nn.Module, device: str = "auto", precision: str = "auto") -> M
         raise ValueError(f"device {device!r} is unknown: use 'auto', 'cpu' or 'cuda'") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("device 'cuda' was asked for, but PyTorch sees no CUDA device: use device='cpu' or 'auto'")
-    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    convolutional = any(isinstance(module, nn.Conv2d) for module in modules)
     if precision == "auto":
         precision = "bfloat16" if convolutional and has_native_bfloat16(kind) else "float32"
     return Machine(device, precision, convolutional, torch.get_num_threads())

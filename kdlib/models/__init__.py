@@ -1,6 +1,6 @@
 """Models: the builders of the lessons' teachers and students, asking a model, and models in files."""
 
-from kdlib.models.asking import count_parameters, evaluating, fingerprint, predict
+from kdlib.models.asking import Prepared, answers, count_parameters, evaluating, fingerprint, predict
 from kdlib.models.builders import (
     BUILDERS,
     convnet,
@@ -16,6 +16,8 @@ from kdlib.models.saved import load, save
 
 __all__ = [
     "BUILDERS",
+    "Prepared",
+    "answers",
     "convnet",
     "count_parameters",
     "describe",

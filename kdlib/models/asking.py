@@ -1,13 +1,251 @@
-"""Asking a model: its parameters counted, its weights fingerprinted, its logits for many inputs."""
+"""Asking a model for answers. Whatever teaches or is judged is asked here, and may be of any of these kinds:
+
+* a module, which takes *prepared* inputs: those that a data set's ``normalise`` gives, or its own ``preparation``;
+* a :class:`Prepared`, such as a result of :func:`kdlib.fit`: a model with its own preparation, which takes raw inputs;
+* a function from prepared inputs to logits;
+* a table of answers ``[rows, C]``, looked up by sample index.
+"""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kdlib.machine import decide
+
+CHUNK, CHUNK_NUMBERS = 256, 2**21
+"""Inputs asked about at once, and how many numbers these may hold: large images come in smaller chunks."""
+
+KINDS = "a module, a result of kdlib.fit, a kdlib.models.Prepared, a function, or a table of answers by sample index"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model with the preparation that its inputs need: it takes raw inputs, as a split holds them.
+
+    Attributes:
+        model: a module or function that gives logits, see :func:`logits_of`.
+        prepare: from raw inputs [n, …] to the model's: a :class:`kdlib.data.Normaliser`, a resize, or both.
+        classes: names of the classes in the order of its logits, if they are known. Where the data set names its
+            classes too, they are matched by name.
+
+    >>> halved = Prepared(nn.Identity(), lambda raw: raw / 2)
+    >>> predict(halved, torch.tensor([[2.0, 4.0]]))
+    tensor([[1., 2.]])
+    """
+
+    model: nn.Module | Callable
+    prepare: Callable[[Any], Any]
+    classes: tuple[str, ...] = ()
+
+
+def is_table(model: object) -> bool:
+    """Whether this is a table of answers: a tensor or an array."""
+    return isinstance(model, Tensor | np.ndarray)
+
+
+def is_known(model: object) -> bool:
+    """Whether this is something that can be asked."""
+    return isinstance(model, Prepared) or is_table(model) or callable(model)
+
+
+def inner(model: Any) -> Any:
+    """The module, function or table inside a :class:`Prepared`, else the model itself."""
+    return model.model if isinstance(model, Prepared) else model
+
+
+def module_of(model: Any, purpose: str) -> nn.Module:
+    """The module of a model, for those who need its weights; raises TypeError, naming the purpose, if it has none."""
+    if isinstance(module := inner(model), nn.Module):
+        return module
+    raise TypeError(f"{purpose} needs a torch.nn.Module, or a result of kdlib.fit, not {type(module).__name__}")
+
+
+def preparation_of(model: Any, default: Callable[[Any], Any] | None = None) -> Callable[[Any], Any]:
+    """What raw inputs go through before a model sees them.
+
+    Args:
+        model: of any kind but a table.
+        default: the data set's, for models without their own.
+
+    Raises:
+        ValueError: the model has no preparation of its own, and there is no default.
+    """
+    if isinstance(model, Prepared):
+        return model.prepare
+    own = getattr(model, "preparation", None) or default
+    if own is None:
+        raise ValueError(
+            f"how raw inputs are prepared for this {type(model).__name__} is not known: pass normalise=, such as "
+            f"data.normalise, or wrap it in kdlib.models.Prepared"
+        )
+    return own
+
+
+def call(model: Callable, inputs: Any) -> Any:
+    """A model's output for prepared inputs: ``model(**inputs)`` for a dict of tensors, else ``model(inputs)``.
+
+    Floating inputs are converted to the dtype of the model's weights where that is float16, bfloat16 or float64.
+    """
+    dtype = _dtype_of(model)
+    if dtype not in (None, torch.float32):
+        convert = lambda x: x.to(dtype) if x.is_floating_point() else x  # noqa: E731
+        inputs = {name: convert(x) for name, x in inputs.items()} if isinstance(inputs, Mapping) else convert(inputs)
+    return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a model gives: a tensor, an object with ``.logits``, a dict with "logits", or a tuple's first.
+
+    Raises:
+        TypeError: none of these, or the logits are no floating-point tensor.
+
+    >>> logits_of({"logits": torch.zeros(2, 3), "features": None}).shape
+    torch.Size([2, 3])
+    """
+    found = output
+    if isinstance(output, Mapping):
+        found = output.get("logits")
+    elif not isinstance(output, Tensor) and hasattr(output, "logits"):
+        found = output.logits
+    elif isinstance(output, tuple | list) and output:
+        found = output[0]
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        kind = f"a dict with {', '.join(map(repr, output))}" if isinstance(output, Mapping) else _kind(output)
+        raise TypeError(
+            f"a model must give floating-point logits: a tensor, an object with .logits, a dict with 'logits', or a "
+            f"tuple that begins with them; this one gives {kind}"
+        )
+    return found
+
+
+def class_order(known: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """Columns of a model's logits in the order of a data set's classes, matched by name; None if they are in order.
+
+    Names that are only numbers from 0 count as no names: then nothing is matched.
+
+    Args:
+        known: the model's class names, in the order of its logits; it may know more than are wanted.
+        wanted: the data set's.
+
+    Raises:
+        ValueError: some class is not among the model's.
+
+    >>> class_order(("cat", "dog", "emu"), ("emu", "cat"))
+    [2, 0]
+    """
+    if _unnamed(known) or _unnamed(wanted) or tuple(known) == tuple(wanted):
+        return None
+    if missing := [name for name in wanted if name not in known]:
+        raise ValueError(
+            f"the model knows the classes {_listed(known)}, and these data have {_listed(wanted)}: "
+            f"{_listed(missing)} cannot be matched by name, so its answers would be about something else"
+        )
+    return [list(known).index(name) for name in wanted]
+
+
+@torch.no_grad()
+def predict(
+    model: Any,
+    inputs: Any,
+    prepare: Callable[[Any], Any] | None = None,
+    *,
+    precision: str = "float32",
+    batch_size: int | None = None,
+) -> Tensor:
+    """Logits of a model for all inputs, in eval mode and without gradients.
+
+    Args:
+        model: a module, a :class:`Prepared` or a function; see the top of this file.
+        inputs: [N, …], or a dict of tensors with N as their first dimension.
+        prepare: what turns raw inputs into the model's, such as a data set's ``normalise``; applied by the batch. None
+            takes the preparation of a :class:`Prepared`, and gives others the inputs as they are.
+        precision: see :func:`kdlib.machine.decide`. What judges a model is computed in float32.
+        batch_size: inputs at a time; None decides by their size.
+
+    Returns:
+        float32 logits [N, …] on the CPU, as the model gives them.
+
+    >>> from kdlib.models import mlp
+    >>> predict(mlp(8), torch.zeros(3, 1, 28, 28)).shape
+    torch.Size([3, 10])
+    """
+    if prepare is None:
+        prepare = model.prepare if isinstance(model, Prepared) else (lambda raw: raw)
+    model = inner(model)
+    if is_table(model) or not callable(model):
+        raise TypeError(f"inputs can be shown to a module or a function, not to a {type(model).__name__}")
+    device = device_of(model)
+    machine = decide(model, str(device), precision)
+    logits = []
+    with evaluating(model), machine.autocast():
+        for chunk in chunks(inputs, batch_size):
+            prepared = laid_out(prepare(moved(chunk, device)), machine.memory_format)
+            logits.append(logits_of(call(model, prepared)).float().cpu())
+    return torch.cat(logits)
+
+
+def answers(
+    model: Any,
+    split: Any,
+    normalise: Callable[[Any], Any] | None = None,
+    *,
+    classes: Sequence[str] = (),
+    precision: str = "float32",
+    batch_size: int | None = None,
+) -> Tensor:
+    """A model's logits for every sample of a split, of whatever kind the model is.
+
+    Args:
+        model: a module, :class:`Prepared`, function or table; see the top of this file.
+        split: :class:`kdlib.data.Split` of N samples.
+        normalise: the data set's, for models without a preparation of their own.
+        classes: the data set's names, to which the model's are matched if it has any.
+        precision, batch_size: see :func:`predict`.
+
+    Returns:
+        float32 [N, …] on the CPU, classes in the data set's order.
+
+    Raises:
+        TypeError: the model is of no known kind.
+        ValueError: the preparation is not known; classes cannot be matched; a table lacks a row for a sample.
+    """
+    if not is_known(model):
+        raise TypeError(f"only {KINDS} can be asked, not a {type(model).__name__}")
+    if is_table(model):
+        return look_up(model, split.index)
+    logits = predict(model, split.inputs, preparation_of(model, normalise), precision=precision, batch_size=batch_size)
+    order = class_order(class_names(model), classes)
+    return logits if order is None else logits[..., order]
+
+
+def class_names(model: Any) -> tuple[str, ...]:
+    """The names of a model's classes in the order of its logits, () where they are not known."""
+    return tuple(getattr(model, "classes", ()) or ()) if isinstance(model, Prepared) else ()
+
+
+def look_up(table: Tensor | np.ndarray, index: Tensor) -> Tensor:
+    """Rows of a table, float32 [n, C]; an array may be a memory map of a file larger than memory.
+
+    Raises:
+        ValueError: the table has no row for a sample.
+    """
+    if len(index) and int(index.max()) >= len(table):
+        raise ValueError(
+            f"the table has {len(table):,} rows, but sample index {int(index.max()):,} is asked for: it needs a row "
+            f"for every sample in the user's order, see kdlib.logits_table"
+        )
+    if isinstance(table, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(table[index.cpu().numpy()])).float()
+    return table[index.to(table.device)].float()
+
+
+# --- what a model is -----------------------------------------------------------------------------
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -28,18 +266,36 @@ def fingerprint(model: nn.Module) -> str:
     (True, False)
     """
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in plain(model).state_dict().items():
         if isinstance(tensor, Tensor):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
+def plain(model: nn.Module) -> nn.Module:
+    """The module that ``torch.compile`` or ``DataParallel`` wrapped, so that names of weights are its own."""
+    while True:
+        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod
+        elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        else:
+            return model
+
+
+def device_of(model: Any) -> torch.device:
+    """Where a model's inputs go: the device of its first weight, or the CPU."""
+    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Put every part of a model into eval mode inside, and back into the mode it had afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+def evaluating(model: Any) -> Iterator[Any]:
+    """Put every part of a module into eval mode inside, and back into the mode it had afterwards."""
+    modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []
+    for module, _ in modes[:1]:
+        module.eval()
     try:
         yield model
     finally:
@@ -47,38 +303,45 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-@torch.no_grad()
-def predict(
-    model: nn.Module,
-    inputs: Tensor,
-    prepare: Callable[[Tensor], Tensor] = lambda x: x,
-    *,
-    precision: str = "float32",
-    batch_size: int = 256,
-) -> Tensor:
-    """Logits of a model for all inputs, in eval mode and without gradients.
+# --- inputs --------------------------------------------------------------------------------------
 
-    Args:
-        model: any module that gives logits [n, C] for prepared inputs [n, …].
-        inputs: [N, …].
-        prepare: what turns raw inputs into the model's, such as a data set's ``normalise``; applied by the batch.
-        precision: see :func:`kdlib.machine.decide`. What judges a model is computed in float32.
-        batch_size: inputs at a time.
 
-    Returns:
-        float32 logits [N, C] on the CPU.
+def chunks(inputs: Any, batch_size: int | None = None) -> Iterator[Any]:
+    """Inputs, a tensor [N, …] or a dict of them, in parts of ``batch_size``; None decides by the size of one input."""
+    parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    first = next(iter(parts.values()))
+    if batch_size is None:
+        numbers = sum(part[:1].numel() for part in parts.values())
+        batch_size = min(CHUNK, max(1, CHUNK_NUMBERS // max(numbers, 1)))
+    for start in range(0, max(len(first), 1), batch_size):
+        chunk = {name: part[start : start + batch_size] for name, part in parts.items()}
+        yield chunk if isinstance(inputs, Mapping) else chunk[""]
 
-    >>> from kdlib.models import mlp
-    >>> predict(mlp(8), torch.zeros(3, 1, 28, 28)).shape
-    torch.Size([3, 10])
-    """
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    machine = decide(model, str(device), precision)
-    logits = []
-    with evaluating(model), machine.autocast():
-        for chunk in inputs.split(batch_size):
-            chunk = prepare(chunk.to(device))
-            if chunk.dim() == 4:
-                chunk = chunk.contiguous(memory_format=machine.memory_format)
-            logits.append(model(chunk).float().cpu())
-    return torch.cat(logits)
+
+def moved(inputs: Any, device: torch.device | str) -> Any:
+    """Inputs on a device."""
+    return {name: x.to(device) for name, x in inputs.items()} if isinstance(inputs, Mapping) else inputs.to(device)
+
+
+def laid_out(inputs: Any, memory_format: torch.memory_format) -> Any:
+    """Image batches [n, C, H, W] in a memory format; other inputs as they are."""
+    if isinstance(inputs, Tensor) and inputs.dim() == 4:
+        return inputs.contiguous(memory_format=memory_format)
+    return inputs
+
+
+def _dtype_of(model: Any) -> torch.dtype | None:
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    return next((parameter.dtype for parameter in parameters if parameter.is_floating_point()), None)
+
+
+def _unnamed(classes: Sequence[str]) -> bool:
+    return tuple(classes) == tuple(map(str, range(len(classes))))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _kind(value: object) -> str:
+    return f"a {value.dtype} tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"
