@@ -1,5 +1,6 @@
-"""Files that are never half written, and safetensors files read with errors that say what was wrong."""
+"""Files that are never half written, and safetensors files whose content is checked when they are read."""
 
+import hashlib
 import json
 import os
 import sys
@@ -7,9 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+
+from kdlib.notices import warn
 
 
 @contextmanager
@@ -17,7 +23,8 @@ def atomically(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path to write to; put it in the place of ``path`` when the block ends well.
 
     Whenever the process dies, ``path`` holds either its old content or all of the new one. If the block raises
-    (Ctrl-C too), nothing is left behind. What a killed process left is swept up an hour later.
+    (Ctrl-C too), nothing is left behind. What a killed process left is swept up an hour later. The file may be read by
+    whoever may read a file that this user creates, whatever wrote it.
 
     >>> import tempfile; folder = Path(tempfile.mkdtemp())
     >>> with atomically(folder / "note.txt") as temporary:
@@ -32,7 +39,10 @@ def atomically(path: str | os.PathLike) -> Iterator[Path]:
             leftover.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        temporary.touch()
+        usual = temporary.stat().st_mode
         yield temporary
+        os.chmod(temporary, usual)  # safetensors makes files that only their owner may read
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
@@ -47,13 +57,55 @@ def atomically(path: str | os.PathLike) -> Iterator[Path]:
             os.close(folder)
 
 
-def read_safetensors(path: Path, key: str, kind: str) -> tuple[dict, dict[str, Tensor]]:
-    """The JSON under ``key`` in a safetensors file's header, and its tensors; errors say which file is no ``kind``."""
+def digest_of(tensors: dict[str, Tensor], text: str = "") -> str:
+    """SHA-256 of a text and of tensors: their names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def write_safetensors(path: str | os.PathLike, key: str, content: Any, tensors: dict[str, Tensor]) -> None:
+    """Write tensors, with ``content`` as JSON under ``key`` in the header and a checksum of both, atomically."""
+    text = json.dumps(content)
+    with atomically(path) as temporary:
+        save_file(tensors, temporary, metadata={key: text, "sha256": digest_of(tensors, text)})
+
+
+def read_safetensors(
+    path: Path, key: str, kind: str, *, checked_already: bool = False
+) -> tuple[dict, dict[str, Tensor]]:
+    """The JSON under ``key`` in a safetensors file's header, and its tensors.
+
+    Args:
+        path: of the file.
+        key: as in :func:`write_safetensors`.
+        kind: what the file should be, in words, for errors.
+        checked_already: the caller has compared the file's checksum.
+
+    Raises:
+        FileNotFoundError: there is no such file, or it is a folder.
+        ValueError: it is no such file, is truncated, or a bit of it was flipped.
+
+    Warns:
+        UserWarning: the file was written before files had checksums.
+    """
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder: name the file in it")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            content = json.loads((file.metadata() or {})[key])
-            return content, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is no dict)
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            metadata = file.metadata() or {}
+            content = json.loads(metadata[key])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is no dict)
+    except (SafetensorError, KeyError, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{path} is not {kind}, or is damaged ({type(error).__name__}: {error})") from error
+    if "sha256" in metadata:
+        if digest_of(tensors, metadata[key]) != metadata["sha256"]:
+            raise ValueError(f"{path} is damaged: its content does not have the checksum it was written with")
+    elif not checked_already:
+        warn(f"{path} was written before kdlib's files had checksums: whether it is damaged cannot be told")
+    return content, tensors

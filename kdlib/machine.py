@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -52,10 +54,9 @@ class Machine:
 def decide(model: nn.Module, device: str = "auto", precision: str = "auto") -> Machine:
     """Choose where and how to train ``model``; the same model on the same machine gets the same answer.
 
-    ``device="auto"`` takes CUDA where there is one, else the CPU. Convolutions go channels-last, and
-    ``precision="auto"`` gives them bfloat16 where the processor multiplies it natively. Networks of linear layers
-    stay in float32: the small ones of the lessons spend their time in the optimizer; a wide one gains some from
-    ``precision="bfloat16"`` (``benchmarks/loops.md``).
+    ``device="auto"`` takes CUDA where there is one, else the CPU. Convolutions go channels-last. ``precision="auto"``
+    means float32 on a CPU, where bfloat16 makes some nets faster and most of this library's slower, and bfloat16 for
+    convolutions on a CUDA device that multiplies it natively (``benchmarks/loops.md``).
 
     Raises:
         ValueError: an unknown precision, or a device PyTorch does not know.
@@ -74,7 +75,7 @@ def decide(model: nn.Module, device: str = "auto", precision: str = "auto") -> M
     modules = model.modules() if isinstance(model, nn.Module) else ()
     convolutional = any(isinstance(module, nn.Conv2d) for module in modules)
     if precision == "auto":
-        precision = "bfloat16" if convolutional and has_native_bfloat16(kind) else "float32"
+        precision = "bfloat16" if kind == "cuda" and convolutional and has_native_bfloat16(kind) else "float32"
     return Machine(device, precision, convolutional, torch.get_num_threads())
 
 
@@ -83,6 +84,17 @@ def has_native_bfloat16(device_type: str = "cpu") -> bool:
     if device_type == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
     return device_type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def as_number(value: Any) -> Any:
+    """A Python number for a NumPy scalar or a tensor of one element; anything else as it is.
+
+    >>> as_number(torch.tensor(0.5)), as_number(3)
+    (0.5, 3)
+    """
+    if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1):
+        return value.item()
+    return value
 
 
 def versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ RUN = textwrap.dedent(
     import torch
     torch.set_num_threads(1)
     import kdlib
-    from kdlib.training import checkpoint as train
+    from kdlib import files
     sys.path.insert(0, {tests!r})
     from conftest import make_data, student
 
@@ -46,7 +46,7 @@ RUN = textwrap.dedent(
     wrap(os, "fsync", "fsync")
     wrap(os, "replace", "rename")
 
-    original_save = train.save_file
+    original_save = files.save_file
     def save_half(tensors, path, **options):
         original_save(tensors, path, **options)
         if moment == "inside write":
@@ -54,7 +54,7 @@ RUN = textwrap.dedent(
             open(path, "wb").write(whole[: len(whole) // 2])
             die_at("inside write")
             open(path, "wb").write(whole)
-    train.save_file = save_half
+    files.save_file = save_half
 
     print("started", flush=True)
     fitted = kdlib.fit(

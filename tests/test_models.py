@@ -11,8 +11,7 @@ from conftest import same_weights
 from safetensors.torch import save_file
 from torch import nn
 
-from kdlib import models
-from kdlib.models import saved
+from kdlib import files, models
 
 SMALL = {
     "mlp": lambda **options: models.mlp(16, 8, dropout=0.5, **options),
@@ -310,7 +309,7 @@ def recipe(**changes):
     ("write", "error", "says"),
     [
         (lambda path: None, FileNotFoundError, "there is no file .*model.safetensors"),
-        (lambda path: path.mkdir(), FileNotFoundError, "there is no file"),
+        (lambda path: path.mkdir(), FileNotFoundError, "is a folder"),
         (lambda path: path.write_bytes(b""), ValueError, "is not a model saved by kdlib, or is damaged"),
         (lambda path: path.write_bytes(b"<html>no</html>"), ValueError, "or is damaged"),
         (lambda path: path.write_bytes(bytes(1000)), ValueError, "or is damaged"),
@@ -372,7 +371,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(saved, "save_file", full_disk)
+        patch.setattr(files, "save_file", full_disk)
         with pytest.raises(OSError, match="No space left"):
             models.save(models.mlp(8, seed=2), path)
     assert path.read_bytes() == content and os.listdir(tmp_path) == [path.name]

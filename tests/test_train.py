@@ -14,7 +14,7 @@ from kdlib import Distillation, losses, models
 from kdlib import training as train
 from kdlib.machine import Machine
 
-pytestmark = pytest.mark.filterwarnings("ignore:the teacher agrees")
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher")
 
 CONVOLUTIONS = {"channels": 3, "classes": 3}
 
@@ -54,6 +54,7 @@ def test_every_sample_is_seen_once_an_epoch_in_a_new_order(blobs):
         return inputs
 
     kdlib.fit(student(), blobs, epochs=2, batch_size=32, augment=[spy])
+    seen = seen[-12:]  # before the first step it is asked twice, for its fingerprint
     one, two = torch.cat(seen[:6]), torch.cat(seen[6:])
     assert torch.equal(one.sort().values, blobs.train.inputs[:, 0].sort().values)
     assert torch.equal(one.sort().values, two.sort().values) and not torch.equal(one, two)
@@ -94,7 +95,7 @@ def test_the_schedule_is_stepped_after_every_batch(blobs):
         return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_steps)
 
     history = kdlib.fit(student(), blobs, epochs=4, batch_size=60, optimizer=sgd, schedule=linear).history
-    assert rates == [12]
+    assert set(rates) == {12}
     assert [row["learning_rate"] for row in history] == pytest.approx([0.05, 0.0375, 0.025, 0.0125])
 
 
@@ -141,7 +142,7 @@ def test_the_last_epoch_is_reported_unless_the_best_is_asked_for(blobs):
     wild = {"epochs": 6, "optimizer": partial(sgd, lr=3.0), "schedule": train.constant, "batch_size": 32}
     last_model, best_model = student(), student()
     last = kdlib.fit(last_model, blobs, callback=Remember(last_model), **wild)
-    assert last.record["reported"] == {"epoch": 6, "chosen": "the last epoch"}
+    assert last.record["reported"] == {"epoch": 6, "chosen": "the last epoch", "epochs_used": 6}
     assert all(torch.equal(kept[6][name], tensor) for name, tensor in last_model.state_dict().items())
     best = kdlib.fit(best_model, blobs, keep="best", **wild)
     epoch = best.record["reported"]["epoch"]
@@ -327,7 +328,7 @@ def test_a_resumed_run_keeps_its_precision_and_threads(tmp_path, bands):
 
 def test_the_checkpoint_of_another_run_is_refused_and_kept(tmp_path, blobs):
     file = tmp_path / "c"
-    kdlib.fit(student(), blobs, epochs=1, checkpoint=file)
+    kdlib.fit(student(), blobs, epochs=1, batch_size=16, checkpoint=file)
     content = file.read_bytes()
     for change, says in (
         ({"epochs": 2}, "epochs: 1 there, 2 here"),
@@ -336,11 +337,11 @@ def test_the_checkpoint_of_another_run_is_refused_and_kept(tmp_path, blobs):
         ({"optimizer": partial(train.adamw, lr=1.0)}, "optimizer"),
     ):
         with pytest.raises(ValueError, match=says):
-            kdlib.fit(student(), blobs, checkpoint=file, **({"epochs": 1} | change))
+            kdlib.fit(student(), blobs, checkpoint=file, **({"epochs": 1, "batch_size": 16} | change))
     with pytest.raises(ValueError, match="recipe"):
-        kdlib.fit(student(seed=1), blobs, epochs=1, checkpoint=file)
+        kdlib.fit(student(seed=1), blobs, epochs=1, batch_size=16, checkpoint=file)
     with pytest.raises(ValueError, match="train_data"):
-        kdlib.fit(student(), make_data(seed=5), epochs=1, checkpoint=file)
+        kdlib.fit(student(), make_data(seed=5), epochs=1, batch_size=16, checkpoint=file)
     assert file.read_bytes() == content
 
 
@@ -374,11 +375,11 @@ def test_state_that_is_no_numbers_cannot_be_checkpointed(tmp_path, blobs):
 # --- precision, devices --------------------------------------------------------------------------
 
 
-def test_convolutions_are_channels_last_and_bfloat16_where_it_is_native(monkeypatch, bands):
+def test_convolutions_are_channels_last_and_float32_on_a_cpu_whatever_is_native(monkeypatch, bands):
     for native in (True, False):
         monkeypatch.setattr("kdlib.machine.has_native_bfloat16", lambda kind, native=native: native)
         machine = kdlib.fit(models.convnet(width=2, **CONVOLUTIONS), bands, epochs=1, device="cpu").record["machine"]
-        assert machine["channels_last"] and machine["precision"] == ("bfloat16" if native else "float32")
+        assert machine["channels_last"] and machine["precision"] == "float32"
     assert kdlib.fit(student(), make_data(), epochs=1, device="cpu").record["machine"]["precision"] == "float32"
 
 
@@ -392,7 +393,7 @@ def test_a_run_in_bfloat16_keeps_weights_and_judgements_in_float32(bands):
     fitted = kdlib.fit(
         models.convnet(width=4, **CONVOLUTIONS), bands, spy, epochs=1, precision="bfloat16", device="cpu"
     )
-    assert set(seen) == {torch.bfloat16}
+    assert set(seen[2:]) == {torch.bfloat16}  # twice for its fingerprint
     assert all(parameter.dtype == torch.float32 for parameter in fitted.model.parameters())
     expected = fitted.model.eval()(bands.normalise(bands.validation.inputs))
     torch.testing.assert_close(fitted.predict(bands.validation.inputs), expected.detach())
@@ -431,14 +432,14 @@ def test_nan_in_the_loss_is_caught_at_its_step(blobs):
     def breaks(logits, targets):
         calls.append(1)
         loss = losses.cross_entropy(logits, targets)
-        return loss * torch.nan if len(calls) == 4 else loss
+        return loss * torch.nan if len(calls) == 6 else loss  # twice for its fingerprint
 
     with pytest.raises(
         FloatingPointError,
         match=r"the loss is nan, while all weights are finite, at epoch 2, step 1 of 3, learning rate 0\.00",
     ):
         kdlib.fit(student(), blobs, breaks, epochs=2, batch_size=60)
-    assert len(calls) == 4
+    assert len(calls) == 6
 
 
 def test_an_update_that_ruins_weights_is_named(blobs):

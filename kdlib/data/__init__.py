@@ -1,7 +1,7 @@
 """Data sets as tensors: found, checked and split; batched and augmented a whole batch at a time."""
 
 from kdlib.data.augmentation import Augmentation, cutout, flip, shifted_crop
-from kdlib.data.batches import Batch, batches
+from kdlib.data.batches import Batch, batches, shuffled, steps_of
 from kdlib.data.loading import SOURCES, VALIDATION, load
 from kdlib.data.splits import Dataset, Normaliser, Split
 
@@ -18,4 +18,6 @@ __all__ = [
     "flip",
     "load",
     "shifted_crop",
+    "shuffled",
+    "steps_of",
 ]

@@ -11,11 +11,23 @@ from kdlib.data.splits import Split
 
 
 class Batch(NamedTuple):
-    """What a model and an objective see of some samples: prepared inputs [n, …], targets [n], index [n]."""
+    """What a model and an objective see of some samples: prepared inputs [n, …], targets [n], index [n], raw inputs."""
 
     inputs: Tensor
     targets: Tensor
     index: Tensor
+    raw: Tensor
+
+
+def steps_of(samples: int, batch_size: int) -> int:
+    """Batches in an epoch of so many samples: a last batch of a single sample is left out."""
+    steps = -(-samples // batch_size)
+    return steps - 1 if samples % batch_size == 1 and steps > 1 and batch_size > 1 else steps
+
+
+def shuffled(split: Split, generator: torch.Generator) -> Tensor:
+    """All rows of a split, in random order."""
+    return torch.randperm(len(split), generator=generator)
 
 
 def batches(
@@ -47,7 +59,7 @@ def batches(
         inputs = split.inputs[rows]
         for augmentation in augment:
             inputs = augmentation(inputs, noise)
-        inputs = normalise(inputs)
+        raw, inputs = inputs, normalise(inputs)
         if inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=memory_format)
-        yield Batch(inputs, split.targets[rows], split.index[rows])
+        yield Batch(inputs, split.targets[rows], split.index[rows], raw)

@@ -100,6 +100,7 @@ class Dataset:
     std: tuple[float, ...]
     source: str
     detail: str
+    task: str = "classification"
 
     @property
     def normalise(self) -> Normaliser:

@@ -157,6 +157,7 @@ def predict(
     *,
     precision: str = "float32",
     batch_size: int | None = None,
+    look: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Logits of a model for all inputs, in eval mode and without gradients.
 
@@ -167,6 +168,7 @@ def predict(
             takes the preparation of a :class:`Prepared`, and gives others the inputs as they are.
         precision: see :func:`kdlib.machine.decide`. What judges a model is computed in float32.
         batch_size: inputs at a time; None decides by their size.
+        look: called with the logits of the first batch, to refuse a model before it is asked about all inputs.
 
     Returns:
         float32 logits [N, …] on the CPU, as the model gives them.
@@ -187,6 +189,8 @@ def predict(
         for chunk in chunks(inputs, batch_size):
             prepared = laid_out(prepare(moved(chunk, device)), machine.memory_format)
             logits.append(logits_of(call(model, prepared)).float().cpu())
+            if look is not None and len(logits) == 1:
+                look(logits[0])
     return torch.cat(logits)
 
 

@@ -1,20 +1,20 @@
 """Models in files: weights and the recipe to build them again. Nothing from a file is run."""
 
-import json
 import os
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import nn
 
-from kdlib.files import atomically, read_safetensors
+from kdlib.files import read_safetensors, write_safetensors
+from kdlib.models.asking import plain
 from kdlib.models.builders import BUILDERS, describe
 
 
 def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *, half: bool = False) -> None:
     """Write a model's weights and recipe, and ``about`` (anything JSON can hold), to one safetensors file, atomically.
 
-    Any module can be saved; only one made by a builder of this file can be loaded without building it first.
+    Any module can be saved; only one made by a builder of this library can be loaded without building it first.
+    A module that ``torch.compile`` or ``DataParallel`` wrapped is saved as what it wraps.
     ``half`` stores parameters as float16, in half the bytes and to three digits; buffers, such as the statistics of
     batch normalisation, stay as they are. :func:`load` gives float32 again. Raises ValueError for parameters beyond
     float16's ±65,504.
@@ -24,6 +24,7 @@ def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *
     >>> save(mlp(8, seed=3), path); fingerprint(load(path)) == fingerprint(mlp(8, seed=3))
     True
     """
+    model = plain(model)
     content = {"recipe": getattr(model, "recipe", None), "class": type(model).__name__, "about": about}
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     if half:
@@ -31,16 +32,16 @@ def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *
             weights[name] = weights[name].half()
             if not weights[name].isfinite().all():
                 raise ValueError(f"{name} holds values that float16 cannot (beyond ±65,504): save it without half=True")
-    with atomically(path) as temporary:
-        save_file(weights, temporary, metadata={"kdlib-model": json.dumps(content)})
+    write_safetensors(path, "kdlib-model", content, weights)
 
 
-def load(path: str | os.PathLike, into: nn.Module | None = None) -> nn.Module:
+def load(path: str | os.PathLike, into: nn.Module | None = None, *, checked_already: bool = False) -> nn.Module:
     """Build the model a file describes and give it the file's weights. No code from the file is run.
 
     Args:
         path: a file written by :func:`save`.
-        into: a model of the right shape, for files whose model was not made by a builder of this file.
+        into: a model of the right shape, for files whose model was not made by a builder of this library.
+        checked_already: the caller has compared the file's checksum.
 
     Returns:
         The model (``into`` itself where given), on the CPU, with the file's ``about`` as ``model.about``.
@@ -50,14 +51,14 @@ def load(path: str | os.PathLike, into: nn.Module | None = None) -> nn.Module:
         ValueError: the file is no kdlib model, is damaged, names an unknown builder, or does not fit.
     """
     path = Path(path)
-    content, weights = read_safetensors(path, "kdlib-model", "a model saved by kdlib")
+    content, weights = read_safetensors(path, "kdlib-model", "a model saved by kdlib", checked_already=checked_already)
     try:
         recipe, class_name, about = content["recipe"], content["class"], content["about"]
         into = into or _rebuild(path, recipe, class_name)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path.name} does not describe a model as kdlib does: {error}") from error
     try:
-        into.load_state_dict(weights)
+        plain(into).load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the weights in {path.name} do not fit {describe(into)}: {error}") from error
     into.about = about

@@ -1,14 +1,18 @@
 """What the training loop minimises: learning from labels, and from a teacher."""
 
-from kdlib.objectives.distillation import (
-    BatchLoss,
-    Distillation,
-    Objective,
-    View,
-    bind,
-    describe,
-    logits_table,
-    name_of,
-)
+from kdlib.objectives.bound import Bound, Objective, Run, name_of
+from kdlib.objectives.distillation import Distillation
+from kdlib.objectives.labels import Labels, as_objective, describe
+from kdlib.objectives.teachers import logits_table
 
-__all__ = ["BatchLoss", "Distillation", "Objective", "View", "bind", "describe", "logits_table", "name_of"]
+__all__ = [
+    "Bound",
+    "Distillation",
+    "Labels",
+    "Objective",
+    "Run",
+    "as_objective",
+    "describe",
+    "logits_table",
+    "name_of",
+]

@@ -47,7 +47,7 @@ def pretrained(name: str, data: Dataset) -> Fitted:
             f"{path.name} is not the file kdlib came with (SHA-256 {digest[:12]}…, expected {CHECKSUMS[name][:12]}…): "
             f"it was changed or damaged; install kdlib again, or use kdlib.load_fitted for a file you trust"
         )
-    fitted = load_fitted(path)
+    fitted = load_fitted(path, checked_already=True)
     run = fitted.record["run"]
     if tuple(run["classes"]) != data.classes:
         raise ValueError(

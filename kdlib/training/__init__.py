@@ -1,16 +1,20 @@
 """Training: the one loop, its checkpoints, and what it returns."""
 
-from kdlib.training.fit import OptimizerFactory, Schedule, adamw, constant, fit, measure, one_cycle
-from kdlib.training.fitted import Fitted, History, check_unseen, load_fitted
+from kdlib.training.fit import fit
+from kdlib.training.fitted import Fitted, History, check_unseen, load_fitted, measure
+from kdlib.training.optimizing import OptimizerFactory, Schedule, adamw, constant, one_cycle
+from kdlib.training.stopping import StopTraining, early_stopping
 
 __all__ = [
     "Fitted",
     "History",
     "OptimizerFactory",
     "Schedule",
+    "StopTraining",
     "adamw",
     "check_unseen",
     "constant",
+    "early_stopping",
     "fit",
     "load_fitted",
     "measure",

@@ -1,20 +1,24 @@
-"""Checkpoints: what changes from epoch to epoch, in one safetensors file."""
+"""Checkpoints: what changes from epoch to epoch, in one safetensors file; resumed only by the same run."""
 
-import json
-import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kdlib.files import atomically, read_safetensors
+from kdlib.files import read_safetensors, write_safetensors
 from kdlib.machine import Machine
+from kdlib.models import fingerprint
+from kdlib.models.asking import plain
+from kdlib.notices import warn
+from kdlib.objectives import Bound
+from kdlib.objectives.bound import DIFFERS
 from kdlib.training.fitted import History
+
+KIND = "a checkpoint of kdlib"
 
 
 @dataclass
@@ -24,39 +28,111 @@ class State:
     model: nn.Module
     optimizer: Optimizer
     scheduler: LRScheduler | None
+    bound: Bound
     history: History
     best: dict[str, Tensor]
-    initial_weights: str
+    stopped: str = ""
 
 
-def save_checkpoint(path: Path, run: dict, machine: Machine, state: State) -> None:
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint's content as it was read."""
+
+    path: Path
+    content: dict
+    tensors: dict[str, Tensor]
+
+    @property
+    def history(self) -> list[dict]:
+        return self.content["history"]
+
+    @property
+    def initial_weights(self) -> str:
+        """Fingerprint of the weights that the run began with."""
+        return self.content["run"].get("initial_weights") or self.content["initial_weights"]
+
+    @property
+    def machine(self) -> Machine:
+        return Machine(**self.content["machine"])
+
+
+def read(path: Path) -> Saved:
+    """Read a checkpoint; errors are those of :func:`kdlib.files.read_safetensors`."""
+    return Saved(path, *read_safetensors(path, "kdlib-checkpoint", KIND))
+
+
+def save(path: Path, run: dict, machine: Machine, state: State) -> None:
     """Write a run's description and its state to one file, atomically."""
     tensors: dict[str, Tensor] = {}
     content = {
         "run": run,
         "machine": asdict(machine),
-        "initial_weights": state.initial_weights,
+        "weights": fingerprint(state.model),
         "history": list(state.history),
-        "model": _flatten(state.model.state_dict(), tensors),
+        "stopped": state.stopped,
+        "model": _flatten(plain(state.model).state_dict(), tensors),
         "optimizer": _flatten(state.optimizer.state_dict(), tensors),
         "scheduler": _flatten(state.scheduler.state_dict() if state.scheduler else None, tensors),
+        "objective": _flatten(state.bound.state_dict(), tensors),
         "best": _flatten(state.best, tensors),
     }
-    with atomically(path) as temporary:
-        save_file(tensors, temporary, metadata={"kdlib-checkpoint": json.dumps(content)})
+    write_safetensors(path, "kdlib-checkpoint", content, tensors)
 
 
-def resume(path: Path, run: dict, machine: Machine, state: State, precision: str) -> Machine:
-    """Put a checkpoint's state into ``state``; return the machine settings the run goes on with."""
-    content, tensors = read_safetensors(path, "kdlib-checkpoint", "a checkpoint of kdlib")
-    saved, wanted = content["run"], json.loads(json.dumps(run))
-    if different := [key for key in wanted if saved.get(key) != wanted[key]]:
-        changes = "; ".join(f"{key}: {saved.get(key)} there, {wanted[key]} here" for key in different)
-        raise ValueError(f"{path} is the checkpoint of another run ({changes}). Use another file, or delete this one")
+def refuse_unrepeatable(path: Path, run: dict) -> None:
+    """Raise ValueError for a run that cannot be resumed, since a function in it answers differently each time."""
+    objective = run["objective"]
+    parts = [key for key, value in objective.items() if value == DIFFERS]
+    parts += ["augment_fingerprint"] if run.get("augment_fingerprint") == DIFFERS else []
+    if parts:
+        raise ValueError(
+            f"this run cannot be resumed, so checkpoint={str(path)!r} is refused: {', '.join(parts)}: the function "
+            f"answers differently when it is asked twice about the same samples. Make it repeatable (draw from torch's "
+            f"generator, or from the one it is given), or train without a checkpoint"
+        )
+
+
+def refuse_another_run(saved: Saved, run: dict, more_epochs_fit: bool) -> None:
+    """Raise ValueError, naming what differs, unless a checkpoint is of this run.
+
+    Args:
+        saved: the checkpoint.
+        run: this run's description.
+        more_epochs_fit: whether the schedule would have given the same learning rates so far, had the run been this
+            long from the start: then a longer run may go on.
+    """
+    there, here = dict(saved.content["run"]), dict(run)
+    there["initial_weights"] = saved.initial_weights
+    if here["initial_weights"] == saved.content.get("weights"):
+        here["initial_weights"] = saved.initial_weights  # the very model that the checkpoint left
+    if more_epochs_fit and there["epochs"] < here["epochs"]:
+        there |= {key: here[key] for key in ("epochs", "first_rates")}
+    old = "weights" not in saved.content
+    if changes := _differences(there, here, old):
+        hint = ""
+        if any(change.startswith("epochs:") for change in changes):
+            hint = (
+                ". A run can be made longer only under a schedule that does not depend on its length, such as "
+                "kdlib.training.constant"
+            )
+        raise ValueError(
+            f"{saved.path} is the checkpoint of another run ({'; '.join(changes)}){hint}. "
+            f"Use another file, or delete this one"
+        )
+    if old:
+        warn(
+            f"{saved.path} was written before kdlib recorded fingerprints of teachers, tables and losses: whether it "
+            f"is of this run cannot be told for certain"
+        )
+
+
+def restore(saved: Saved, state: State) -> None:
+    """Put a checkpoint's state into a run's."""
+    content, tensors = saved.content, saved.tensors
     try:
-        state.model.load_state_dict(_unflatten(content["model"], tensors))
+        plain(state.model).load_state_dict(_unflatten(content["model"], tensors))
     except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit {run['model']}: {error}") from error
+        raise ValueError(f"the weights in {saved.path} do not fit this model: {error}") from error
     state.optimizer.load_state_dict(_unflatten(content["optimizer"], tensors))
     for parameter, values in state.optimizer.state.items():
         for key, value in values.items():  # give moments the memory layout of their weights again
@@ -64,15 +140,22 @@ def resume(path: Path, run: dict, machine: Machine, state: State, precision: str
                 values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     if state.scheduler is not None:
         state.scheduler.load_state_dict(_unflatten(content["scheduler"], tensors))
-    state.history.extend(content["history"])
+    state.bound.load_state_dict(_unflatten(content.get("objective", {"dict": []}), tensors))
+    state.history.extend(saved.history)
     state.best = _unflatten(content["best"], tensors)
-    state.initial_weights = content["initial_weights"]
-    former = Machine(**content["machine"])
-    return replace(
-        machine,
-        precision=former.precision if precision == "auto" else machine.precision,
-        threads=min(former.threads, os.cpu_count() or 1),
-    )
+    state.stopped = content.get("stopped", "")
+
+
+def _differences(there: Any, here: Any, old: bool, name: str = "") -> list[str]:
+    """What differs, in words. Of a file written before a key was, the key is not compared."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = [key for key in here if key in there or not old]
+        return [
+            change
+            for key in keys
+            for change in _differences(there.get(key), here[key], old, f"{name}.{key}" if name else key)
+        ]
+    return [] if there == here else [f"{name}: {there} there, {here} here"]
 
 
 def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -88,7 +171,7 @@ def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(
-        f"a checkpoint cannot hold a {type(value).__name__} from the state of the optimizer or schedule: "
+        f"a checkpoint cannot hold a {type(value).__name__} from the state of the optimizer, schedule or objective: "
         f"use one whose state_dict() has numbers and tensors only, or train without a checkpoint"
     )
 

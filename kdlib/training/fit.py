@@ -1,64 +1,61 @@
 """The one training loop, for teachers, baselines and students alike."""
 
-import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from kdlib import losses, models, objectives
-from kdlib.data import Augmentation, Batch, Dataset, Split, batches
-from kdlib.machine import Machine, decide, progress_is_off, versions
+from kdlib import models, objectives
+from kdlib.data import Augmentation, Batch, Dataset, Split, batches, shuffled, steps_of
+from kdlib.losses import HardLoss
+from kdlib.machine import Machine, as_number, decide, progress_is_off, versions
+from kdlib.models import asking
+from kdlib.objectives import looking, tasks
 from kdlib.randomness import generator, stream_seed
-from kdlib.training.checkpoint import State, resume, save_checkpoint
-from kdlib.training.fitted import Fitted, History
+from kdlib.training import checkpoint as checkpoints
+from kdlib.training.checkpoint import State
+from kdlib.training.describing import as_json, describe_augmentation, describe_run
+from kdlib.training.fitted import Fitted, History, measure
+from kdlib.training.optimizing import (
+    OptimizerFactory,
+    Schedule,
+    adamw,
+    describe_optimizer,
+    learning_rates,
+    make_optimizer,
+    make_schedule,
+    one_cycle,
+)
+from kdlib.training.stopping import StopTraining
 
-OptimizerFactory = Callable[..., Optimizer]
-"""``factory(parameters) -> optimizer``"""
+Order = Callable[[Split, torch.Generator], Tensor]
+"""``order(split, generator) -> rows``, the samples of an epoch"""
 
-Schedule = Callable[[Optimizer, int], LRScheduler | None]
-"""``schedule(optimizer, total_steps) -> scheduler``, stepped after every batch; or None for a constant rate"""
-
-
-def adamw(parameters: Any, lr: float = 2e-3, weight_decay: float = 1e-2) -> Optimizer:
-    """The default optimizer. For another rate: ``functools.partial(adamw, lr=1e-3)``."""
-    return AdamW(parameters, lr=lr, weight_decay=weight_decay)
-
-
-def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """The default schedule: up to the optimizer's rate over a fifth of the steps, then down to almost nothing.
-
-    A run of fewer than six steps ends before the rate is down.
-    """
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    total_steps = max(total_steps, 6)  # at five, a fifth of them less one is 0, and OneCycleLR divides by it
-    return OneCycleLR(optimizer, peaks, total_steps=total_steps, pct_start=0.2, cycle_momentum=False)
-
-
-def constant(optimizer: Optimizer, total_steps: int) -> None:
-    """A schedule that leaves the learning rate alone."""
+LOOK_EVERY = 16
+"""Steps between two looks at whether the loss is finite, on devices that would have to be waited for."""
 
 
 def fit(
     model: nn.Module,
     data: Dataset,
-    objective: objectives.Objective | losses.HardLoss = losses.cross_entropy,
+    objective: objectives.Objective | HardLoss | None = None,
     *,
     epochs: int = 10,
     batch_size: int = 128,
+    accumulate: int = 1,
     optimizer: Optimizer | OptimizerFactory = adamw,
     schedule: Schedule = one_cycle,
     augment: Sequence[Augmentation] = (),
+    order: Order = shuffled,
     seed: int = 0,
     order_seed: int | None = None,
     augmentation_seed: int | None = None,
@@ -72,24 +69,29 @@ def fit(
     """Train a model, in place, on ``data.train``; measure it on ``data.validation`` after every epoch.
 
     Args:
-        model: any module from prepared inputs [n, …] to logits [n, C]. Its initial weights are the caller's choice:
-            the builders in :mod:`kdlib.models` take a seed of their own.
+        model: any module from prepared inputs [n, …] to logits, see :mod:`kdlib.objectives.tasks`. Its initial weights
+            are the caller's choice: the builders in :mod:`kdlib.models` take a seed of their own.
         data: see :class:`kdlib.data.Dataset`.
-        objective: a function of (logits, targets), or a :class:`kdlib.Distillation`.
+        objective: a function of (logits, targets), or an objective such as :class:`kdlib.Distillation`. None learns
+            from labels: cross-entropy, or the squared error for regression.
         epochs: passes over the training samples.
         batch_size: samples a step.
+        accumulate: parts in which a batch goes through the model, for less memory; their gradients are added.
         optimizer: a function from parameters to an optimizer (``functools.partial(torch.optim.SGD, lr=0.1)``), or an
-            optimizer already made over this model's parameters.
-        schedule: a function from (optimizer, total steps) to a scheduler; :func:`constant` for none.
+            optimizer already made over this model's parameters, and the objective's if it has any.
+        schedule: a function from (optimizer, total steps) to a scheduler, stepped after every batch; :func:`constant`
+            for none.
         augment: whole-batch augmentations such as :func:`kdlib.data.flip`, applied in turn.
-        seed: of dropout, and of order and augmentation where they have no seed of their own.
+        order: which samples an epoch shows: :func:`kdlib.data.shuffled`, or :func:`kdlib.data.balanced` by class.
+        seed: of dropout and of the objective, and of order and augmentation where they have no seed of their own.
         order_seed, augmentation_seed: of the order of samples and of augmentation. Equal seeds give equal orders and
             equal views whatever the model: that makes a comparison paired.
         keep: ``"last"`` epoch's weights, or those of the ``"best"`` on validation (a choice the record states).
         device, precision: see :func:`kdlib.machine.decide`.
         checkpoint: a file written after every epoch. If it is there, the run goes on from it: on the CPU, with the
             same PyTorch, bit for bit as if it had never stopped.
-        callback: called with each epoch's row of the history.
+        callback: called with each epoch's row of the history. It may raise :class:`StopTraining`, see
+            :func:`early_stopping`. If it has a method ``resume``, that is given the rows that a checkpoint holds.
         progress: a progress bar; a string is its title. ``KDLIB_PROGRESS=0`` turns all of them off.
 
     Returns:
@@ -97,196 +99,280 @@ def fit(
 
     Raises:
         ValueError: arguments out of range; an optimizer over other parameters; logits that do not fit the classes; a
-            checkpoint of another run.
+            teacher whose answers cannot be used; a checkpoint of another run.
         TypeError: an objective or teacher of the wrong kind.
         FloatingPointError: a loss or weight became NaN or infinite; says at which step.
     """
-    _check_arguments(data, epochs, batch_size, keep)
-    machine = decide(model, device, precision)
+    epochs, batch_size, accumulate = map(as_number, (epochs, batch_size, accumulate))
+    seed, order_seed, augmentation_seed = map(as_number, (seed, order_seed, augmentation_seed))
     order_seed = seed if order_seed is None else order_seed
     augmentation_seed = seed if augmentation_seed is None else augmentation_seed
+    seeds = {"seed": seed, "order_seed": order_seed, "augmentation_seed": augmentation_seed}
+    _check_arguments(model, data, {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}, seeds, keep)
+    objective = objectives.as_objective(objective)
+    path = Path(checkpoint) if checkpoint is not None else None
+    saved = checkpoints.read(path) if path is not None and path.exists() else None
+    machine = decide(model, device, precision)
+    if saved is not None:
+        former = saved.machine
+        kept = {"precision": former.precision} if precision == "auto" else {}
+        machine = replace(machine, threads=min(former.threads, os.cpu_count() or 1), **kept)
     initial_weights = models.fingerprint(model)
     model.to(machine.device, memory_format=machine.memory_format)
-    optimizer = _make_optimizer(optimizer, model)
-    steps = -(-len(data.train) // batch_size)
-    scheduler = schedule(optimizer, epochs * steps)
-    run = {
-        **_describe(model, data),
-        "objective": objectives.describe(objective),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "optimizer": {"name": type(optimizer).__name__, **optimizer.defaults},
-        "schedule": objectives.name_of(schedule),
-        "augment": [objectives.name_of(augmentation) for augmentation in augment],
-        "seed": seed,
-        "order_seed": order_seed,
-        "augmentation_seed": augmentation_seed,
-        "keep": keep,
-    }
-    state = State(model, optimizer, scheduler, History(), {}, initial_weights)
-    if checkpoint is not None and Path(checkpoint).exists():
-        machine = resume(Path(checkpoint), run, machine, state, precision)
+    steps = steps_of(len(data.train), batch_size)
 
-    train = data.train.to(machine.device)
-    view = objectives.View(machine, data.normalise, fixed=not augment)
     with ExitStack() as stack:
         stack.enter_context(machine.threads_set())
         stack.enter_context(torch.random.fork_rng())
-        batch_loss = stack.enter_context(objectives.bind(objective, model, train, view))
-        bar = stack.enter_context(_progress_bar(progress, run["model"], epochs * steps, len(state.history) * steps))
+        torch.manual_seed(stream_seed("objective", seed))
+        _look_at_student(model, data)
+        train = data.train.to(machine.device)
+        run = objectives.Run(model, train, machine, data.normalise, not augment, data.task, data.classes, seed)
+        bound = stack.enter_context(objective.bind(run))
+        optimizer = make_optimizer(optimizer, model, bound.parameters)
+        optimizer_at_first = describe_optimizer(optimizer)
+        scheduler = make_schedule(schedule, optimizer, epochs, steps)
+        description = as_json(
+            {
+                **describe_run(model, data),
+                "objective": objective.describe() | bound.record,
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "accumulate": accumulate,
+                "optimizer": optimizer_at_first,
+                "schedule": objectives.name_of(schedule),
+                "first_rates": learning_rates(schedule, optimizer, epochs * steps, steps=3),
+                **describe_augmentation(augment, data),
+                "order": objectives.name_of(order),
+                **seeds,
+                "keep": keep,
+                "initial_weights": initial_weights,
+            }
+        )
+        state = State(model, optimizer, scheduler, bound, History(), {})
+        if path is not None:
+            checkpoints.refuse_unrepeatable(path, description)
+        if saved is not None:
+            _resume(saved, description, state, schedule, steps, callback)
+            initial_weights = description["initial_weights"] = saved.initial_weights
+        bar = stack.enter_context(
+            _progress_bar(progress, description["model"], epochs * steps, len(state.history) * steps)
+        )
+        in_train_mode = _train_mode(model)
         for epoch in range(len(state.history), epochs):
+            if state.stopped:
+                break
             started = time.perf_counter()
-            learning_rate = optimizer.param_groups[0]["lr"]
+            learning_rate = float(optimizer.param_groups[0]["lr"])
             torch.manual_seed(stream_seed("dropout", seed, epoch))
-            order = torch.randperm(len(train), generator=generator("order", order_seed, epoch))
+            rows = order(train, generator("order", order_seed, epoch))
             noise = generator("augmentation", augmentation_seed, epoch)
-            shown = batches(train, order, batch_size, data.normalise, augment, noise, machine.memory_format)
-            where = f"epoch {epoch + 1}, step {{step}} of {steps}, learning rate {learning_rate:g}"
-            train_loss = _train_epoch(state, shown, batch_loss, machine, len(data.classes), where, bar)
-            row = {"epoch": epoch + 1, "train_loss": train_loss, "learning_rate": learning_rate}
-            row |= _validate(model, data)
-            row["seconds"] = time.perf_counter() - started
-            state.history.append(row)
-            if keep == "best" and row["validation_errors"] <= min(past["validation_errors"] for past in state.history):
-                state.best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-            if checkpoint is not None:
-                save_checkpoint(Path(checkpoint), run, machine, state)
+            shown = batches(train, rows, batch_size, data.normalise, augment, noise, machine.memory_format)
+            where = f"epoch {epoch + 1}, step {{}} of {steps}, learning rate {learning_rate:g}"
+            in_train_mode()
+            try:
+                figures = _train_epoch(state, shown, accumulate, machine, bar)
+            except _NotFinite as problem:
+                raise FloatingPointError(problem.explain(model, where)) from None
+            row = {"epoch": epoch + 1, **figures, "learning_rate": learning_rate}
+            with bound.judging():
+                row |= _validate(model, data)
+                row["seconds"] = time.perf_counter() - started
+                state.history.append(row)
+                if keep == "best" and _is_best(state.history, data.task):
+                    state.best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            if path is not None:
+                checkpoints.save(path, description, machine, state)
             if "validation_error" in row:
                 bar.set_postfix_str(f"validation error {row['validation_error']:.1%}")
-            if callback is not None:
-                callback(row)
+            try:
+                if callback is not None:
+                    callback(row)
+            except StopTraining as stop:
+                state.stopped = str(stop) or "a callback stopped it"
+                if path is not None:
+                    checkpoints.save(path, description, machine, state)
+        bound.finish()
 
-    reported = {"epoch": epochs, "chosen": "the last epoch"}
-    if keep == "best":
-        model.load_state_dict(state.best)
-        best = min(row["validation_errors"] for row in state.history)
-        reported["epoch"] = max(row["epoch"] for row in state.history if row["validation_errors"] == best)
-        reported["chosen"] = "the best epoch on validation (the latest, if several)"
     record = {
-        "run": {**json.loads(json.dumps(run)), "initial_weights": state.initial_weights},
+        "run": description,
         "machine": asdict(machine),
         "versions": versions(),
-        "reported": reported,
+        "reported": _report(state, data.task, keep),
     }
-    return Fitted(model, state.history, record, data.normalise)
+    if keep == "best":
+        model.load_state_dict(state.best)
+    model.preparation = data.normalise
+    return Fitted(model, data.normalise, data.classes, state.history, record)
 
 
 def _train_epoch(
-    state: "State",
-    shown: Iterable[Batch],
-    batch_loss: objectives.BatchLoss,
-    machine: Machine,
-    classes: int,
-    where: str,
-    bar: tqdm,
-) -> float:
-    """One pass over the training samples; returns the mean loss of a sample. The heart of the library."""
-    model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
-    model.train()
-    total, seen = 0.0, 0
+    state: State, shown: Iterable[Batch], accumulate: int, machine: Machine, bar: tqdm
+) -> dict[str, float]:
+    """One pass over the training samples; returns the mean loss of a sample and its parts. The heart of the library."""
+    totals: dict[str, Any] = {}
+    seen, on_host = 0, machine.device == "cpu"
+    first_bad = torch.zeros((), dtype=torch.int64, device=machine.device)
     for step, batch in enumerate(shown, start=1):
-        with machine.autocast():
-            logits = model(batch.inputs)
-        _check_logits(logits, len(batch.targets), classes)
-        loss = batch_loss(logits, batch)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(_explain_nan(value, model, where.format(step=step)))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if scheduler is not None:
-            scheduler.step()
-        total += value * len(batch.targets)
-        seen += len(batch.targets)
+        state.optimizer.zero_grad()
+        for part in _parts_of(batch, accumulate):
+            share = len(part.index) / len(batch.index)
+            terms = state.bound(part)
+            if on_host and not math.isfinite(terms["loss"].item()):
+                raise _NotFinite(step, terms["loss"].item(), state.bound.trouble(part))
+            (terms["loss"] if share == 1 else share * terms["loss"]).backward()
+            for name, term in terms.items():
+                figure = term.item() if on_host else term.detach().double()
+                totals[name] = totals.get(name, 0.0) + figure * len(part.index)
+            if not on_host:
+                first_bad = torch.where((first_bad == 0) & ~terms["loss"].isfinite(), step, first_bad)
+        state.optimizer.step()
+        state.bound.after_step()
+        if state.scheduler is not None:
+            state.scheduler.step()
+        seen += len(batch.index)
         bar.update()
-    if not all(parameter.isfinite().all() for parameter in model.parameters()):
-        raise FloatingPointError(_explain_nan(value, model, f"the end of {where.format(step=step)}"))
-    return total / seen
+        if not on_host and step % LOOK_EVERY == 0 and first_bad:
+            raise _NotFinite(int(first_bad), math.nan)
+    if not on_host and first_bad:
+        raise _NotFinite(int(first_bad), math.nan)
+    if not all(parameter.isfinite().all() for parameter in state.model.parameters()):
+        raise _NotFinite(step, math.nan, at="the end of ")
+    loss = float(totals.pop("loss")) / seen
+    return {"train_loss": loss, **{f"train_{name}": float(total) / seen for name, total in totals.items()}}
 
 
 # --- parts of the loop ---------------------------------------------------------------------------
 
 
-def _check_arguments(data: Dataset, epochs: int, batch_size: int, keep: str) -> None:
+class _NotFinite(Exception):
+    """A loss or a weight that is not finite, at a step."""
+
+    def __init__(self, step: int, value: float, trouble: str = "", at: str = "") -> None:
+        super().__init__(step)
+        self.step, self.value, self.trouble, self.at = step, value, trouble, at
+
+    def explain(self, model: nn.Module, where: str) -> str:
+        where = self.at + where.format(self.step)
+        bad = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
+        if self.trouble:
+            return f"the loss is {self.value} at {where}, because {self.trouble}: nothing was learned from them"
+        if bad:
+            what = f"an update made weights NaN or infinite ({', '.join(bad[:3])}), just before {where}"
+        else:
+            what = f"the loss is {self.value}, while all weights are finite, at {where}"
+        return (
+            f"{what}. Try a tenth of the learning rate; look for infinite inputs, and for a loss that divides by "
+            f"something or takes a logarithm of 0"
+        )
+
+
+def _check_arguments(model: Any, data: Any, counts: dict[str, Any], seeds: dict[str, Any], keep: str) -> None:
+    if not isinstance(model, nn.Module):
+        hint = ": pass its .model" if isinstance(model, Fitted) else ""
+        raise TypeError(f"the model to train must be a torch.nn.Module, not {type(model).__name__}{hint}")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("the model has no parameter that requires a gradient: there is nothing to train")
     if not isinstance(data, Dataset):
         raise TypeError(f"data must be a kdlib.Dataset (kdlib.load, Dataset.from_tensors), not {type(data).__name__}")
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(value, int) or value < 1:
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number above 0, not {value!r}")
+    for name, value in seeds.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
     if keep not in ("last", "best"):
         raise ValueError(f"keep must be 'last' or 'best', not {keep!r}")
-    if keep == "best" and (data.validation is None or not data.validation.labelled.any()):
+    if keep == "best" and not _validates(data):
         raise ValueError("keep='best' needs labelled validation samples to choose by, and there are none")
 
 
-def _make_optimizer(optimizer: Optimizer | OptimizerFactory, model: nn.Module) -> Optimizer:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise ValueError("the model has no parameter that requires a gradient: there is nothing to train")
-    if not isinstance(optimizer, Optimizer):
-        return optimizer(parameters)
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if held != {id(parameter) for parameter in parameters}:
-        raise ValueError(
-            "the optimizer holds other parameters than the model's trainable ones: make it over this model's "
-            "parameters, after every change that replaces them, or pass a function that makes it"
-        )
-    return optimizer
+def _look_at_student(model: nn.Module, data: Dataset) -> None:
+    """Raise ValueError, before the first step, if the model's answers do not fit the data."""
+    first = data.train.select(torch.arange(min(len(data.train), 32)))
+    outputs = asking.predict(model, first.inputs, data.normalise)
+    logits = tasks.as_logits(outputs, len(first), data.task, len(data.classes), "the model")
+    if data.task in ("classification", "sequences"):
+        looking.refuse_unusable(logits, "the model", "model")
 
 
-def _describe(model: nn.Module, data: Dataset) -> dict:
-    return {
-        "model": models.describe(model),
-        "recipe": getattr(model, "recipe", None),
-        "parameters": models.count_parameters(model),
-        "data": data.name,
-        "source": data.source,
-        "detail": data.detail,
-        "classes": list(data.classes),
-        "train_samples": len(data.train),
-        "train_data": data.train.fingerprint,
-        "validation_samples": len(data.validation) if data.validation else 0,
-    }
+def _train_mode(model: nn.Module) -> Callable[[], None]:
+    """What puts a model into train mode, but for parts that the user froze: in eval mode, and without gradients."""
+    parts = [(part, list(part.parameters())) for part in model.modules()]
+    frozen = [part for part, own in parts if not part.training and own and not any(p.requires_grad for p in own)]
+
+    def into_train_mode() -> None:
+        model.train()
+        for part in frozen:
+            part.eval()
+
+    return into_train_mode
 
 
-def _check_logits(logits: Tensor, samples: int, classes: int) -> None:
-    if not isinstance(logits, Tensor) or logits.shape != (samples, classes):
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the model gives {shape} for {samples} samples, but the data have {classes} classes: "
-            f"it must give logits [{samples}, {classes}]"
-        )
+def _resume(
+    saved: checkpoints.Saved,
+    description: dict,
+    state: State,
+    schedule: Schedule,
+    steps: int,
+    callback: Callable[[dict], None] | None,
+) -> None:
+    former = saved.content["run"]["epochs"]
+    longer = description["epochs"] > former
+    done = len(saved.history) * steps
+    rates = [
+        learning_rates(schedule, state.optimizer, epochs * steps, done) if longer else None
+        for epochs in (former, description["epochs"])
+    ]
+    checkpoints.refuse_another_run(saved, description, longer and rates[0] is not None and rates[0] == rates[1])
+    checkpoints.restore(saved, state)
+    if hasattr(callback, "resume"):
+        callback.resume(saved.history)
+    if longer:
+        state.stopped = ""
 
 
-def _explain_nan(value: float, model: nn.Module, where: str) -> str:
-    bad = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
-    if bad:
-        what = f"an update made weights NaN or infinite ({', '.join(bad[:3])}), just before {where}"
-    else:
-        what = f"the loss is {value}, while all weights are finite, at {where}"
-    return (
-        f"{what}. Try a tenth of the learning rate; look for infinite inputs, and for a loss that divides by something "
-        f"or takes a logarithm of 0"
-    )
+def _parts_of(batch: Batch, accumulate: int) -> Iterator[Batch]:
+    if accumulate == 1:
+        yield batch
+        return
+    for rows in torch.arange(len(batch.index), device=batch.index.device).chunk(accumulate):
+
+        def of(values: Any, rows: Tensor = rows) -> Any:
+            return {name: x[rows] for name, x in values.items()} if isinstance(values, dict) else values[rows]
+
+        yield Batch(*map(of, batch))
+
+
+def _validates(data: Dataset) -> bool:
+    if data.validation is None:
+        return False
+    return data.task in ("regression", "sequences") or bool(data.validation.labelled.any())
 
 
 def _validate(model: nn.Module, data: Dataset) -> dict:
-    """Loss, number and share of errors on the labelled validation samples; nothing where there are none."""
-    if data.validation is None or not data.validation.labelled.any():
+    """The task's figures on the validation samples that have a label; nothing where there are none."""
+    if not _validates(data):
         return {}
-    loss, errors, count = measure(model, data.validation, data.normalise)
-    return {"validation_loss": loss, "validation_errors": errors, "validation_error": errors / count}
+    measured = measure(model, data.validation, data.normalise, task=data.task, classes=len(data.classes))
+    return tasks.row_of(measured, data.task)
 
 
-def measure(model: nn.Module, split: Split, normalise: Callable[[Tensor], Tensor]) -> tuple[float, int, int]:
-    """Mean cross-entropy in nats, number of errors, and number of samples, over the labelled samples of a split.
+def _is_best(history: History, task: str) -> bool:
+    figure = tasks.chosen_by(task)
+    return history[-1][figure] <= min(row[figure] for row in history)
 
-    Computed in the precision of the weights (float32), whatever the training steps used.
-    """
-    labelled = split.select(split.labelled)
-    logits, targets = models.predict(model, labelled.inputs, normalise), labelled.targets.cpu()
-    return losses.cross_entropy(logits, targets).item(), int((logits.argmax(dim=1) != targets).sum()), len(targets)
+
+def _report(state: State, task: str, keep: str) -> dict:
+    reported = {"epoch": len(state.history), "chosen": "the last epoch", "epochs_used": len(state.history)}
+    if keep == "best":
+        figure = tasks.chosen_by(task)
+        best = min(row[figure] for row in state.history)
+        reported["epoch"] = max(row["epoch"] for row in state.history if row[figure] == best)
+        reported["chosen"] = "the best epoch on validation (the latest, if several)"
+    if state.stopped:
+        reported["stopped"] = state.stopped
+    return reported
 
 
 def _progress_bar(progress: bool | str, name: str, total: int, done: int) -> tqdm:

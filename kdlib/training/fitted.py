@@ -1,69 +1,84 @@
 """A trained model, its history and its record."""
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdlib import models, plots
-from kdlib.data import Dataset, Normaliser
+from kdlib.data import Dataset, Normaliser, Split
+from kdlib.models import asking
+from kdlib.objectives import tasks
 
 
 class History(list):
-    """One dict an epoch: epoch, train_loss, learning_rate, seconds, and with validation its loss, errors and error."""
+    """One dict an epoch: epoch, train_loss and its parts, learning_rate, seconds, and validation's figures if any."""
 
     def plot(self, title: str = "") -> Figure:
         """Draw loss and validation error by epoch; returns the figure."""
         return plots.learning_curves({"run": self}, title)
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A trained model and everything its training depended on.
+@dataclass(frozen=True, repr=False)
+class Fitted(asking.Prepared):
+    """A trained model and everything its training depended on. It teaches and is judged on raw inputs.
 
     Attributes:
         model: the module that was passed to :func:`fit`, trained.
+        prepare: what its inputs go through, a :class:`kdlib.data.Normaliser`.
+        classes: names, in the order of its logits.
         history: a row an epoch.
         record: JSON-able. ``run``: what defines the run; ``machine``, ``versions``: where it happened; ``reported``:
             which epoch's weights the model has, and why.
-        normalise: what its inputs must go through.
     """
 
-    model: nn.Module
-    history: History
-    record: dict
-    normalise: Normaliser
+    history: History = field(default_factory=History)
+    record: dict = field(default_factory=dict)
+
+    @property
+    def normalise(self) -> Normaliser:
+        """The same as ``prepare``."""
+        return self.prepare
 
     @property
     def seconds(self) -> float:
         """Training and validation, all epochs; in an interrupted run, those of its parts."""
         return sum(row["seconds"] for row in self.history)
 
-    def predict(self, inputs: Tensor) -> Tensor:
+    def predict(self, inputs: Any) -> Tensor:
         """Logits [N, C], float32, for raw inputs [N, …] as a split holds them."""
-        return models.predict(self.model, inputs, self.normalise)
+        return asking.predict(self, inputs)
 
     def save(self, path: str | os.PathLike, *, half: bool = False) -> None:
         """Write weights, recipe, history and record to one safetensors file, atomically (:func:`kdlib.models.save`)."""
-        about = {"history": list(self.history), "record": self.record, "normalise": asdict(self.normalise)}
+        about = {"history": list(self.history), "record": self.record, "normalise": asdict(self.prepare)}
         models.save(self.model, path, about, half=half)
 
+    def __repr__(self) -> str:
+        run, last = self.record.get("run", {}), self.history[-1] if self.history else {}
+        shown = [f"{key} {last[key]:.4g}" for key in ("train_loss", "validation_error") if key in last]
+        return f"Fitted({run.get('model')} on {run.get('data')}, {len(self.history)} epochs, {', '.join(shown)})"
 
-def load_fitted(path: str | os.PathLike, into: nn.Module | None = None) -> Fitted:
+
+def load_fitted(
+    path: str | os.PathLike, into: torch.nn.Module | None = None, *, checked_already: bool = False
+) -> Fitted:
     """Read what :meth:`Fitted.save` wrote. Arguments and errors are those of :func:`kdlib.models.load`.
 
     Raises:
         ValueError: moreover, the file holds a model but no training.
     """
-    model = models.load(path, into)
+    model = models.load(path, into, checked_already=checked_already)
     if not isinstance(model.about, dict) or not {"history", "record", "normalise"} <= model.about.keys():
         raise ValueError(f"{path} holds a model but no record of its training: use kdlib.models.load")
-    if model.about["record"]["machine"]["channels_last"]:
+    record = model.about["record"]
+    if record["machine"]["channels_last"]:
         model.to(memory_format=torch.channels_last)
-    normalise = Normaliser(**{key: tuple(value) for key, value in model.about["normalise"].items()})
-    return Fitted(model, History(model.about["history"]), model.about["record"], normalise)
+    model.preparation = Normaliser(**{key: tuple(value) for key, value in model.about["normalise"].items()})
+    return Fitted(model, model.preparation, tuple(record["run"]["classes"]), History(model.about["history"]), record)
 
 
 def check_unseen(fitted: Fitted, data: Dataset) -> None:
@@ -77,3 +92,30 @@ def check_unseen(fitted: Fitted, data: Dataset) -> None:
             f"{run['model']} was trained on full MNIST, and the offline test digits are among its training images: "
             f"errors on them would mean nothing. Use full MNIST, or a model trained on the offline digits"
         )
+
+
+def measure(
+    model: Any, split: Split, normalise: Normaliser | None = None, *, task: str = "classification", classes: int = 0
+) -> tasks.Measured:
+    """Mean loss, number of errors, and number of samples (or positions) with a label, over a split.
+
+    Computed in the precision of the weights (float32), whatever the training steps used.
+
+    Args:
+        model: of any kind that can be asked, see :mod:`kdlib.models.asking`.
+        split: such as ``data.test``.
+        normalise: the data set's, for models without a preparation of their own.
+        task: the data set's, see :mod:`kdlib.objectives.tasks`.
+        classes: how many; 0 takes the model's word for it.
+    """
+    if task in ("classification", "labels") and not split.targets.is_floating_point():
+        labelled = split.labelled if split.labelled.dim() == 1 else split.labelled.flatten(1).any(dim=1)
+        split = split.select(labelled)
+    outputs = asking.answers(model, split, normalise)
+    logits = tasks.as_logits(outputs, len(split), task, classes or _width(outputs, task), "the model")
+    return tasks.measure(logits, split.targets.cpu(), task)
+
+
+def _width(outputs: Tensor, task: str) -> int:
+    one_logit = task == "classification" and (outputs.dim() == 1 or outputs.shape[-1] == 1)
+    return 2 if one_logit else outputs.shape[-1]

@@ -1,0 +1,149 @@
+"""What the training loop minimises: an objective, bound to one run.
+
+An objective is described by its settings and bound to a run before the run's optimizer is made. What it gives,
+:class:`Bound`, runs the student itself and returns the loss of a batch and its parts. Learning from labels is an
+objective like the others (:mod:`kdlib.objectives.labels`); a plain function of ``(logits, targets)`` means that one.
+"""
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kdlib.data import Batch, Split
+from kdlib.machine import Machine
+from kdlib.models import asking
+from kdlib.objectives import tasks
+
+DIFFERS = "answers differ from call to call"
+"""Fingerprint of a function that cannot be told by its answers: a run with it cannot be resumed."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as an objective sees it.
+
+    Attributes:
+        student: the module that is trained.
+        split: its training samples, on the run's device.
+        machine: device, precision, threads.
+        normalise: from raw inputs to prepared ones.
+        fixed: True if a sample always looks the same, False under augmentation.
+        task: what is asked about a sample, see :attr:`kdlib.data.Dataset.task`.
+        classes: their names; empty for regression.
+        seed: of whatever the objective draws or initialises: a stream of its own.
+    """
+
+    student: nn.Module
+    split: Split
+    machine: Machine
+    normalise: Callable[[Any], Any]
+    fixed: bool
+    task: str
+    classes: tuple[str, ...]
+    seed: int
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The student's logits for a batch, as the losses take them, see :func:`kdlib.objectives.tasks.as_logits`."""
+        with self.machine.autocast():
+            output = asking.call(self.student, batch.inputs)
+        return tasks.as_logits(asking.logits_of(output), len(batch.index), self.task, len(self.classes), "the model")
+
+
+class Bound:
+    """An objective bound to one run. Subclasses define ``__call__``, and whatever else they need.
+
+    Attributes:
+        parameters: what is trained beside the student, such as a projector; the run's optimizer gets them too.
+        record: the objective's settings and fingerprints, as JSON can hold them, for the run's record.
+    """
+
+    parameters: ClassVar[tuple[nn.Parameter, ...]] = ()
+    record: ClassVar[dict] = {}
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Run the student on a batch. Gives ``"loss"``, which is minimised, and its parts, for the history: scalars."""
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """What follows each step of the optimizer, such as a moving average."""
+
+    def judging(self) -> AbstractContextManager[None]:
+        """Around validation: a place to put other weights into the student, such as averaged ones, for a while."""
+        return nullcontext()
+
+    def finish(self) -> None:
+        """What follows the last step, such as giving the student its averaged weights."""
+
+    def trouble(self, batch: Batch) -> str:
+        """A sentence about what is wrong with a batch whose loss is not finite, or an empty string."""
+        return ""
+
+    def state_dict(self) -> dict:
+        """What a checkpoint must hold to go on: tensors, numbers, text, in dicts and lists."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a checkpoint's state."""
+
+    def __enter__(self) -> "Bound":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the run: teachers go back to the mode they had."""
+
+
+class Objective(Protocol):
+    """What the loop can minimise, beside a plain function of (logits, targets)."""
+
+    def bind(self, run: Run) -> AbstractContextManager[Bound]:
+        """Check that this run's student can learn from its samples, and give the loss while the run lasts."""
+
+    def describe(self) -> dict:
+        """All settings, as JSON can hold them, with ``"objective"``, its name."""
+
+
+def name_of(function: Callable) -> str:
+    """A function's name, with what a ``functools.partial`` fixes: ``cross_entropy(label_smoothing=0.1)``."""
+    if isinstance(function, functools.partial):
+        fixed = [*map(_text, function.args), *(f"{key}={_text(value)}" for key, value in function.keywords.items())]
+        return f"{name_of(function.func)}({', '.join(fixed)})"
+    if isinstance(function, nn.Module):
+        return repr(function)
+    return function.__name__ if inspect.isroutine(function) or inspect.isclass(function) else type(function).__name__
+
+
+def fingerprint_of(ask: Callable[[], Any]) -> str:
+    """A function's fingerprint: 16 hex digits of the SHA-256 of its answer on fixed samples, asked twice.
+
+    Returns:
+        The digits; :data:`DIFFERS` if both answers are not the same bit for bit.
+
+    Args:
+        ask: asks the function about the samples. Each time torch's generator starts from the same state.
+    """
+    found = set()
+    for _ in range(2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found.add(_digest(ask()))
+    return found.pop() if len(found) == 1 else DIFFERS
+
+
+def _digest(value: Any) -> str:
+    digest = hashlib.sha256()
+    for tensor in value if isinstance(value, tuple | list) else (value,):
+        tensor = torch.as_tensor(tensor).detach().cpu().contiguous()
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _text(value: Any) -> str:
+    return f"tensor {_digest(value)}" if isinstance(value, Tensor) else str(value)

@@ -1,0 +1,133 @@
+"""Optimizers and learning-rate schedules of a run: defaults, checks, and what a record says of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from kdlib.machine import as_number
+from kdlib.notices import warn
+
+OptimizerFactory = Callable[..., Optimizer]
+"""``factory(parameters) -> optimizer``"""
+
+Schedule = Callable[[Optimizer, int], LRScheduler | None]
+"""``schedule(optimizer, total_steps) -> scheduler``, stepped after every batch; or None for a constant rate"""
+
+
+def adamw(parameters: Any, lr: float = 2e-3, weight_decay: float = 1e-2) -> Optimizer:
+    """The default optimizer. For another rate: ``functools.partial(adamw, lr=1e-3)``."""
+    return AdamW(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    """The default schedule: up to the optimizer's rate over a fifth of the steps, then down to almost nothing.
+
+    A run of fewer than six steps ends before the rate is down.
+    """
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    total_steps = max(total_steps, 6)  # at five, a fifth of them less one is 0, and OneCycleLR divides by it
+    return OneCycleLR(optimizer, peaks, total_steps=total_steps, pct_start=0.2, cycle_momentum=False)
+
+
+def constant(optimizer: Optimizer, total_steps: int) -> None:
+    """A schedule that leaves the learning rate alone."""
+
+
+def make_optimizer(
+    optimizer: Optimizer | OptimizerFactory, model: nn.Module, brought: Sequence[nn.Parameter]
+) -> Optimizer:
+    """A run's optimizer, over the model's trainable parameters and those that the objective brings.
+
+    Raises:
+        ValueError: a ready-made optimizer holds other parameters.
+    """
+    own = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = [*own, *brought]
+    if not isinstance(optimizer, Optimizer):
+        return optimizer(parameters)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if brought and held == {id(parameter) for parameter in own}:
+        raise ValueError(
+            f"the optimizer lacks the {len(brought)} parameters that the objective brings (a projector, a peer …): "
+            f"pass a function that makes the optimizer, such as functools.partial(torch.optim.SGD, lr=0.1)"
+        )
+    if held != {id(parameter) for parameter in parameters}:
+        raise ValueError(
+            "the optimizer holds other parameters than the model's trainable ones: make it over this model's "
+            "parameters, after every change that replaces them, or pass a function that makes it"
+        )
+    return optimizer
+
+
+def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler | None:
+    """A run's scheduler; refuses what cannot be stepped after a batch, warns about what ends after a few of them."""
+    scheduler = schedule(optimizer, epochs * steps)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise TypeError(
+            "ReduceLROnPlateau needs an epoch's validation loss, and a schedule is stepped after every batch: make the "
+            "optimizer yourself and use a callback, see docs/own.md"
+        )
+    ends = [getattr(scheduler, name, None) for name in ("T_max", "total_iters", "step_size")]
+    if steps > 1 and any(isinstance(end, int) and end == epochs for end in ends):
+        warn(
+            f"{type(scheduler).__name__} is stepped after every batch, {steps} times an epoch, and its period is "
+            f"{epochs}, as many as there are epochs: give it the total number of steps, with which the schedule "
+            f"is called"
+        )
+    return scheduler
+
+
+# --- for the record --------------------------------------------------------------------------------
+
+
+def describe_optimizer(optimizer: Optimizer) -> dict:
+    """An optimizer's name and the values of its groups: once where all agree, else group by group."""
+    groups = [
+        {key: _json_able(value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+    ]
+    first = groups[0]
+    common = {key: value for key, value in first.items() if all(group.get(key) == value for group in groups)}
+    described = {"name": type(optimizer).__name__, **common}
+    if len(groups) > 1:
+        described["groups"] = [
+            {"tensors": len(group["params"]), **{key: value for key, value in values.items() if key not in common}}
+            for group, values in zip(optimizer.param_groups, groups, strict=True)
+        ]
+    return described
+
+
+def learning_rates(schedule: Callable, optimizer: Optimizer, total: int, steps: int) -> list[list[float]] | None:
+    """The learning rates that a schedule gives an optimizer's groups in its first steps; None if that cannot be tried.
+
+    Args:
+        schedule: from (optimizer, total steps) to a scheduler.
+        optimizer: only its groups' rates are taken.
+        total: steps of the run.
+        steps: how many are wanted.
+    """
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": float(g["lr"])} for g in optimizer.param_groups]
+    stand_in = SGD(groups, momentum=0.9)
+    try:
+        scheduler = schedule(stand_in, total)
+        rates = []
+        for _ in range(min(steps, total)):
+            rates.append([group["lr"] for group in stand_in.param_groups])
+            stand_in.step()
+            if scheduler is not None:
+                scheduler.step()
+    except Exception:  # a schedule for one kind of optimizer only; it is known by its name then
+        return None
+    return rates
+
+
+def _json_able(value: Any) -> Any:
+    value = as_number(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [_json_able(item) for item in value]
+    return str(value)
