@@ -156,7 +156,7 @@ MUTANTS = (
     ),
     Mutant(
         "student left in eval mode",
-        "kdlib/training/fit.py",
+        "kdlib/training/loop.py",
         "    model.train()\n    total",
         "    model.train(not state.history)\n    total",
     ),
@@ -168,15 +168,15 @@ MUTANTS = (
     ),
     Mutant(
         "order forgotten by the seed",
-        "kdlib/training/fit.py",
+        "kdlib/training/loop.py",
         'generator=generator("order", order_seed, epoch)',
         'generator=generator("order", 0, 0)',
     ),
-    Mutant("schedule not stepped", "kdlib/training/fit.py", "            scheduler.step()\n", "            pass\n"),
-    Mutant("gradients not cleared", "kdlib/training/fit.py", "        optimizer.zero_grad()\n", "        pass\n"),
+    Mutant("schedule not stepped", "kdlib/training/loop.py", "            scheduler.step()\n", "            pass\n"),
+    Mutant("gradients not cleared", "kdlib/training/loop.py", "        optimizer.zero_grad()\n", "        pass\n"),
     Mutant(
         "best epoch not restored",
-        "kdlib/training/fit.py",
+        "kdlib/training/loop.py",
         "        model.load_state_dict(state.best)\n",
         "        pass\n",
     ),
@@ -194,11 +194,11 @@ MUTANTS = (
     ),
     Mutant(
         "optimizer over another model accepted",
-        "kdlib/training/fit.py",
+        "kdlib/training/loop.py",
         "    if held != {id(parameter) for parameter in parameters}:\n",
         "    if False:\n",
     ),
-    Mutant("NaN goes unnoticed", "kdlib/training/fit.py", "if not math.isfinite(value):", "if False:"),
+    Mutant("NaN goes unnoticed", "kdlib/training/loop.py", "if not math.isfinite(value):", "if False:"),
     Mutant(
         "unpaired runs compared",
         "kdlib/judging/compare.py",

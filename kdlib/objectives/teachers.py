@@ -217,9 +217,10 @@ def _bring(model: nn.Module, device: str) -> None:
 def _table_fingerprint(table: Tensor | np.ndarray) -> str:
     """SHA-256 of a table; of a large one, of :data:`TABLE_ROWS` rows spread over it, which is said: "sampled"."""
     sampled = _bytes_of(table) > TABLE_BYTES
-    rows = asking.look_up(table, _some_rows(table)) if sampled else torch.as_tensor(table).detach().cpu()
+    rows = asking.look_up(table, _some_rows(table)) if sampled else table
+    rows = rows.detach().cpu().contiguous().view(torch.uint8).numpy() if isinstance(rows, Tensor) else rows
     digest = hashlib.sha256(f"{tuple(table.shape)} {table.dtype}".encode())
-    digest.update(rows.contiguous().reshape(-1).view(torch.uint8).numpy())
+    digest.update(np.ascontiguousarray(rows).data)
     return ("sampled " if sampled else "") + digest.hexdigest()[:16]
 
 

@@ -17,7 +17,7 @@ def describe_run(model: nn.Module, data: Dataset) -> dict:
     """What a run is about: model and data."""
     return {
         "model": models.describe(asking.plain(model)),
-        "recipe": getattr(model, "recipe", None),
+        "recipe": getattr(asking.plain(model), "recipe", None),
         "parameters": models.count_parameters(model),
         "data": data.name,
         "source": data.source,

@@ -211,7 +211,7 @@ def _train_epoch(
 ) -> dict[str, float]:
     """One pass over the training samples; returns the mean loss of a sample and its parts. The heart of the library."""
     totals: dict[str, Any] = {}
-    seen, on_host = 0, machine.device == "cpu"
+    seen, on_host = 0, waits_for_nobody(machine)
     first_bad = torch.zeros((), dtype=torch.int64, device=machine.device)
     for step, batch in enumerate(shown, start=1):
         state.optimizer.zero_grad()
@@ -265,6 +265,11 @@ class _NotFinite(Exception):
             f"{what}. Try a tenth of the learning rate; look for infinite inputs, and for a loss that divides by "
             f"something or takes a logarithm of 0"
         )
+
+
+def waits_for_nobody(machine: Machine) -> bool:
+    """Whether looking at a number costs nothing, since it is computed by the processor that looks."""
+    return machine.device == "cpu"
 
 
 def _check_arguments(model: Any, data: Any, counts: dict[str, Any], seeds: dict[str, Any], keep: str) -> None:

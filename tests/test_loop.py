@@ -1,0 +1,524 @@
+"""What users expect of a loop: stopping, averaging, accumulating, freezing, wrapping; runs told apart on resume."""
+
+import json
+import stat
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+from conftest import make_data, make_images, same_weights, student, weights
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.optim import SGD
+
+import kdlib
+from kdlib import Distillation, losses, models
+from kdlib.objectives import Averaged, Bound
+from kdlib.training import StopTraining, adamw, constant, early_stopping
+
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher")
+
+sgd = partial(SGD, lr=0.05)
+
+
+# --- an objective of one's own -------------------------------------------------------------------
+
+
+class Projected(Bound):
+    """A loss with a projector of its own: the student's hidden layer is to give the inputs back."""
+
+    def __init__(self, run):
+        self.run, self.steps = run, 0
+        self.projector = nn.Linear(8, 6)
+        self.parameters = tuple(self.projector.parameters())
+        self.record = {"projector": "8 to 6"}
+
+    def __call__(self, batch):
+        hidden = torch.relu(self.run.student[1](batch.inputs))
+        hard = losses.cross_entropy(self.run.student[3](hidden), batch.targets)
+        back = (self.projector(hidden) - batch.inputs).square().mean()
+        return {"loss": hard + back, "hard": hard, "back": back}
+
+    def after_step(self):
+        self.steps += 1
+
+    def state_dict(self):
+        return {"projector": dict(self.projector.state_dict()), "steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.projector.load_state_dict(state["projector"])
+        self.steps = state["steps"]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    kept: list
+
+    def describe(self):
+        return {"objective": "Reconstruction"}
+
+    def bind(self, run):
+        self.kept.append(Projected(run))
+        return self.kept[-1]
+
+
+def test_an_objective_brings_parameters_state_and_parts(tmp_path, blobs):
+    kept = []
+    fitted = kdlib.fit(student(), blobs, Reconstruction(kept), epochs=3, batch_size=32, optimizer=adamw)
+    (bound,) = kept
+    assert bound.steps == 3 * 6, "after each step"
+    row = fitted.history[-1]
+    assert row["train_loss"] == pytest.approx(row["train_hard"] + row["train_back"])
+    assert fitted.history[0]["train_back"] > row["train_back"], "the projector learns"
+    assert fitted.record["run"]["objective"] == {"objective": "Reconstruction", "projector": "8 to 6"}
+
+    file, options = tmp_path / "c", {"epochs": 3, "batch_size": 32}
+    with pytest.raises(RuntimeError, match="power cut"):
+        kdlib.fit(student(), blobs, Reconstruction(kept), checkpoint=file, callback=fail_after(1), **options)
+    resumed = kdlib.fit(student(), blobs, Reconstruction(kept), checkpoint=file, **options)
+    assert same_weights(resumed.model, fitted.model) and same_weights(kept[-1].projector, bound.projector)
+    assert kept[-1].steps == bound.steps
+
+
+def test_what_an_objective_initialises_follows_the_runs_seed_alone(blobs):
+    kept = []
+    for seed, before in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(before)
+        kdlib.fit(student(), blobs, Reconstruction(kept), epochs=1, seed=seed, optimizer=partial(SGD, lr=0.0))
+    assert same_weights(kept[0].projector, kept[1].projector)
+    assert not same_weights(kept[0].projector, kept[2].projector)
+
+
+def test_a_ready_optimizer_that_lacks_an_objectives_parameters_is_refused_with_the_way_out(blobs):
+    model = student()
+    with pytest.raises(ValueError, match="lacks the 2 parameters that the objective brings.*pass a function"):
+        kdlib.fit(model, blobs, Reconstruction([]), optimizer=sgd(model.parameters()), epochs=1)
+
+
+def test_an_objective_of_the_first_plan_is_refused_in_a_sentence(blobs):
+    class Old:
+        @contextmanager
+        def bind(self, student, split, view):
+            yield lambda logits, batch: logits.sum()
+
+        def describe(self):
+            return {"objective": "Old"}
+
+    with pytest.raises(TypeError, match=r"Old.bind takes 3 arguments: it was written for kdlib 0.1"):
+        kdlib.fit(student(), blobs, Old(), epochs=1)
+
+
+def test_parts_of_a_distillation_are_in_the_history(blobs):
+    row = kdlib.fit(student(), blobs, Distillation(student(seed=7), alpha=0.25), epochs=1).history[-1]
+    assert row["train_loss"] == pytest.approx(0.25 * row["train_soft"] + 0.75 * row["train_hard"])
+
+
+# --- stopping ------------------------------------------------------------------------------------
+
+
+def fail_after(epoch):
+    def callback(row):
+        if row["epoch"] == epoch:
+            raise RuntimeError("power cut")
+
+    return callback
+
+
+def stop_after(epoch):
+    def callback(row):
+        if row["epoch"] == epoch:
+            raise StopTraining(f"epoch {epoch} is enough")
+
+    return callback
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_callback_stops_a_run_without_losing_it(tmp_path, blobs, keep):
+    options = {"epochs": 6, "batch_size": 32, "schedule": constant, "keep": keep}
+    stopped = kdlib.fit(student(), blobs, callback=stop_after(2), checkpoint=tmp_path / "c", **options)
+    assert len(stopped.history) == 2 and stopped.record["run"]["epochs"] == 6
+    assert stopped.record["reported"]["epochs_used"] == 2
+    assert stopped.record["reported"]["stopped"] == "epoch 2 is enough"
+    short = kdlib.fit(student(), blobs, **(options | {"epochs": 2}))
+    assert same_weights(stopped.model, short.model)
+    again = kdlib.fit(student(), blobs, checkpoint=tmp_path / "c", **options)
+    assert len(again.history) == 2 and same_weights(again.model, stopped.model), "what was stopped stays stopped"
+    assert again.record == stopped.record
+
+
+def test_early_stopping_waits_as_long_as_it_was_told_and_resumes(tmp_path, blobs):
+    options = {"epochs": 40, "batch_size": 16, "optimizer": partial(adamw, lr=0.05), "schedule": constant}
+    whole = kdlib.fit(student(hidden=32), blobs, callback=early_stopping(3), **options)
+    lowest = [row["validation_loss"] for row in whole.history]
+    assert len(lowest) - 1 - lowest.index(min(lowest)) == 3 and len(lowest) < 40
+
+    def both(callbacks):
+        def callback(row):
+            for one in callbacks:
+                one(row)
+
+        callback.resume = callbacks[0].resume
+        return callback
+
+    file = tmp_path / "c"
+    with pytest.raises(RuntimeError, match="power cut"):
+        interrupted = both([early_stopping(3), fail_after(len(lowest) - 2)])
+        kdlib.fit(student(hidden=32), blobs, callback=interrupted, checkpoint=file, **options)
+    resumed = kdlib.fit(student(hidden=32), blobs, callback=early_stopping(3), checkpoint=file, **options)
+    assert same_weights(resumed.model, whole.model) and len(resumed.history) == len(lowest)
+
+
+def test_early_stopping_names_a_figure_that_is_not_there():
+    with pytest.raises(ValueError, match="has no 'validation_loss' to stop by"):
+        kdlib.fit(student(), make_data(validation=None), epochs=2, callback=early_stopping(1))
+    with pytest.raises(ValueError, match="patience"):
+        early_stopping(0)
+
+
+# --- more epochs, other runs ---------------------------------------------------------------------
+
+
+def test_a_run_is_made_longer_under_a_schedule_that_does_not_depend_on_its_length(tmp_path, blobs):
+    def decays(optimizer, total_steps):
+        return torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
+
+    for schedule in (constant, decays):
+        file = tmp_path / schedule.__name__
+        kdlib.fit(student(), blobs, epochs=2, batch_size=32, schedule=schedule, checkpoint=file)
+        longer = kdlib.fit(student(), blobs, epochs=4, batch_size=32, schedule=schedule, checkpoint=file)
+        whole = kdlib.fit(student(), blobs, epochs=4, batch_size=32, schedule=schedule)
+        assert same_weights(longer.model, whole.model) and longer.record == whole.record
+    file = tmp_path / "one_cycle"
+    kdlib.fit(student(), blobs, epochs=2, batch_size=32, checkpoint=file)
+    with pytest.raises(ValueError, match=r"epochs: 2 there, 4 here.*longer only under a schedule .*constant"):
+        kdlib.fit(student(), blobs, epochs=4, batch_size=32, checkpoint=file)
+
+
+def own_module(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def test_one_checkpoint_for_two_teachers_is_refused(tmp_path, blobs):
+    """Found: the first teacher's student was returned as the second's."""
+    one, other = own_module(1), own_module(2)
+    first = {
+        "teacher": Distillation(one),
+        "function": Distillation(lambda inputs: one(inputs)),
+        "table": Distillation(kdlib.logits_table(one, blobs.train, blobs.normalise)),
+        "weights of classes": nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])),
+        "a closure": lambda logits, targets: 0.5 * losses.cross_entropy(logits, targets),
+    }
+    second = {
+        "teacher": Distillation(other),
+        "function": Distillation(lambda inputs: other(inputs)),
+        "table": Distillation(kdlib.logits_table(other, blobs.train, blobs.normalise)),
+        "weights of classes": nn.CrossEntropyLoss(weight=torch.tensor([3.0, 2.0, 1.0])),
+        "a closure": lambda logits, targets: 0.7 * losses.cross_entropy(logits, targets),
+    }
+    for name, objective in first.items():
+        file = tmp_path / name
+        trained = kdlib.fit(student(), blobs, objective, epochs=1, checkpoint=file)
+        again = kdlib.fit(student(), blobs, objective, epochs=1, checkpoint=file)
+        assert same_weights(trained.model, again.model)
+        with pytest.raises(ValueError, match="the checkpoint of another run.*fingerprint"):
+            kdlib.fit(student(), blobs, second[name], epochs=1, checkpoint=file)
+
+
+def groups(parameters, decay):
+    parameters = list(parameters)
+    return SGD(
+        [{"params": parameters[:1], "weight_decay": decay}, {"params": parameters[1:], "weight_decay": 0.0}], lr=0.1
+    )
+
+
+def noisy(share):
+    return lambda inputs, noise: inputs + share * torch.randn(inputs.shape, generator=noise)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": own_module(1)}, "initial_weights"),
+        ({"optimizer": partial(groups, decay=0.2)}, r"optimizer.groups"),
+        ({"augment": [noisy(0.2)]}, "augment_fingerprint"),
+        ({"accumulate": 2}, "accumulate: 1 there, 2 here"),
+        ({"objective": partial(losses.cross_entropy, label_smoothing=0.2)}, "fingerprint"),
+    ],
+)
+def test_another_run_is_refused_whatever_differs(tmp_path, blobs, change, says):
+    file = tmp_path / "c"
+    base = {
+        "model": own_module(0),
+        "optimizer": partial(groups, decay=0.1),
+        "augment": [noisy(0.1)],
+        "objective": partial(losses.cross_entropy, label_smoothing=0.1),
+        "epochs": 1,
+        "checkpoint": file,
+    }
+
+    def run(model, objective, **options):
+        return kdlib.fit(model, blobs, objective, **options)
+
+    run(**base)
+    run(**(base | {"model": own_module(0)}))
+    with pytest.raises(ValueError, match=says):
+        run(**(base | {"model": own_module(0)} | change))
+
+
+def test_the_model_that_a_checkpoint_left_goes_on_from_it(tmp_path, blobs):
+    """A cell that is run twice in a notebook."""
+    model, file = student(), tmp_path / "c"
+    first = weights(kdlib.fit(model, blobs, epochs=2, checkpoint=file).model)
+    kdlib.fit(model, blobs, epochs=2, checkpoint=file)
+    assert all(torch.equal(first[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_function_that_answers_differently_twice_cannot_be_resumed(tmp_path, blobs):
+    count = iter(range(1000))
+
+    def teacher(inputs):
+        return torch.randn(len(inputs), 3, generator=torch.Generator().manual_seed(next(count)))
+
+    with pytest.raises(ValueError, match="cannot be resumed.*teacher_fingerprint.*answers differently"):
+        kdlib.fit(student(), blobs, Distillation(teacher), epochs=1, checkpoint=tmp_path / "c")
+    fitted = kdlib.fit(student(), blobs, Distillation(teacher), epochs=1)
+    assert fitted.record["run"]["objective"]["teacher_fingerprint"] == "answers differ from call to call"
+
+
+def test_groups_of_an_optimizer_are_recorded_by_value(blobs):
+    run = kdlib.fit(student(), blobs, epochs=1, optimizer=partial(groups, decay=0.1)).record["run"]
+    assert run["optimizer"]["lr"] == 0.1 and "weight_decay" not in run["optimizer"]
+    assert [group["weight_decay"] for group in run["optimizer"]["groups"]] == [0.1, 0.0]
+    assert [group["tensors"] for group in run["optimizer"]["groups"]] == [1, 3]
+
+
+def test_what_cannot_be_written_down_is_refused_before_the_first_step(blobs):
+    class Odd:
+        def describe(self):
+            return {"objective": "Odd", "setting": object()}
+
+        def bind(self, run):
+            return Projected(run)
+
+    with pytest.raises(TypeError, match="cannot be written down.*not JSON serializable"):
+        kdlib.fit(student(), blobs, Odd(), epochs=1)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def flip_a_bit(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def test_a_flipped_bit_is_noticed_in_models_and_checkpoints(tmp_path, blobs):
+    fitted = kdlib.fit(student(), blobs, epochs=1, checkpoint=tmp_path / "c")
+    fitted.save(tmp_path / "m")
+    whole = {name: (tmp_path / name).read_bytes() for name in "cm"}
+    for name, read in (
+        ("c", lambda: kdlib.fit(student(), blobs, epochs=1, checkpoint=tmp_path / "c")),
+        ("m", lambda: kdlib.load_fitted(tmp_path / "m")),
+    ):
+        for place in (-5, len(whole[name]) // 2, 40):
+            flip_a_bit(tmp_path / name, place)
+            with pytest.raises(ValueError, match="damaged"):
+                read()
+            (tmp_path / name).write_bytes(whole[name])
+        read()
+
+
+def without_checksum(path, key, change=lambda content: content):
+    """The file as kdlib 0.1 wrote it."""
+    with safe_open(path, framework="pt") as file:
+        tensors, content = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[key])  # noqa: SIM118
+    save_file(tensors, path, metadata={key: json.dumps(change(content))})
+
+
+def as_of_the_first_plan(content):
+    run = {key: value for key, value in content["run"].items() if not key.endswith(("fingerprint", "weights"))}
+    for key in ("accumulate", "order", "first_rates", "task", "validation_data"):
+        del run[key]
+    run["objective"] = {"objective": run["objective"]["objective"]}
+    initial = content["run"]["initial_weights"]
+    kept = {key: value for key, value in content.items() if key not in ("weights", "stopped", "objective")}
+    return kept | {"run": run, "initial_weights": initial}
+
+
+def test_files_of_the_first_plan_load_with_a_warning(tmp_path, blobs):
+    fitted = kdlib.fit(student(), blobs, epochs=1, checkpoint=tmp_path / "c")
+    fitted.save(tmp_path / "m")
+    without_checksum(tmp_path / "m", "kdlib-model")
+    with pytest.warns(UserWarning, match="before kdlib's files had checksums") as caught:
+        assert same_weights(kdlib.load_fitted(tmp_path / "m").model, fitted.model)
+    assert caught[0].filename == __file__
+    without_checksum(tmp_path / "c", "kdlib-checkpoint", as_of_the_first_plan)
+    with pytest.warns(UserWarning, match="before kdlib recorded fingerprints"):
+        assert same_weights(kdlib.fit(student(), blobs, epochs=1, checkpoint=tmp_path / "c").model, fitted.model)
+    with pytest.raises(ValueError, match="seed: 0 there, 1 here"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kdlib.fit(student(), blobs, epochs=1, seed=1, checkpoint=tmp_path / "c")
+
+
+def test_a_shared_folder_can_be_read_by_others(tmp_path, blobs):
+    """Found: saved files had mode 0600."""
+    kdlib.fit(student(), blobs, epochs=1, checkpoint=tmp_path / "c").save(tmp_path / "m")
+    (tmp_path / "plain").touch()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes["c"] == modes["m"] == modes["plain"]
+
+
+def test_a_folder_in_place_of_a_checkpoint_is_called_a_folder(tmp_path, blobs):
+    with pytest.raises(FileNotFoundError, match="is a folder: name the file in it"):
+        kdlib.fit(student(), blobs, epochs=1, checkpoint=tmp_path)
+
+
+# --- what users do to models ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrap", [partial(torch.compile, backend="eager"), nn.DataParallel], ids=["compiled", "parallel"]
+)
+def test_wrapped_students_are_saved_and_resumed_as_what_they_wrap(tmp_path, blobs, wrap):
+    plain = kdlib.fit(student(), blobs, epochs=2)
+    wrapped = kdlib.fit(wrap(student()), blobs, epochs=2, checkpoint=tmp_path / "c")
+    wrapped.save(tmp_path / "m")
+    assert same_weights(kdlib.load_fitted(tmp_path / "m").model, plain.model)
+    assert wrapped.record["run"]["model"] == plain.record["run"]["model"]
+    assert same_weights(kdlib.fit(student(), blobs, epochs=2, checkpoint=tmp_path / "c").model, plain.model)
+    assert models.fingerprint(wrapped.model) == models.fingerprint(plain.model)
+
+
+def test_a_part_that_the_user_froze_stays_in_eval_mode():
+    """Found: a frozen batch norm was put back into training."""
+    data = make_images(96)
+    model = models.convnet(width=2, classes=3)
+    frozen = model[1]
+    frozen.eval().requires_grad_(False)
+    before = weights(frozen)
+    kdlib.fit(model, data, epochs=1)
+    assert all(torch.equal(before[name], tensor) for name, tensor in frozen.state_dict().items())
+    assert not frozen.training and model[5].num_batches_tracked > 0
+    all_in_eval = models.convnet(width=2, classes=3).eval()
+    kdlib.fit(all_in_eval, data, epochs=1)
+    assert all_in_eval[1].num_batches_tracked > 0, "eval mode alone freezes nothing"
+
+
+def test_a_batch_in_parts_gives_the_step_of_the_whole(blobs):
+    whole = kdlib.fit(student(), blobs, epochs=2, batch_size=60, optimizer=sgd)
+    parts = kdlib.fit(student(), blobs, epochs=2, batch_size=60, optimizer=sgd, accumulate=4)
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert parts.history[-1]["train_loss"] == pytest.approx(whole.history[-1]["train_loss"], rel=1e-5)
+
+
+def test_gradients_are_clipped_by_a_hook_of_the_optimizer(blobs):
+    norms = []
+
+    def clipped(parameters):
+        optimizer = SGD(parameters, lr=0.1)
+
+        def clip(*_):
+            held = optimizer.param_groups[0]["params"]
+            nn.utils.clip_grad_norm_(held, 0.01)
+            norms.append(float(nn.utils.get_total_norm([p.grad for p in held])))
+
+        optimizer.register_step_pre_hook(clip)
+        return optimizer
+
+    kdlib.fit(student(), blobs, epochs=2, optimizer=clipped)
+    assert norms and max(norms) <= 0.01 * 1.001
+
+
+def test_the_average_of_the_weights_is_judged_and_kept(tmp_path, blobs):
+    decay, seen = 0.5, []
+
+    class Watching(SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            seen.append([p.detach().clone() for p in self.param_groups[0]["params"]])
+
+    options = {"epochs": 3, "batch_size": 60, "optimizer": partial(Watching, lr=0.1), "schedule": constant}
+    averaged = kdlib.fit(student(), blobs, Averaged(decay=decay), **options)
+    expected = seen[0]
+    for step in seen[1:]:
+        expected = [decay * old + (1 - decay) * new for old, new in zip(expected, step, strict=True)]
+    for parameter, wanted in zip(averaged.model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter, wanted)
+    loss = kdlib.training.measure(averaged.model, blobs.validation, blobs.normalise).loss
+    assert averaged.history[-1]["validation_loss"] == pytest.approx(loss)
+    best = kdlib.fit(student(), blobs, Averaged(decay=decay), keep="best", **options)
+    place = best.record["reported"]["epoch"] - 1
+    loss = kdlib.training.measure(best.model, blobs.validation, blobs.normalise).loss
+    assert best.history[place]["validation_loss"] == pytest.approx(loss)
+
+    file = tmp_path / "c"
+    with pytest.raises(RuntimeError, match="power cut"):
+        kdlib.fit(student(), blobs, Averaged(decay=decay), checkpoint=file, callback=fail_after(1), **options)
+    resumed = kdlib.fit(student(), blobs, Averaged(decay=decay), checkpoint=file, **options)
+    assert same_weights(resumed.model, averaged.model)
+    with pytest.raises(ValueError, match="decay"):
+        Averaged(decay=1.0)
+
+
+def test_plateaus_belong_to_callbacks_and_epochs_are_no_steps(blobs):
+    with pytest.raises(TypeError, match=r"use a callback, see docs/own\.md"):
+        kdlib.fit(
+            student(),
+            blobs,
+            epochs=1,
+            schedule=lambda optimizer, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer),
+        )
+    with pytest.warns(UserWarning, match="stepped after every batch, 3 times an epoch, and its period is 5") as caught:
+        kdlib.fit(
+            student(),
+            blobs,
+            epochs=5,
+            batch_size=60,
+            schedule=lambda optimizer, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5),
+        )
+    assert caught[0].filename == __file__
+
+
+def test_the_schedule_and_the_loop_count_the_same_steps():
+    """A last batch of one sample is dropped by both."""
+    data, totals = make_data(129, validation=None), []
+
+    def counting(optimizer, total_steps):
+        totals.append(total_steps)
+        return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_steps)
+
+    model = student()
+    steps = []
+    optimizer = SGD(model.parameters(), lr=0.1)
+    optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    kdlib.fit(model, data, epochs=3, batch_size=32, optimizer=optimizer, schedule=counting)
+    assert len(steps) == 3 * 4 and set(totals) == {len(steps)}
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_first_step_that_is_not_finite_is_named_on_a_device_that_is_not_waited_for(monkeypatch, blobs):
+    """As on CUDA: losses are looked at every few steps only, and the message still names the first one."""
+    from kdlib.training import loop as module
+
+    calls = []
+
+    def breaks(logits, targets):
+        calls.append(1)
+        loss = losses.cross_entropy(logits, targets)
+        return loss * torch.nan if len(calls) >= 2 + 5 else loss
+
+    monkeypatch.setattr(module, "waits_for_nobody", lambda machine: False)
+    with pytest.raises(FloatingPointError, match="epoch 1, step 5 of 12"):
+        kdlib.fit(student(), blobs, breaks, epochs=1, batch_size=15)
+    assert len(calls) > 7
+
+
+def test_a_result_prints_in_one_line(blobs):
+    assert len(repr(kdlib.fit(student(), blobs, epochs=1))) < 120
