@@ -1,7 +1,7 @@
 """Training: the one loop, its checkpoints, and what it returns."""
 
-from kdlib.training.loop import fit
 from kdlib.training.fitted import Fitted, History, check_unseen, load_fitted, measure
+from kdlib.training.loop import fit
 from kdlib.training.optimizing import OptimizerFactory, Schedule, adamw, constant, one_cycle
 from kdlib.training.stopping import StopTraining, early_stopping
 
