@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTED = (
     "losses",
     "objectives",
+    "teachers",
     "train",
+    "loop",
     "compare",
     "metrics",
     "cost",
@@ -116,49 +118,42 @@ MUTANTS = (
     ),
     Mutant(
         "cached logits looked up by position in the batch",
-        "kdlib/objectives/distillation.py",
-        "table = logits_table(teacher, split, view.normalise, view.machine.precision).to(view.machine.device)\n"
-        "                _check_agreement(table, split)\n"
-        "                yield lambda batch: table[batch.index]",
-        "table = logits_table(teacher, split, view.normalise, view.machine.precision).to(view.machine.device)\n"
-        "                _check_agreement(table, split)\n"
-        "                yield lambda batch: table[: len(batch.index)]",
+        "kdlib/objectives/teachers.py",
+        "return lambda batch: logits[place[batch.index]]",
+        "return lambda batch: logits[: len(batch.index)]",
     ),
     Mutant(
         "cache written in another order",
-        "kdlib/objectives/distillation.py",
+        "kdlib/objectives/teachers.py",
         "table[split.index.cpu()] = logits",
         "table[split.index.cpu().flip(0)] = logits",
     ),
     Mutant(
         "teacher left in train mode",
-        "kdlib/objectives/distillation.py",
-        "with models.evaluating(teacher):\n\n                def ask",
-        "with models.evaluating(student):\n                teacher.train()\n\n                def ask",
+        "kdlib/objectives/teachers.py",
+        "    with models.evaluating(model):\n\n        def ask",
+        "    with models.evaluating(run.student):\n        model.train()\n\n        def ask",
     ),
     Mutant(
         "teacher computes gradients",
-        "kdlib/objectives/distillation.py",
-        "with torch.no_grad(), view.machine.autocast():",
-        "with view.machine.autocast():",
+        "kdlib/objectives/teachers.py",
+        "with torch.no_grad(), run.machine.autocast():",
+        "with run.machine.autocast():",
     ),
     Mutant(
         "teacher sees another view",
-        "kdlib/objectives/distillation.py",
-        "return teacher(batch.inputs).float()",
-        "return teacher(batch.inputs.flip(0)).float()",
+        "kdlib/objectives/teachers.py",
+        "asking.call(model, asking.moved(inputs, home))",
+        "asking.call(model, asking.moved(inputs.flip(0), home))",
     ),
     Mutant(
-        "student shares its teacher's weights",
-        "kdlib/objectives/distillation.py",
-        "    if shared:\n",
-        "    if False:\n",
+        "student shares its teacher's weights", "kdlib/objectives/teachers.py", "    if shared:\n", "    if False:\n"
     ),
     Mutant(
         "student left in eval mode",
         "kdlib/training/loop.py",
-        "    model.train()\n    total",
-        "    model.train(not state.history)\n    total",
+        "            in_train_mode()\n",
+        "            None if state.history else in_train_mode()\n",
     ),
     Mutant(
         "modes not restored after validation",
@@ -169,11 +164,15 @@ MUTANTS = (
     Mutant(
         "order forgotten by the seed",
         "kdlib/training/loop.py",
-        'generator=generator("order", order_seed, epoch)',
-        'generator=generator("order", 0, 0)',
+        'generator("order", order_seed, epoch)',
+        'generator("order", 0, 0)',
     ),
-    Mutant("schedule not stepped", "kdlib/training/loop.py", "            scheduler.step()\n", "            pass\n"),
-    Mutant("gradients not cleared", "kdlib/training/loop.py", "        optimizer.zero_grad()\n", "        pass\n"),
+    Mutant(
+        "schedule not stepped", "kdlib/training/loop.py", "            state.scheduler.step()\n", "            pass\n"
+    ),
+    Mutant(
+        "gradients not cleared", "kdlib/training/loop.py", "        state.optimizer.zero_grad()\n", "        pass\n"
+    ),
     Mutant(
         "best epoch not restored",
         "kdlib/training/loop.py",
@@ -189,16 +188,21 @@ MUTANTS = (
     Mutant(
         "checkpoint of another run accepted",
         "kdlib/training/checkpoint.py",
-        "if different := [key for key in wanted if saved.get(key) != wanted[key]]:",
-        "if different := []:",
+        "if changes := _differences(there, here, old):",
+        "if changes := []:",
     ),
     Mutant(
         "optimizer over another model accepted",
-        "kdlib/training/loop.py",
+        "kdlib/training/optimizing.py",
         "    if held != {id(parameter) for parameter in parameters}:\n",
         "    if False:\n",
     ),
-    Mutant("NaN goes unnoticed", "kdlib/training/loop.py", "if not math.isfinite(value):", "if False:"),
+    Mutant(
+        "NaN goes unnoticed",
+        "kdlib/training/loop.py",
+        'if on_host and not math.isfinite(terms["loss"].item()):',
+        "if False:",
+    ),
     Mutant(
         "unpaired runs compared",
         "kdlib/judging/compare.py",
@@ -285,6 +289,48 @@ MUTANTS = (
         "kdcourse/studies/hinton.py",
         "best_bias(validation, data.validation.targets, shift)",
         "best_bias(test, data.test.targets, shift)",
+    ),
+    Mutant(
+        "a run's answers in another order",
+        "kdlib/objectives/teachers.py",
+        "place[index] = torch.arange(",
+        "place[index.flip(0)] = torch.arange(",
+    ),
+    Mutant(
+        "a teacher's classes not matched by name",
+        "kdlib/objectives/teachers.py",
+        "            outputs = outputs[..., columns]\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a teacher's own preparation ignored",
+        "kdlib/objectives/teachers.py",
+        "inputs = batch.inputs if prepare == run.normalise else prepare(batch.raw)",
+        "inputs = batch.inputs",
+    ),
+    Mutant(
+        "a flipped bit accepted",
+        "kdlib/files.py",
+        'if digest_of(tensors, metadata[key]) != metadata["sha256"]:',
+        "if False:",
+    ),
+    Mutant(
+        "an untrained teacher not noticed",
+        "kdlib/objectives/looking.py",
+        "if agreement - chance < 0.05 * (1 - chance):",
+        "if False:",
+    ),
+    Mutant(
+        "an objective's parameters left out",
+        "kdlib/training/optimizing.py",
+        "    parameters = [*own, *brought]\n",
+        "    parameters = own\n",
+    ),
+    Mutant(
+        "averaged weights not kept",
+        "kdlib/objectives/averaging.py",
+        "        self.student.load_state_dict(self.average.module.state_dict())\n",
+        "        pass\n",
     ),
 )
 
