@@ -131,6 +131,8 @@ def _labelled(logits: Tensor, targets: Tensor, ignore_index: int, dim: int) -> t
         return last, targets, torch.ones(last.shape[:-1], dtype=torch.bool, device=last.device)
     shared.check_class_numbers(targets, last, dim, allowed=(ignore_index,))
     counted = targets != ignore_index
+    if shared.values_are_known() and counted.all():
+        return last, targets, counted
     return last.masked_fill(~counted.unsqueeze(-1), 0.0), targets.masked_fill(~counted, IGNORED), counted
 
 
