@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 import kdlib
-from kdlib import losses, models
+from kdlib import catalogue, losses, models
 from kdlib.data import SOURCES, Dataset, sources
 from kdlib.teachers import CHECKSUMS, pretrained
 from kdlib.training import adamw, check_unseen
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    folder = Path(options.folder).expanduser() if options.folder else sources.data_folder()
+    folder = Path(options.folder).expanduser() if options.folder else catalogue.data_folder()
     names = [options.name] if options.name else list(sources.KNOWN)
     if options.action == "fetch":
         for name in names:

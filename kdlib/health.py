@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 import torch
 
-from kdlib import models
+from kdlib import catalogue, models
 from kdlib.data import Dataset, sources
 from kdlib.machine import decide, has_native_bfloat16, versions
 from kdlib.training import fit
@@ -82,7 +82,7 @@ def _writable(folder: Path) -> tuple[bool, str]:
 
 
 def _data(name: str) -> tuple[bool, str]:
-    title, folder = sources.KNOWN[name].title, sources.data_folder()
+    title, folder = sources.KNOWN[name].title, catalogue.data_folder()
     try:
         found = sources.find(name, folder)
     except (OSError, ValueError) as error:

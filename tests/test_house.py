@@ -24,7 +24,7 @@ from kdlib import former
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LAYERS = (
-    {"kdlib.files", "kdlib.randomness", "kdlib.machine", "kdlib.plots", "kdlib.former"},
+    {"kdlib.files", "kdlib.randomness", "kdlib.machine", "kdlib.plots", "kdlib.catalogue", "kdlib.former"},
     {"kdlib.losses", "kdlib.data", "kdlib.models"},
     {"kdlib.objectives"},
     {"kdlib.training"},

@@ -4,13 +4,12 @@ import difflib
 import os
 from pathlib import Path
 
+from kdlib.catalogue import SOURCES, data_folder
 from kdlib.data import sources
 from kdlib.data.splits import Dataset, check_labels, checked_split, cut
 
 VALIDATION = {"full": 5_000, "offline": 500, "stand-in": 1_000}
 """Training images kept for validation, by kind of source."""
-
-SOURCES = ("auto", "full", "offline")
 
 _failed_downloads: dict[str, str] = {}
 
@@ -59,7 +58,7 @@ def load(
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
     found, why = None, ""
     if source != "offline":
-        place = Path(folder).expanduser() if folder is not None else sources.data_folder()
+        place = Path(folder).expanduser() if folder is not None else data_folder()
         try:
             found = sources.find(name, place)
         except FileNotFoundError:

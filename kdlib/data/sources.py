@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import platformdirs
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from kdlib.catalogue import KNOWN, Known, cache_folder, place_of
 from kdlib.data import standin
 from kdlib.files import atomically
 from kdlib.machine import progress_is_off, versions
@@ -37,44 +37,12 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 IGNORED_FILES = ("thumbs.db", "desktop.ini")
 
 
-@dataclass(frozen=True)
-class Known:
-    """What is known of a data set before it is found."""
-
-    title: str
-    classes: tuple[str, ...]
-    channels: int
-    size: int
-    train: int
-    test: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    megabytes: int
-
-
-KNOWN = {
-    "mnist": Known("MNIST", tuple("0123456789"), 1, 28, 60_000, 10_000, (0.1307,), (0.3081,), 11),
-    "cifar10": Known(
-        "CIFAR-10",
-        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        3,
-        32,
-        50_000,
-        10_000,
-        (0.4914, 0.4822, 0.4465),
-        (0.2470, 0.2435, 0.2616),
-        170,
-    ),
-}
-
 MNIST_FILES = {  # unpacked: MD5, bytes before the pixels or labels
     "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", 16),
     "train-labels-idx1-ubyte": ("a25bea736e30d166cdddb491f175f624", 8),
     "t10k-images-idx3-ubyte": ("2646ac647ad5339dbf082846283269ea", 16),
     "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", 8),
 }
-
-CIFAR10_FOLDER = "cifar-10-batches-py"
 
 
 @dataclass(frozen=True)
@@ -94,11 +62,6 @@ class Source:
     detail: str
 
 
-def data_folder() -> Path:
-    """The folder data is looked for in when none is named: ``KDLIB_DATA``, or the platform's user data folder."""
-    return Path(os.environ.get("KDLIB_DATA") or platformdirs.user_data_dir("kdlib", appauthor=False)).expanduser()
-
-
 def find(name: str, folder: Path) -> Source | None:
     """Read a known data set from a folder, or return None if the folder has no trace of it.
 
@@ -109,13 +72,12 @@ def find(name: str, folder: Path) -> Source | None:
         FileNotFoundError: a part is missing.
         ValueError: a file is truncated or foreign.
     """
-    published = {"mnist": (folder / "MNIST" / "raw", _read_mnist), "cifar10": (folder / CIFAR10_FOLDER, _read_cifar10)}
-    place, read = published[name]
-    if place.is_dir() and any(place.iterdir()):
-        return read(place)
-    if (folder / name).is_dir():
-        return _read_image_folder(name, folder / name)
-    return None
+    place = place_of(name, folder)
+    if place is None:
+        return None
+    if place == folder / name:
+        return _read_image_folder(name, place)
+    return {"mnist": _read_mnist, "cifar10": _read_cifar10}[name](place)
 
 
 # --- torchvision's layout ------------------------------------------------------------------------
@@ -294,7 +256,7 @@ def _decode_images(paths: list[Path], known: Known, title: str) -> Tensor:
 
 def _cached(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors kept under ``key`` in the user's cache folder; made, and kept if possible, where they are not."""
-    path = Path(platformdirs.user_cache_dir("kdlib", appauthor=False)) / f"{key}.safetensors"
+    path = cache_folder() / f"{key}.safetensors"
     try:
         return load_file(path)
     except (FileNotFoundError, SafetensorError, OSError):
@@ -393,7 +355,7 @@ def download(name: str, folder: Path) -> None:
                 with atomically(unpacked) as temporary:
                     temporary.write_bytes(gzip.decompress((raw / file).read_bytes()))
         return
-    archive, batches = folder / CIFAR10.filename, folder / CIFAR10_FOLDER
+    archive, batches = folder / CIFAR10.filename, folder / KNOWN["cifar10"].published
     if not batches.exists():
         _fetch([CIFAR10.url], CIFAR10.tgz_md5, archive)
         _unpack_cifar10(archive, batches)
