@@ -47,7 +47,7 @@ def load(
         ConnectionError: the download failed, and no fallback is allowed.
     """
     if name not in sources.KNOWN:
-        close = difflib.get_close_matches(str(name).lower().replace("-", ""), sources.KNOWN, n=1, cutoff=0.4)
+        close = difflib.get_close_matches(str(name).lower().replace("-", ""), sources.KNOWN, n=1, cutoff=0.6)
         raise ValueError(
             f"there is no data set {name!r}"
             + (f"; did you mean {close[0]!r}?" if close else "")
