@@ -5,6 +5,9 @@ import math
 from collections.abc import Callable
 from typing import NoReturn
 
+LARGEST = 999_999_999
+"""The largest whole number that an argument may be, where its kind does not say another."""
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose help shows defaults, where there are any, and whose errors are one line."""
@@ -23,12 +26,14 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
         return action.help if nothing else super()._get_help_string(action)
 
 
-def whole(smallest: int, largest: int = 2**31 - 1) -> Callable[[str], int]:
+def whole(smallest: int, largest: int = LARGEST) -> Callable[[str], int]:
     """A kind of argument: whole numbers from ``smallest`` to ``largest``.
 
     >>> whole(1)("12")
     12
     """
+
+    expected = f"from {smallest} to {largest:,}"
 
     def read(text: str) -> int:
         try:
@@ -36,7 +41,7 @@ def whole(smallest: int, largest: int = 2**31 - 1) -> Callable[[str], int]:
         except ValueError:
             value = smallest - 1
         if not smallest <= value <= largest:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {smallest} to {largest:,}, not {text!r}")
+            raise argparse.ArgumentTypeError(f"must be a whole number {expected}, not {text!r}")
         return value
 
     return read

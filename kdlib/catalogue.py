@@ -86,13 +86,13 @@ def place_of(name: str, folder: Path) -> Path | None:
     """Where below ``folder`` a data set lies: its published files, else an image folder; None if there is no trace.
 
     Raises:
-        NotADirectoryError: ``folder`` is a file.
+        NotADirectoryError: ``folder`` is something else.
 
     >>> place_of("mnist", Path("no-such-folder")) is None
     True
     """
-    if folder.is_file():
-        raise NotADirectoryError(f"{folder} is a file: name the folder that holds the data")
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder: name the folder that holds the data")
     published = folder / KNOWN[name].published
     if published.is_dir() and any(published.iterdir()):
         return published

@@ -135,7 +135,7 @@ def load(options: argparse.Namespace) -> "Dataset":
 
 def _load_model(path: str, data: "Dataset", split: str = "test") -> "Fitted":
     """A saved model that may teach on these data, or be judged on a split of them; ValueError if it may not."""
-    from kdlib import models, training
+    from kdlib import training
 
     if not Path(path).exists():
         raise FileNotFoundError(f"there is no file {path}; teachers that come with kdlib: {', '.join(TEACHERS)}")
@@ -156,7 +156,7 @@ def _load_model(path: str, data: "Dataset", split: str = "test") -> "Fitted":
     if run["data"] == data.name and run["source"] != data.source and "own" in (run["source"], data.source):
         print(f"{about}, and these data are {data.source}: make sure that it saw no {split} image", file=sys.stderr)
     try:
-        logits = models.predict(fitted, data.train.inputs[:1])
+        logits = fitted.predict(data.train.inputs[:1])
     except RuntimeError as error:
         shape = tuple(data.train.inputs.shape[1:])
         raise ValueError(f"{about}, and does not take the inputs {shape} of {data.name}") from error
@@ -211,6 +211,9 @@ def _check_outputs(options: argparse.Namespace, size: int = MEGABYTE) -> None:
     from kdlib import files
 
     files.check_writable(options.out, size)
+    former = Path(options.out).read_bytes()[:MEGABYTE] if Path(options.out).exists() else b""
+    if former and b"kdlib-model" not in former:
+        raise ValueError(f"{options.out} is no model of kdlib, and would be overwritten: give --out another name")
     written = [Path(options.out).resolve()]
     if options.checkpoint is not None:  # weights, best weights, two moments of each; the old file stays for a while
         files.check_writable(options.checkpoint, 8 * size)
@@ -272,7 +275,7 @@ def _parser() -> Parser:
 
     command = add("distill", _distill, "Train a student with a teacher.", which, where, training)
     command.add_argument("--teacher", type=path, required=True, help=f"a saved model, or {' or '.join(TEACHERS)}")
-    command.add_argument("--temperature", type=number(0, above=True), default=4.0, help="softens both sides' logits")
+    command.add_argument("--temperature", type=number(1e-3, 1e4), default=4.0, help="softens both sides' logits")
     command.add_argument("--alpha", type=number(0, 1), default=0.9, help="weight of the soft loss")
     command.add_argument("--soft", choices=SOFT_LOSSES, default="forward_kl", help="loss towards the teacher")
     command.add_argument("--hard", choices=HARD_LOSSES, default="cross_entropy", help="loss towards the labels")
@@ -286,6 +289,9 @@ def _parser() -> Parser:
     for plugin in entry_points(group="kdlib.commands"):
         try:
             plugin.load()(add, where)
-        except Exception as error:  # somebody else's package: whatever is wrong with it, these commands go on to work
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # somebody else's package: whatever is wrong with it, these commands go on to work
             print(f"kdlib: no commands from {plugin.value}: {type(error).__name__}: {error}", file=sys.stderr)
     return parser

@@ -50,7 +50,7 @@ def load(
         close = difflib.get_close_matches(str(name).lower().replace("-", ""), sources.KNOWN, n=1, cutoff=0.6)
         raise ValueError(
             f"there is no data set {name!r}"
-            + (f"; did you mean {close[0]!r}?" if close else "")
+            + (f"; did you mean {close[0]!r}?" if close else ".")
             + f" Known are {' and '.join(map(repr, sources.KNOWN))}; for your own, see Dataset.from_tensors"
         )
     source = source or (None if folder is not None else os.environ.get("KDLIB_SOURCE")) or "auto"
