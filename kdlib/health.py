@@ -113,6 +113,8 @@ def _data(name: str) -> tuple[bool, str]:
     try:
         folder = catalogue.data_folder()
         found = sources.find(name, folder)
+        if found is None:
+            sources.check_named_folder()
     except (OSError, ValueError) as error:
         return False, f"{known.title}: {error}"
     if found is not None:
