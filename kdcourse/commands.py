@@ -1,13 +1,23 @@
-"""The course's commands, which ``kdlib`` finds through the entry-point group ``kdlib.commands``."""
+"""The course's commands, which ``kdlib`` finds through the entry-point group ``kdlib.commands``.
+
+What needs PyTorch is imported by the commands themselves, so that help comes at once.
+"""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
-
-from kdcourse import demo, studies
+from kdlib.arguments import path, whole
 from kdlib.cli import load
+
+STUDIES = {
+    "hinton-mnist": "the MNIST part of Hinton, Vinyals and Dean (2015); an hour, with --quick three minutes",
+    "cifar10-sweep": "24 temperatures and alphas, on 5,000 images; an hour",
+    "cifar10-teachers": "teachers of growing accuracy, on 5,000 images; two hours",
+    "cifar10-views": "a teacher asked about the same view, or answers kept, on 5,000 images; a quarter of an hour",
+    "cifar10-bar": "student alone and taught on all images, both sides tuned; two and a quarter hours",
+}
+"""What each study of :data:`kdcourse.studies.STUDIES` is about, and how long it takes on one thread."""
 
 
 def register(add: Callable[..., argparse.ArgumentParser], where: argparse.ArgumentParser) -> None:
@@ -18,28 +28,46 @@ def register(add: Callable[..., argparse.ArgumentParser], where: argparse.Argume
         where: the parent parser with the options that say where data are.
     """
     command = add("demo", _demo, "Distil a real teacher on MNIST and compare over paired seeds.", where)
-    command.add_argument("--seeds", type=int, default=5)
-    command.add_argument("--out", default="runs/demo", help="folder for figure and records")
+    command.add_argument("--seeds", type=whole(2), default=5, help="pairs of students; five take a minute")
+    command.add_argument("--out", type=path, default="runs/demo", help="folder for figure and records")
 
     command = add("reproduce", _reproduce, "Compute again what the course keeps the results of; resumes.", where)
-    command.add_argument("name", choices=tuple(studies.STUDIES))
-    command.add_argument("--out", help="JSON file, a page lies beside it; without it, runs/NAME.json")
+    command.add_argument("name", choices=tuple(STUDIES), metavar="NAME", help="a study, see below")
+    command.add_argument("--out", type=path, help="JSON file, a page lies beside it; without it, runs/NAME.json")
     command.add_argument("--quick", action="store_true", help="a little of it, to see that it runs")
+    width = max(map(len, STUDIES))
+    lines = [f"  {name:{width}}  {about}" for name, about in STUDIES.items()]
+    command.epilog = "\n".join(["studies, with their time on one thread:", *lines])
 
 
 def _demo(options: argparse.Namespace) -> None:
+    from kdlib.files import check_writable
+
+    check_writable(Path(options.out) / "demo.json")
+    check_writable(Path(options.out) / "demo.png")
+    import matplotlib
+
+    from kdcourse import demo
+
     matplotlib.use("Agg")
+    options.data = "mnist"
     result = demo.run(load(options), options.seeds)
     print(f"\n{result}\n\nfigure: {result.save(options.out)}")
 
 
 def _reproduce(options: argparse.Namespace) -> None:
+    from kdlib.files import check_writable
+
+    ledger_path = Path(options.out or f"runs/{options.name}{'-quick' * options.quick}.json")
+    check_writable(ledger_path)
+    import matplotlib
+
+    from kdcourse import studies
+
     matplotlib.use("Agg")
     study = studies.STUDIES[options.name]
     options.data = study.data
-    data = load(options)
-    path = Path(options.out or f"runs/{options.name}{'-quick' * options.quick}.json")
-    ledger = studies.conduct(options.name, data, path, quick=options.quick)
+    ledger = studies.conduct(options.name, load(options), ledger_path, quick=options.quick)
     if study.report:
         print(f"\n{study.report(ledger)}")
-    print(f"{len(ledger.rows)} rows in {path}")
+    print(f"{len(ledger.rows)} rows in {ledger_path}")

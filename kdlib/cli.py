@@ -1,33 +1,44 @@
-"""The command ``kdlib``: the library's work from a shell."""
+"""The command ``kdlib``: the library's work from a shell. Its help and its list of data sets come without PyTorch."""
 
 import argparse
-import ast
-import inspect
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 import kdlib
-from kdlib import losses, models
-from kdlib.data import SOURCES, Dataset, sources
-from kdlib.teachers import CHECKSUMS, pretrained
-from kdlib.training import adamw, check_unseen
+from kdlib import catalogue
+from kdlib.arguments import Parser, number, path, whole
+
+if TYPE_CHECKING:
+    from kdlib.data import Dataset
+    from kdlib.training import Fitted
+
+SOFT_LOSSES = ("forward_kl", "reverse_kl", "soft_cross_entropy", "squared_logits", "centred_squared_logits")
+HARD_LOSSES = ("cross_entropy", "squared_error")
+TEACHERS = sorted(path.stem for path in (Path(__file__).parent / "teachers").glob("*.safetensors"))
+MEGABYTE = 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console that has no × or ≥ shows a question mark
+    command = "kdlib"
     try:
+        options = _parser().parse_args(arguments)
+        command = f"kdlib {options.command}"
         return options.run(options) or 0
-    except (ValueError, TypeError, OSError, FloatingPointError, RuntimeError) as error:
-        print(f"kdlib {options.command}: {error}", file=sys.stderr)
+    except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
+        print(f"{command}: {error or type(error).__name__}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nkdlib {options.command}: interrupted; no file was left half written", file=sys.stderr)
+        print(f"\n{command}: interrupted; no file was left half written", file=sys.stderr)
         return 130
 
 
@@ -35,62 +46,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    folder = Path(options.folder).expanduser() if options.folder else sources.data_folder()
-    names = [options.name] if options.name else list(sources.KNOWN)
+    folder = Path(options.folder).expanduser() if options.folder else catalogue.data_folder()
+    names = [options.name] if options.name else list(catalogue.KNOWN)
+    if options.action == "list":
+        print(f"data folder: {folder}", *(_entry(name, folder, options) for name in names), sep="\n")
+        return 0
+    from kdlib.data import sources
+
     if options.action == "fetch":
         for name in names:
-            print(f"{sources.KNOWN[name].title} ({sources.KNOWN[name].megabytes} MB) into {folder}")
+            print(f"{catalogue.KNOWN[name].title} ({catalogue.KNOWN[name].megabytes} MB) into {folder}")
             sources.download(name, folder)
     print(f"data folder: {folder}")
     fine = True
     for name in names:
-        title = sources.KNOWN[name].title
+        title = catalogue.KNOWN[name].title
         try:
-            here = sources.find(name, folder) is not None
+            here = catalogue.place_of(name, folder) is not None
             print(kdlib.load(name, folder, verbose=False) if here else f"{title}: not here")
         except (OSError, ValueError) as error:
             here = False
             print(f"{title}: {error}")
         fine &= here
-    return int(options.action == "verify" and not fine)
+    return int(not fine)
+
+
+def _entry(name: str, folder: Path, options: argparse.Namespace) -> str:
+    """Where a data set lies, or what is used in its place and how to fetch it."""
+    known, place = catalogue.KNOWN[name], catalogue.place_of(name, folder)
+    source = None if options.folder else os.environ.get("KDLIB_SOURCE")
+    named = f' --folder "{options.folder}"' if options.folder else ""
+    if place is not None:
+        unused = f"; KDLIB_SOURCE=offline takes {known.fallback} instead" if source == "offline" else ""
+        return f"{known.title}: in {place} (to check the files: kdlib data verify {name}{named}){unused}"
+    instead = f"used instead: {known.fallback}"
+    if options.folder or source == "full":
+        instead = f"nothing is used instead, because {'a folder was named' if options.folder else 'KDLIB_SOURCE=full'}"
+    return f"{known.title}: not here; {instead}. To fetch it ({known.megabytes} MB): kdlib data fetch {name}{named}"
 
 
 def _train(options: argparse.Namespace) -> None:
-    _fit_and_save(options, partial(losses.cross_entropy, label_smoothing=options.label_smoothing))
+    from kdlib import losses
+
+    _fit_and_save(options, lambda data: partial(losses.cross_entropy, label_smoothing=options.label_smoothing))
 
 
 def _distill(options: argparse.Namespace) -> None:
-    data = load(options, verbose=False)
-    if options.teacher in CHECKSUMS:
-        teacher = pretrained(options.teacher, data)
-    else:
-        teacher = kdlib.load_fitted(options.teacher)
-        check_unseen(teacher, data)
-    objective = kdlib.Distillation(
-        teacher.model,
-        temperature=options.temperature,
-        alpha=options.alpha,
-        soft=losses.SOFT_LOSSES[options.soft],
-        hard=losses.HARD_LOSSES[options.hard],
-        t_squared=not options.no_t_squared,
-    )
+    from kdlib import losses
+
+    def objective(data: "Dataset") -> "kdlib.Distillation":
+        shipped = options.teacher in TEACHERS
+        teacher = kdlib.pretrained(options.teacher, data) if shipped else _load_model(options.teacher, data)
+        return kdlib.Distillation(
+            teacher.model,
+            temperature=options.temperature,
+            alpha=options.alpha,
+            soft=losses.SOFT_LOSSES[options.soft],
+            hard=losses.HARD_LOSSES[options.hard],
+            t_squared=not options.no_t_squared,
+        )
+
     _fit_and_save(options, objective)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     data = load(options)
-    fitted = [kdlib.load_fitted(path) for path in options.files]
-    for one in fitted:
-        check_unseen(one, data)
-    table = kdlib.evaluate(*fitted, on=getattr(data, options.split))
+    models = [_load_model(path, data, options.split) for path in options.files]
+    table = kdlib.evaluate(*models, on=getattr(data, options.split))
     table.insert(0, "file", [Path(path).name for path in options.files])
     print(table.to_string(index=False, float_format=lambda number: f"{number:.4f}"))
 
 
 def _check(options: argparse.Namespace) -> int:
-    from kdlib import health as check
+    from kdlib import health
 
-    fine, text = check.report()
+    fine, text = health.report()
     print(text)
     return 0 if fine else 1
 
@@ -98,22 +128,54 @@ def _check(options: argparse.Namespace) -> int:
 # --- what they share -----------------------------------------------------------------------------
 
 
-def load(options: argparse.Namespace, verbose: bool = True) -> Dataset:
+def load(options: argparse.Namespace) -> "Dataset":
     """The data set that a command's options name."""
-    return kdlib.load(
-        getattr(options, "data", "mnist"),
-        options.folder,
-        download=options.download,
-        source=options.source,
-        verbose=verbose,
-    )
+    return kdlib.load(options.data, options.folder, download=options.download, source=options.source)
 
 
-def _fit_and_save(options: argparse.Namespace, objective: object) -> None:
-    if Path(options.out).is_dir():
-        raise ValueError(f"--out must name a file, and {options.out} is a folder")
+def _load_model(path: str, data: "Dataset", split: str = "test") -> "Fitted":
+    """A saved model that may teach on these data, or be judged on a split of them; ValueError if it may not."""
+    from kdlib import training
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no file {path}; teachers that come with kdlib: {', '.join(TEACHERS)}")
+    fitted = training.load_fitted(path)
+    run = fitted.record["run"]
+    about = f"{path} holds {run['model']}, trained on {run['data']} ({run['source']})"
+    if run["data"] != data.name and run["data"] in catalogue.KNOWN:
+        raise ValueError(f"{about}, and these data are {data.name}: its answers would be about something else")
+    if tuple(run["classes"]) != data.classes:
+        ours, theirs = ", ".join(data.classes), ", ".join(run["classes"])
+        raise ValueError(f"{about}, which has the classes {theirs}, and these data have {ours}")
+    training.check_unseen(fitted, data)
+    if split == "validation" and (run["data"], run["source"], data.source) == ("mnist", "offline", "full"):
+        raise ValueError(
+            f"{about}: these digits are MNIST training images, and some of them are among the validation images of "
+            f"full MNIST. Use --split test"
+        )
+    if run["data"] == data.name and run["source"] != data.source and "own" in (run["source"], data.source):
+        print(f"{about}, and these data are {data.source}: make sure that it saw no {split} image", file=sys.stderr)
+    try:
+        logits = fitted.predict(data.train.inputs[:1])
+    except RuntimeError as error:
+        shape = tuple(data.train.inputs.shape[1:])
+        raise ValueError(f"{about}, and does not take the inputs {shape} of {data.name}") from error
+    if logits.shape[1:] != (len(data.classes),):
+        raise ValueError(f"{about}, and gives {tuple(logits.shape[1:])} logits for {len(data.classes)} classes")
+    return fitted
+
+
+def _fit_and_save(options: argparse.Namespace, objective: Callable[["Dataset"], object]) -> None:
+    from kdlib import models, training
+
+    _check_outputs(options)
     data = load(options)
-    model = build(options.model, data, options.seed)
+    objective = objective(data)
+    side = data.train.inputs.shape[-1]
+    if "shift" in options.augment and options.padding >= side:
+        raise ValueError(f"--padding must be below the images' side, which is {side}, not {options.padding}")
+    model = models.from_text(options.model, data.train.inputs.shape[1:], len(data.classes), options.seed)
+    _check_outputs(options, 4 * models.count_parameters(model) + MEGABYTE)
     if options.labels is not None:
         data = data.subsample_train(options.labels, options.seed)
     augmentations = {
@@ -127,7 +189,7 @@ def _fit_and_save(options: argparse.Namespace, objective: object) -> None:
         objective,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        optimizer=partial(adamw, lr=options.lr, weight_decay=options.weight_decay),
+        optimizer=partial(training.adamw, lr=options.lr, weight_decay=options.weight_decay),
         augment=[augmentations[name] for name in options.augment],
         seed=options.seed,
         keep=options.keep,
@@ -144,104 +206,92 @@ def _fit_and_save(options: argparse.Namespace, objective: object) -> None:
     )
 
 
-def build(text: str, data: Dataset, seed: int) -> nn.Module:
-    """Build a model from a call as tables print it, such as ``mlp(64, dropout=0.5)``, fitting a data set.
+def _check_outputs(options: argparse.Namespace, size: int = MEGABYTE) -> None:
+    """Refuse before training what could not be written after it, or would be lost; ``size`` in bytes, of a model."""
+    from kdlib import files
 
-    Args:
-        text: a builder of :mod:`kdlib.models` with numbers as arguments; input and output sizes come from ``data``.
-        data: gives channels, image size, features and classes where the builder takes them.
-        seed: of the initial weights.
-
-    Raises:
-        ValueError: the text is no such call, or names an unknown builder or argument.
-
-    >>> import torch
-    >>> data = Dataset.from_tensors(torch.randn(20, 5), torch.arange(20) % 2)
-    >>> build("mlp(8)", data, seed=0)(data.train.inputs).shape
-    torch.Size([18, 2])
-    """
-    try:
-        call = ast.parse(text, mode="eval").body
-        call = ast.Call(call, [], []) if isinstance(call, ast.Name) else call
-        builder = models.BUILDERS[call.func.id]
-        arguments = [ast.literal_eval(argument) for argument in call.args]
-        named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, AttributeError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{text!r} is no model: write it like mlp(64), convnet(width=16) or lenet; "
-            f"there are {', '.join(models.BUILDERS)}"
-        ) from error
-    shape = data.train.inputs.shape[1:]
-    sizes = {"features": shape.numel(), "classes": len(data.classes), "channels": shape[0], "image_size": shape[-1]}
-    accepted = inspect.signature(builder).parameters
-    sizes = {name: size for name, size in sizes.items() if name in accepted}
-    try:
-        return builder(*arguments, **{**sizes, "seed": seed, **named})
-    except TypeError as error:
-        raise ValueError(f"{text!r}: {error}") from error
+    files.check_writable(options.out, size)
+    former = Path(options.out).read_bytes()[:MEGABYTE] if Path(options.out).exists() else b""
+    if former and b"kdlib-model" not in former:
+        raise ValueError(f"{options.out} is no model of kdlib, and would be overwritten: give --out another name")
+    written = [Path(options.out).resolve()]
+    if options.checkpoint is not None:  # weights, best weights, two moments of each; the old file stays for a while
+        files.check_writable(options.checkpoint, 8 * size)
+        written.append(Path(options.checkpoint).resolve())
+    if len(set(written)) < len(written):
+        raise ValueError(f"--out and --checkpoint both name {options.out}: they are two files")
+    if Path(getattr(options, "teacher", os.devnull)).resolve() in written:
+        raise ValueError(f"the teacher's file {options.teacher} would be overwritten: give --out another name")
 
 
 # --- the command line ----------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kdlib", description="Knowledge distillation from a shell.")
+def _parser() -> Parser:
+    parser = Parser(prog="kdlib", description="Knowledge distillation from a shell.")
     parser.add_argument("--version", action="version", version=f"kdlib {kdlib.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name, help=text, description=text, parents=parents, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        command = commands.add_parser(name, help=text, description=text, parents=parents)
         command.set_defaults(run=run)
         return command
 
     where = argparse.ArgumentParser(add_help=False)
-    where.add_argument("--folder", help="look for data here and nowhere else")
-    where.add_argument("--download", action="store_true", help="fetch data that is missing")
-    where.add_argument("--source", choices=SOURCES, help="full forbids the offline fallback, offline asks for it")
+    where.add_argument("--folder", type=path, help="look for data here and nowhere else (see kdlib data list)")
+    where.add_argument("--download", action="store_true", help="fetch data that are missing")
+    where.add_argument(
+        "--source",
+        choices=catalogue.SOURCES,
+        help="full forbids what is used where data are missing, offline asks for it; without it, KDLIB_SOURCE or auto",
+    )
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("--data", default="mnist", help="mnist or cifar10")
+    which.add_argument("--data", default="mnist", help=" or ".join(catalogue.KNOWN))
 
     training = argparse.ArgumentParser(add_help=False)
-    training.add_argument("--model", default="mlp(64)", help="a call such as mlp(64), lenet, convnet(width=16)")
-    training.add_argument("--epochs", type=int, default=10)
-    training.add_argument("--batch-size", type=int, default=128)
-    training.add_argument("--lr", type=float, default=2e-3, help="AdamW's highest learning rate")
-    training.add_argument("--weight-decay", type=float, default=1e-2, help="AdamW's")
-    training.add_argument("--augment", nargs="*", choices=("flip", "shift", "cutout"), default=[])
-    training.add_argument("--padding", type=int, default=2, help="pixels of the shift")
-    training.add_argument("--labels", type=int, help="train on this many samples only, classes in proportion")
-    training.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation, and choice of labels")
-    training.add_argument("--keep", choices=("last", "best"), default="last", help="which epoch's weights to report")
-    training.add_argument("--device", default="auto")
-    training.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
-    training.add_argument("--checkpoint", help="write here after every epoch, and go on from here")
-    training.add_argument("--out", default="runs/model.safetensors", help="where the trained model goes")
+    option = training.add_argument
+    option("--model", default="mlp(64)", help="a call such as mlp(64), lenet, convnet(width=16)")
+    option("--epochs", type=whole(1), default=10, help="passes over the training images")
+    option("--batch-size", type=whole(1), default=128, help="images a step")
+    option("--lr", type=number(0, above=True), default=2e-3, help="AdamW's highest learning rate")
+    option("--weight-decay", type=number(0), default=1e-2, help="AdamW's")
+    option("--augment", nargs="*", choices=("flip", "shift", "cutout"), default=[], help="in turn; without it, none")
+    option("--padding", type=whole(0), default=2, help="pixels of the shift")
+    option("--labels", type=whole(1), help="train on this many images, classes in proportion; without it, on all")
+    option("--seed", type=whole(0, 2**32 - 1), default=0, help="of weights, order, augmentation, and choice of labels")
+    option("--keep", choices=("last", "best"), default="last", help="weights of the last epoch, or of the best one")
+    option("--device", default="auto", help="auto, cpu or cuda; auto takes CUDA where there is one")
+    option("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: float32 on a CPU")
+    option("--checkpoint", type=path, help="file written after every epoch; if it is there, go on from it")
+    option("--out", type=path, default="runs/model.safetensors", help="file for the trained model")
 
     command = add("data", _data, "List, fetch or verify data sets.")
-    command.add_argument("action", choices=("list", "fetch", "verify"))
-    command.add_argument("name", nargs="?", choices=tuple(sources.KNOWN), help="one data set; without it, all")
-    command.add_argument("--folder", help="the data folder")
+    command.add_argument("action", choices=("list", "fetch", "verify"), help="verify reads and checks every file")
+    command.add_argument("name", nargs="?", choices=tuple(catalogue.KNOWN), help="one data set; without it, all")
+    command.add_argument("--folder", type=path, help="the data folder; without it, KDLIB_DATA or the user's")
 
     command = add("train", _train, "Train a model on labels.", which, where, training)
-    command.add_argument("--label-smoothing", type=float, default=0.0)
+    command.add_argument("--label-smoothing", type=number(0, 1), default=0.0, help="share spread over all classes")
 
     command = add("distill", _distill, "Train a student with a teacher.", which, where, training)
-    command.add_argument(
-        "--teacher", required=True, help=f"a file of kdlib train or distill, or {' or '.join(CHECKSUMS)}"
-    )
-    command.add_argument("--temperature", type=float, default=4.0)
-    command.add_argument("--alpha", type=float, default=0.9, help="weight of the soft loss")
-    command.add_argument("--soft", choices=tuple(losses.SOFT_LOSSES), default="forward_kl")
-    command.add_argument("--hard", choices=tuple(losses.HARD_LOSSES), default="cross_entropy")
+    command.add_argument("--teacher", type=path, required=True, help=f"a saved model, or {' or '.join(TEACHERS)}")
+    command.add_argument("--temperature", type=number(1e-3, 1e4), default=4.0, help="softens both sides' logits")
+    command.add_argument("--alpha", type=number(0, 1), default=0.9, help="weight of the soft loss")
+    command.add_argument("--soft", choices=SOFT_LOSSES, default="forward_kl", help="loss towards the teacher")
+    command.add_argument("--hard", choices=HARD_LOSSES, default="cross_entropy", help="loss towards the labels")
     command.add_argument("--no-t-squared", action="store_true", help="do not multiply the soft loss by T squared")
 
     command = add("evaluate", _evaluate, "Errors of saved models on one split.", which, where)
-    command.add_argument("files", nargs="+", help="files written by kdlib train or kdlib distill")
-    command.add_argument("--split", choices=("validation", "test"), default="test")
+    command.add_argument("files", nargs="+", type=path, help="files written by kdlib train or kdlib distill")
+    command.add_argument("--split", choices=("validation", "test"), default="test", help="images to judge on")
 
     add("check", _check, "Does this machine work? For pasting into a bug report.")
     for plugin in entry_points(group="kdlib.commands"):
-        plugin.load()(add, where)
+        try:
+            plugin.load()(add, where)
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # somebody else's package: whatever is wrong with it, these commands go on to work
+            print(f"kdlib: no commands from {plugin.value}: {type(error).__name__}: {error}", file=sys.stderr)
     return parser

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +39,7 @@ def atomically(path: str | os.PathLike) -> Iterator[Path]:
     for leftover in path.parent.glob(f".{path.name}.*.part"):
         if time.time() - leftover.stat().st_mtime > 3600:
             leftover.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = temporary_name(path)
     try:
         temporary.touch()
         usual = temporary.stat().st_mode
@@ -46,6 +48,9 @@ def atomically(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except SafetensorError as error:  # what the safetensors library makes of a full disk
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written: {error}") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -55,6 +60,11 @@ def atomically(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def temporary_name(path: Path) -> Path:
+    """Where this process writes what will be put in the place of ``path``."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def digest_of(tensors: dict[str, Tensor], text: str = "") -> str:
@@ -109,3 +119,27 @@ def read_safetensors(
     elif not checked_already:
         warn(f"{path} was written before kdlib's files had checksums: whether it is damaged cannot be told")
     return content, tensors
+
+
+def check_writable(path: str | os.PathLike, size: int = 0) -> None:
+    """Raise OSError, saying why, unless a file of ``size`` bytes can be written to ``path``; leaves nothing behind.
+
+    For the start of a long computation: whoever writes at its end learns now that it will fail.
+
+    >>> check_writable("no-such-folder/note.txt"), Path("no-such-folder").exists()
+    (None, False)
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise IsADirectoryError(f"it is a {'folder' if path.is_dir() else 'device'}, not a file")
+        temporary_name(path).exists()  # raises OSError where the name is too long
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file, not a folder")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"room for a byte")
+        if (free := shutil.disk_usage(folder).free) < size:
+            raise OSError(f"it needs {size:,} bytes, and the disk has {free:,} left")
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,62 +1,76 @@
-"""Does this machine work? One line a fact, OK or FAIL, made for pasting into a bug report."""
+"""Does this machine work? One line a fact, OK, FAIL or -- (not there, not needed), for pasting into a bug report."""
 
 import importlib
 import os
 import sys
 import tempfile
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import platformdirs
 import torch
 
-from kdlib import models
+from kdlib import catalogue, models
 from kdlib.data import Dataset, sources
 from kdlib.machine import decide, has_native_bfloat16, versions
 from kdlib.training import fit
 
 OLDEST_PYTHON = (3, 11)
 
+NEEDED = (
+    "kdlib",
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "mlxtend",
+    "safetensors",
+    "platformdirs",
+    "torchmetrics",
+    "tqdm",
+)
+"""What the library does not work without."""
 
-def lines() -> list[tuple[bool, str]]:
+EXTRAS = {
+    "lab": ("lessons and exercises", ("jupyterlab", "ipywidgets")),
+    "instructor": ("grading", ("nbgrader", "psutil", "jinja2")),
+    "test": ("tests", ("pytest", "hypothesis", "nbval", "ruff")),
+    "browser": ("tests in a browser", ("playwright",)),
+}
+"""Extras of the package: what each is for, and what it brings."""
+
+
+def lines() -> list[tuple[bool | None, str]]:
     """Look at everything the course needs; takes a few seconds.
 
     Returns:
-        Pairs (fine, what was found), in the order a person would look.
+        Pairs (fine, what was found), in the order a person would look; None instead of True or False for what is not
+        there and which the library does without.
     """
     found = versions()
     result = [(sys.version_info >= OLDEST_PYTHON, f"python {found['python']} (3.11 or newer), {found['system']}")]
-    for package in (
-        "kdlib",
-        "torch",
-        "torchvision",
-        "numpy",
-        "pandas",
-        "matplotlib",
-        "mlxtend",
-        "torchmetrics",
-        "jupyterlab",
-        "ipywidgets",
-    ):
-        result.append(_import(package))
+    result += [_import(package) for package in NEEDED]
+    result += [_extra(name) for name in EXTRAS]
     machine = decide(torch.nn.Linear(1, 1))
-    bfloat16 = "native" if has_native_bfloat16() else "not native, float32 is used"
+    bfloat16 = "native" if has_native_bfloat16() else "not native"
     result.append(
         (
             True,
             f"device {machine.device}, {machine.threads} threads of {os.cpu_count()} processors, bfloat16 {bfloat16}",
         )
     )
-    result.append(_writable(Path(platformdirs.user_cache_dir("kdlib", appauthor=False))))
-    result += [_data(name) for name in sources.KNOWN]
+    result.append(_writable(catalogue.cache_folder()))
+    result += [_data(name) for name in catalogue.KNOWN]
     result.append(_speed())
     return result
 
 
 def report() -> tuple[bool, str]:
-    """All lines as text, and whether all are OK."""
-    checked = lines()
-    return all(fine for fine, _ in checked), "\n".join(f"{'OK  ' if fine else 'FAIL'} {text}" for fine, text in checked)
+    """All lines as text, and whether none of them is FAIL."""
+    checked, words = lines(), {True: "OK  ", False: "FAIL", None: "--  "}
+    return all(fine is not False for fine, _ in checked), "\n".join(f"{words[fine]} {text}" for fine, text in checked)
 
 
 def _import(package: str) -> tuple[bool, str]:
@@ -65,6 +79,19 @@ def _import(package: str) -> tuple[bool, str]:
     except Exception as error:  # any failure to import is the finding
         return False, f"{package} cannot be imported: {type(error).__name__}: {error}"
     return True, f"{package} {getattr(module, '__version__', '')}".rstrip()
+
+
+def _extra(name: str) -> tuple[bool | None, str]:
+    purpose, packages = EXTRAS[name]
+    found, missing = [], []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        return None, f'{purpose}: {", ".join(missing)} not installed: pip install -e ".[{name}]"'
+    return True, f"{purpose}: {', '.join(found)}"
 
 
 def _short(folder: Path) -> str:
@@ -82,16 +109,20 @@ def _writable(folder: Path) -> tuple[bool, str]:
 
 
 def _data(name: str) -> tuple[bool, str]:
-    title, folder = sources.KNOWN[name].title, sources.data_folder()
+    known = catalogue.KNOWN[name]
     try:
+        folder = catalogue.data_folder()
         found = sources.find(name, folder)
+        if found is None:
+            sources.check_named_folder()
     except (OSError, ValueError) as error:
-        return False, f"{title}: {error}"
+        return False, f"{known.title}: {error}"
     if found is not None:
         count = len(found.train_targets) + len(found.test_targets)
-        return True, f"{title}: {count:,} images, {found.kind} ({found.detail}), in {_short(folder)}"
-    instead = "5,000 real digits" if name == "mnist" else "a generated stand-in"
-    return True, f"{title}: not in {_short(folder)}; lessons use {instead} (or: kdlib data fetch {name})"
+        return True, f"{known.title}: {count:,} images, {found.kind} ({found.detail}), in {_short(folder)}"
+    return True, (
+        f"{known.title}: not in {_short(folder)}; used instead: {known.fallback} (or: kdlib data fetch {name})"
+    )
 
 
 def _speed() -> tuple[bool, str]:

@@ -6,9 +6,15 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-import ipywidgets
-from IPython.display import Markdown
 from matplotlib.figure import Figure
+
+try:
+    import ipywidgets
+    from IPython.display import Markdown
+except ImportError as error:
+    raise ImportError(
+        'kdlib.widgets needs ipywidgets, which is not installed: pip install -e ".[lab]" in the folder of the course'
+    ) from error
 
 
 def explore(draw: Callable[..., tuple[Figure, str]], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:

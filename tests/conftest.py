@@ -20,7 +20,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def no_surprises(monkeypatch, request):
     """Tests see no data folder, no settings and no failed download of the person who runs them."""
     if "full_data" not in request.keywords:
-        monkeypatch.setenv("KDLIB_DATA", str(Path(os.devnull).parent / "no-such-folder"))
+        monkeypatch.delenv("KDLIB_DATA", raising=False)
+        nowhere = str(Path(os.devnull).parent / "no-such-folder")
+        monkeypatch.setattr("platformdirs.user_data_dir", lambda *args, **kwargs: nowhere)
     for name in ("KDLIB_SOURCE", "KDLIB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(loading, "_failed_downloads", {})

@@ -1,18 +1,16 @@
-"""Data sets from tensors and from torchvision, splits that keep their index, batches and augmentation."""
+"""Data sets from tensors: tasks, refusals, splits that keep their index, fingerprints, normalising."""
 
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_images
-from PIL import Image
-from torchvision import datasets, transforms
 
-from kdlib import Dataset, cutout, data, flip, shifted_crop
-from kdlib.data import Normaliser, batches
-from kdlib.losses import UNLABELLED
+import kdlib
+from kdlib import Dataset, Distillation, data, models
+from kdlib.data import Normaliser, Split
+from kdlib.losses import IGNORED, UNLABELLED
 
 FLOATS = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(40) % 4
@@ -75,7 +73,10 @@ def test_the_validation_cut_is_stratified_disjoint_complete_and_always_the_same(
     assert torch.equal(targets[rows], torch.cat((one.train.targets, one.validation.targets)))
     assert one.train.fingerprint == other.train.fingerprint
     assert one.validation.fingerprint == other.validation.fingerprint
-    assert one.train.index.tolist() == list(range(180)) and one.validation.index.tolist() == list(range(20))
+    assert torch.equal(inputs[one.train.index], one.train.inputs), "the index is the row in the user's order"
+    assert torch.equal(inputs[one.validation.index], one.validation.inputs)
+    assert rows == one.train.index.tolist() + one.validation.index.tolist()
+    assert one.train.rows == one.validation.rows == 200
 
 
 def test_validation_and_test_may_be_given():
@@ -110,10 +111,11 @@ NAN[3, 2] = torch.nan
     ("inputs", "targets", "options", "error", "says"),
     [
         (FLOATS.tolist(), LABELS, {}, TypeError, "train inputs must be .* not list"),
-        (FLOATS.numpy(), LABELS, {}, TypeError, "not ndarray"),
-        (FLOATS.long(), LABELS, {}, TypeError, "not torch.int64"),
+        (np.array([["a"]] * 40), LABELS, {}, TypeError, "train inputs must be .* not an array of <U1"),
+        (FLOATS.int(), LABELS, {}, TypeError, "not torch.int32: for token ids use .long"),
+        (FLOATS.long() - 5, LABELS, {}, ValueError, "hold -.*token ids are ≥ 0; for numbers use .float"),
         (FLOATS, LABELS.tolist(), {}, TypeError, "train targets must be .* not list"),
-        (FLOATS, LABELS.float(), {}, TypeError, "not torch.float32"),
+        (FLOATS, LABELS.float(), {"classes": 4}, TypeError, r"there are class names: class numbers must be whole"),
         (FLOATS, LABELS > 1, {}, TypeError, "not torch.bool"),
         (FLOATS, LABELS, {"test": (FLOATS.int(), LABELS)}, TypeError, "test inputs must be"),
         (FLOATS, LABELS, {"validation": (FLOATS, LABELS.float())}, TypeError, "validation targets must be"),
@@ -156,90 +158,19 @@ def test_a_share_of_numpys_is_a_share():
     assert len(Dataset.from_tensors(FLOATS, LABELS, validation=np.float32(0.1)).validation) == 4
 
 
-# --- map-style data sets -------------------------------------------------------------------------
-
-
-def test_torchvisions_fake_data_of_pil_images():
-    fake = datasets.FakeData(size=20, image_size=(3, 8, 6), num_classes=4)
-    own = Dataset.from_torchvision(fake, datasets.FakeData(5, (3, 8, 6), 4), validation=None, classes=4)
-    assert own.train.inputs.shape == (20, 3, 8, 6) and own.train.inputs.dtype == torch.uint8
-    assert (own.name, len(own.test)) == ("FakeData", 5)
-    for row in (0, 7):
-        image, target = fake[row]
-        assert np.array_equal(own.train.inputs[row].permute(1, 2, 0), np.array(image))
-        assert own.train.targets[row] == int(target)
-
-
-def test_what_a_transform_returns_stays_as_it_is():
-    fake = datasets.FakeData(10, (3, 8, 8), 4, transform=transforms.ToTensor())
-    own = Dataset.from_torchvision(fake, validation=None, name="fake")
-    assert own.train.inputs.dtype == torch.float32 and own.name == "fake"
-    assert torch.equal(own.train.inputs[3], fake[3][0])
-
-
-@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
-def test_grey_and_colour_images_become_channels_first(mode, channels):
-    grey = [(Image.new(mode, (5, 4), n if mode == "L" else (n, 0, 0)), n % 2) for n in range(6)]
-    own = Dataset.from_torchvision(grey, validation=None)
-    assert own.train.inputs.shape == (6, channels, 4, 5) and own.train.inputs[:, 0, 0, 0].tolist() == list(range(6))
-    arrays = [(np.asarray(image), target) for image, target in grey]
-    assert torch.equal(Dataset.from_torchvision(arrays, validation=None).train.inputs, own.train.inputs)
-
-
-def test_an_image_folder_brings_its_class_names(tmp_path):
-    for number, name in enumerate(("cat", "dog")):
-        (tmp_path / name).mkdir()
-        for repeat in range(5):
-            Image.new("RGB", (6, 6), (number, repeat, 0)).save(tmp_path / name / f"{repeat}.png")
-    own = Dataset.from_torchvision(datasets.ImageFolder(tmp_path), validation=0.2)
-    assert (
-        own.classes == ("cat", "dog") and own.name == "ImageFolder" and (len(own.train), len(own.validation)) == (8, 2)
-    )
-    assert torch.equal(own.train.inputs[:, 0, 0, 0].long(), own.train.targets)
-    named = Dataset.from_torchvision(datasets.ImageFolder(tmp_path), classes=["a", "b", "c"])
-    assert named.classes == ("a", "b", "c")
-
-
-def test_each_item_is_read_once():
-    class Once:
-        read = 0
-
-        def __len__(self):
-            return 10
-
-        def __getitem__(self, row):
-            self.read += 1
-            return torch.full((2,), float(row)), row % 2
-
-    once = Once()
-    Dataset.from_torchvision(once)
-    assert once.read == 10
-
-
-@pytest.mark.parametrize(
-    ("items", "options", "error", "says"),
-    [
-        ([(torch.zeros(2, 3), 0), (torch.zeros(2, 4), 1)], {}, ValueError, r"sample 1 has shape \(2, 4\), sample 0"),
-        ([(Image.new("L", (4, 4)), 0), (Image.new("RGB", (4, 4)), 1)], {}, ValueError, "all must agree"),
-        ([(torch.zeros(2), 0), (torch.zeros(2), 5)], {"classes": 3}, ValueError, "train target 5"),
-        ([(torch.zeros(2).long(), 0)] * 2, {}, TypeError, "not torch.int64"),
-        ([], {}, ValueError, "N ≥ 1|no samples|empty"),
-    ],
-)
-def test_items_that_cannot_be_used_are_refused(items, options, error, says):
-    with pytest.raises(error, match=says):
-        Dataset.from_torchvision(items, **options)
-
-
 # --- selecting -----------------------------------------------------------------------------------
 
 
 def test_selected_samples_keep_their_index(blobs):
+    index = blobs.train.index.tolist()
     some = blobs.train.select(torch.tensor([5, 2, 9]))
-    assert some.index.tolist() == [5, 2, 9] and torch.equal(some.inputs, blobs.train.inputs[[5, 2, 9]])
+    assert some.index.tolist() == [index[row] for row in (5, 2, 9)] and torch.equal(
+        some.inputs, blobs.train.inputs[[5, 2, 9]]
+    )
     mask = some.select(torch.tensor([True, False, True]))
-    assert mask.index.tolist() == [5, 9] and torch.equal(mask.targets, blobs.train.targets[[5, 9]])
-    assert some.select(np.array([1])).index.tolist() == [2]
+    assert mask.index.tolist() == [index[5], index[9]] and torch.equal(mask.targets, blobs.train.targets[[5, 9]])
+    assert some.select(np.array([1])).index.tolist() == [index[2]] and len(some.select([])) == 0
+    assert some.rows == mask.rows == 200
 
 
 def test_fewer_samples_keep_classes_in_proportion_and_their_index():
@@ -319,135 +250,298 @@ def test_vectors_are_normalised_by_feature():
     assert prepared.tolist() == [[0, 0], [2, 2]]
 
 
-# --- batches -------------------------------------------------------------------------------------
+def test_a_split_moves_with_its_index(blobs):
+    moved = blobs.train.select(torch.tensor([4, 8])).to("cpu")
+    assert isinstance(moved, data.Split) and torch.equal(moved.index, blobs.train.index[[4, 8]])
 
 
-def test_batches_follow_the_order_and_leave_out_a_last_single_sample(blobs):
-    order = torch.randperm(len(blobs.train), generator=seeded())[:33]
-    for size, sizes in ((16, [16, 16]), (10, [10, 10, 10, 3]), (33, [33]), (100, [33])):
-        found = list(batches(blobs.train, order, size, blobs.normalise))
-        assert [len(batch.targets) for batch in found] == sizes
-        rows = order[: sum(sizes)]
-        assert torch.equal(torch.cat([batch.index for batch in found]), rows)
-        assert torch.equal(torch.cat([batch.inputs for batch in found]), blobs.train.inputs[rows])
-        assert torch.equal(torch.cat([batch.targets for batch in found]), blobs.train.targets[rows])
+# --- the index, for life -------------------------------------------------------------------------
 
 
-def test_a_split_of_a_single_sample_is_a_batch(blobs):
-    (batch,) = batches(blobs.train, torch.tensor([7]), 4, blobs.normalise)
-    assert batch.index.tolist() == [7]
+def sorted_blobs(**options):
+    """Class-sorted data, as a folder of images gives them, with 60 further samples to test on."""
+    source = torch.Generator().manual_seed(3)
+    targets = torch.arange(3).repeat_interleave(100)
+    centres = 1.5 * torch.randn(3, 6, generator=source)
+    inputs = centres[targets] + torch.randn(300, 6, generator=source)
+    test = (centres[targets[::5]] + torch.randn(60, 6, generator=source), targets[::5])
+    return inputs, Dataset.from_tensors(inputs, targets, test=test, **options)
 
 
-def test_batches_of_one_sample_are_batches(blobs):
-    assert len(list(batches(blobs.train, torch.arange(5), 1, blobs.normalise))) == 5
+def test_a_table_in_the_users_order_teaches_what_its_teacher_teaches_though_validation_was_cut_off():
+    inputs, own = sorted_blobs(validation=0.2)
+    teacher = kdlib.fit(models.mlp(32, features=6, classes=3, seed=5), own, epochs=20).model
+    table = models.predict(teacher, inputs)
+    for part in (own.train, own.validation, own.subsample_train(50, seed=1).train):
+        torch.testing.assert_close(table[part.index], models.predict(teacher, part.inputs))
+    settings = {"epochs": 40, "batch_size": 32}
+    asked, looked_up = (
+        kdlib.fit(models.mlp(8, features=6, classes=3), own, Distillation(by, temperature=2, alpha=1), **settings)
+        for by in (teacher, table)
+    )
+    errors = [int(kdlib.evaluate(fitted, on=own.test)["errors"][0]) for fitted in (asked, looked_up)]
+    assert errors == [errors[0], errors[0]] and errors[0] <= 7, f"{errors}: 4 each are right, 14 if rows are renumbered"
+    one, other = (fitted.predict(own.test.inputs) for fitted in (asked, looked_up))
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
-def test_batches_carry_the_index_of_the_split_they_were_selected_from(blobs):
-    some = blobs.train.select(torch.tensor([50, 60, 70]))
-    (batch,) = batches(some, torch.tensor([2, 0, 1]), 8, blobs.normalise)
-    assert batch.index.tolist() == [70, 50, 60] and torch.equal(batch.inputs, blobs.train.inputs[[70, 50, 60]])
+def test_the_choice_of_the_cut_and_the_order_within_stay_what_they_were():
+    """Stored results name these fingerprints."""
+    targets = torch.tensor([0] * 100 + [1] * 60 + [2] * 40)
+    own = Dataset.from_tensors(torch.arange(600.0).view(200, 3), targets, validation=0.1)
+    assert own.validation.index.tolist()[:5] == [2, 16, 26, 54, 55] == (own.validation.inputs[:5, 0] / 3).tolist()
+    assert own.train.index.tolist() == sorted(set(range(200)) - set(own.validation.index.tolist()))
+    assert (own.train.fingerprint, own.validation.fingerprint) == ("725492d18348dfba", "e97faa2adb6859f4")
 
 
-def test_batches_augment_raw_images_in_turn_then_normalise():
-    bands = make_images(mean=(0.5,), std=(0.25,))
-    seen = []
-
-    def halve(raw, noise):
-        seen.append((raw.dtype, torch.rand(1, generator=noise).item()))
-        return raw // 2
-
-    def add(raw, noise):
-        return raw + 1
-
-    (batch,) = batches(bands.train, torch.arange(8), 8, bands.normalise, [halve, add], seeded(4), torch.channels_last)
-    assert seen == [(torch.uint8, torch.rand(1, generator=seeded(4)).item())]
-    assert torch.equal(batch.inputs, bands.normalise(bands.train.inputs[:8] // 2 + 1))
-    assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_cut_is_the_same_in_the_memory_of_its_inputs(in_place):
+    inputs = {"x": torch.randn(500, 4, generator=seeded()), "y": torch.arange(1000).view(500, 2)}
+    targets = torch.randint(5, (500,), generator=seeded(1))
+    given = {name: tensor.clone() for name, tensor in inputs.items()}
+    own = Dataset.from_tensors(given, targets, validation=0.3, in_place=in_place)
+    for split in (own.train, own.validation):
+        assert all(torch.equal(split.inputs[name], inputs[name][split.index]) for name in inputs)
+        assert torch.equal(split.targets, targets[split.index])
+    assert all(torch.equal(given[name], inputs[name]) for name in given) != in_place, "the caller's are left alone"
+    assert (own.train.inputs["x"].data_ptr() == given["x"].data_ptr()) == in_place
 
 
-# --- augmentation --------------------------------------------------------------------------------
-
-KINDS = pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-SHAPES = pytest.mark.parametrize("shape", [(3, 7, 10), (1, 8, 8), (3, 10, 5)])
-
-
-@KINDS
-@SHAPES
-def test_flip_against_one_image_at_a_time(dtype, shape):
-    raw = images(40, *shape, dtype=dtype)
-    flipped = flip(raw, seeded(2))
-    draws = torch.rand(40, generator=seeded(2))
-    expected = torch.stack([image.flip(-1) if draw < 0.5 else image for image, draw in zip(raw, draws, strict=True)])
-    assert flipped.dtype == dtype and torch.equal(flipped, expected)
-    mirrored = sum(not torch.equal(a, b) for a, b in zip(raw, flipped, strict=True))
-    assert 8 <= mirrored <= 32, "some images, and not all, are mirrored"
+def test_a_selection_of_a_selection_still_knows_the_users_rows():
+    _, own = sorted_blobs()
+    twice = own.subsample_train(100, seed=2).subsample_train(10, seed=5).train.select(torch.tensor([3, 0]))
+    _, whole = sorted_blobs(validation=None)
+    assert torch.equal(whole.train.inputs[twice.index], twice.inputs) and twice.rows == 300
 
 
-@KINDS
-@SHAPES
-@pytest.mark.parametrize("padding", [0, 2, 4])
-def test_shifted_crop_against_one_image_at_a_time(dtype, shape, padding):
-    raw = images(30, *shape, dtype=dtype)
-    before = raw.clone()
-    shifted = shifted_crop(raw, seeded(2), padding)
-    draws = torch.randint(2 * padding + 1, (2, 30, 1), generator=seeded(2)).squeeze(2)
-    _, height, width = shape
-    expected = torch.zeros_like(raw)
-    for n, (top, left) in enumerate(draws.t().tolist()):
-        for y in range(height):
-            for x in range(width):
-                row, column = y + top - padding, x + left - padding
-                if 0 <= row < height and 0 <= column < width:
-                    expected[n, :, y, x] = raw[n, :, row, column]
-    assert shifted.dtype == dtype and torch.equal(shifted, expected)
-    assert torch.equal(raw, before)
+def test_joined_splits_are_numbered_on_from_all_rows_of_the_first():
+    inputs, own = sorted_blobs(validation=0.2)
+    other_inputs, other = inputs[:90] + 1, Dataset.from_tensors(inputs[:90] + 1, torch.arange(90) % 3, validation=0.1)
+    both = own.train.concatenate(other.train, own.train)
+    everything = torch.cat((inputs, other_inputs, inputs))
+    assert torch.equal(everything[both.index], both.inputs) and both.rows == len(everything) == 690
+    assert torch.equal(both.targets, torch.cat((own.train.targets, other.train.targets, own.train.targets)))
+    assert torch.equal(own.train.concatenate().index, own.train.index)
+    tokens = {"ids": torch.arange(6).view(3, 2), "mask": torch.ones(3, 2, dtype=torch.bool)}
+    text = Split(tokens, torch.tensor([0, 1, 0]), torch.arange(3))
+    twice = text.concatenate(text)
+    assert twice.index.tolist() == list(range(6)) and twice.inputs["ids"][3:].tolist() == tokens["ids"].tolist()
 
 
-@KINDS
-@SHAPES
-def test_cutout_against_one_image_at_a_time(dtype, shape):
-    raw = images(30, *shape, dtype=dtype)
-    before = raw.clone()
-    painted = cutout(raw, seeded(2), size=4)
-    source, (_, height, width) = seeded(2), shape
-    tops = torch.randint(height - 3, (30, 1), generator=source).flatten().tolist()
-    lefts = torch.randint(width - 3, (30, 1), generator=source).flatten().tolist()
-    expected = raw.clone()
-    for image, top, left in zip(expected, tops, lefts, strict=True):
-        mean = image.float().mean(dim=(1, 2)).to(dtype)
-        image[:, top : top + 4, left : left + 4] = mean[:, None, None]
-    assert painted.dtype == dtype
-    torch.testing.assert_close(painted, expected)
-    assert torch.equal(raw, before) and min(tops) == 0 and max(tops) == height - 4
+def test_joined_data_sets_share_one_table():
+    inputs, own = sorted_blobs(validation=0.2)
+    other = Dataset.from_tensors(inputs[::2] + 1, torch.arange(150) % 3, name="more")
+    both = own.concatenate(other)
+    everything = torch.cat((inputs, inputs[::2] + 1))
+    for split in (both.train, both.validation):
+        assert torch.equal(everything[split.index], split.inputs)
+    assert (len(both.train), len(both.validation), len(both.test)) == (240 + 135, 60 + 15, 60)
+    assert (both.name, both.source) == ("own data and more", "own")
 
 
-@pytest.mark.parametrize("size", [0, 8])
-def test_a_square_that_does_not_fit_is_refused(size):
-    with pytest.raises(ValueError, match="size must be from 1 to 7, the images' smaller side"):
-        cutout(images(2, 3, 7, 10), seeded(), size)
+def test_what_differs_is_not_joined(blobs):
+    def own(**options):
+        return Dataset.from_tensors(**({"inputs": FLOATS, "targets": LABELS} | options))
+
+    for other, says in (
+        (own(classes=5), "differ in classes"),
+        (own(mean=[0.5], std=[1.0]), "differ in mean"),
+        (own(targets=LABELS.float()), "differ in task"),
+        (own(inputs=FLOATS[:, :3]), "different samples cannot be joined: inputs .5,. float32.*inputs .3,. float32"),
+        (own(inputs=FLOATS.double()), "float64"),
+        (own(inputs={"x": FLOATS}), "different samples"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            own().concatenate(other)
 
 
-def test_shifts_differ_from_image_to_image_and_reach_every_place():
-    dot = torch.zeros(500, 1, 7, 9, dtype=torch.uint8)
-    dot[:, 0, 3, 4] = 1
-    places = shifted_crop(dot, seeded(), padding=1).nonzero()[:, 2:].unique(dim=0).tolist()
-    assert places == [[y, x] for y in (2, 3, 4) for x in (3, 4, 5)]
+# --- tasks ---------------------------------------------------------------------------------------
+
+TOKENS = torch.arange(280).view(40, 7) % 50
 
 
 @pytest.mark.parametrize(
-    "augmentation", [flip, shifted_crop, partial(shifted_crop, padding=1), partial(cutout, size=3)]
+    ("targets", "options", "task", "classes"),
+    [
+        (LABELS, {}, "classification", 4),
+        (LABELS.numpy(), {}, "classification", 4),
+        (TOKENS, {}, "sequences", 50),
+        (TOKENS.masked_fill(TOKENS < 3, IGNORED).numpy(), {"classes": np.int64(60)}, "sequences", 60),
+        (TOKENS % 2, {"task": "labels"}, "labels", 7),
+        (TOKENS % 2 == 0, {}, "labels", 7),
+        ((TOKENS % 2 == 0).numpy(), {"classes": list("abcdefg")}, "labels", 7),
+        (TOKENS % 3 - 1, {"task": "labels"}, "labels", 7),
+        (FLOATS[:, 0], {}, "regression", 0),
+        (FLOATS[:, :2].double(), {}, "regression", 0),
+        (FLOATS[:, :2].numpy(), {}, "regression", 0),
+        (LABELS, {"task": "regression"}, "regression", 0),
+        (None, {"classes": 3, "task": "labels"}, "labels", 3),
+        (None, {"classes": torch.tensor(3)}, "classification", 3),
+    ],
 )
-def test_augmentation_follows_its_generator_and_nothing_else(augmentation):
-    raw = images(20)
-    torch.manual_seed(1)
-    one = augmentation(raw, seeded(3))
-    torch.manual_seed(2)
-    assert torch.equal(one, augmentation(raw, seeded(3)))
-    assert not torch.equal(one, augmentation(raw, seeded(4)))
-    last = raw.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(one, augmentation(last, seeded(3)))
+def test_the_task_goes_by_the_targets(targets, options, task, classes):
+    own = Dataset.from_tensors(FLOATS, targets, **options)
+    assert own.task == task and len(own.classes) == classes and (task == "classification") == (task not in repr(own))
+    if targets is None:
+        assert (own.train.targets == UNLABELLED).all() and not own.train.labelled.any() and own.validation is None
+        return
+    for split in (own.train, own.validation):
+        assert split.targets.tolist() == torch.as_tensor(targets)[split.index].tolist()
+        assert split.targets.dtype == torch.int64 or task == "regression"
+        assert torch.equal(split.inputs, FLOATS[split.index])
+    assert len(own.validation) == 4 and len(own.subsample_train(5).train) == 5
 
 
-def test_a_split_moves_with_its_index(blobs):
-    moved = blobs.train.select(torch.tensor([4, 8])).to("cpu")
-    assert isinstance(moved, data.Split) and moved.index.tolist() == [4, 8]
+def test_a_sample_with_one_known_label_or_token_is_labelled():
+    targets = torch.tensor([[UNLABELLED, 0], [UNLABELLED, UNLABELLED], [1, UNLABELLED]])
+    own = Dataset.from_tensors(FLOATS[:3], targets, task="labels", validation=None)
+    assert own.train.labelled.tolist() == [True, False, True]
+    own = Dataset.from_tensors(FLOATS[:2], torch.tensor([[IGNORED, IGNORED], [3, IGNORED]]), validation=None)
+    assert own.train.labelled.tolist() == [False, True]
+
+
+SOFT = FLOATS[:, :4].softmax(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("targets", "options", "error", "says"),
+    [
+        (SOFT, {}, TypeError, "rows sum to 1.*table_holds='probabilities'"),
+        (SOFT, {"classes": 4}, TypeError, "table_holds='probabilities'"),
+        (SOFT, {"task": "classification"}, TypeError, "table_holds='probabilities'"),
+        (FLOATS[:, 0], {"classes": 4}, TypeError, "floating, but there are class names"),
+        (FLOATS[:, 0], {"task": "classification"}, TypeError, "floating, but the task is 'classification'"),
+        (FLOATS[:, 0], {"task": "sequences"}, TypeError, "floating, but the task is 'sequences'"),
+        (FLOATS[:, 0], {"task": "regression", "classes": 4}, ValueError, "leave classes= out"),
+        (FLOATS[:, :2] / 0, {}, ValueError, "train targets contain NaN or infinity"),
+        (FLOATS.view(40, 5, 1), {}, ValueError, r"regression needs \[N\] or \[N, D\]"),
+        (None, {"task": "regression"}, ValueError, "targets are None, but the task 'regression'"),
+        (None, {"task": "sequences"}, ValueError, "targets are None, but the task 'sequences'"),
+        (LABELS, {"task": "multilabel"}, ValueError, "task must be one of classification, sequences, labels, regr"),
+        (LABELS.view(40, 1), {}, ValueError, r"shape \(40, 1\): there must be one label a sample, \[N\]; use .squeeze"),
+        (LABELS, {"task": "labels"}, ValueError, r"there must be \[N, …\] for labels"),
+        (TOKENS.view(40, 7, 1), {}, ValueError, r"shape \(40, 7, 1\)"),
+        (TOKENS[:39], {}, ValueError, r"40 inputs but targets of shape \(39, 7\)"),
+        (TOKENS - 1, {}, ValueError, r"target -1 \(sample 0, position 0\).*-100 means nothing to learn there"),
+        (TOKENS, {"classes": 49}, ValueError, r"target 49 \(sample 7, position 0\).*49 classes"),
+        (TOKENS, {"task": "labels"}, ValueError, "a yes-or-no label is 0 or 1, and -1 means no label"),
+        (TOKENS % 2, {"task": "labels", "classes": 6}, ValueError, "7 labels a sample, but 6 have names"),
+        (LABELS > 1, {}, TypeError, "not torch.bool: use .long"),
+        (TOKENS > 1, {"task": "sequences"}, TypeError, "not torch.bool"),
+        (np.array(["cat"] * 40), {}, TypeError, "not an array of <U3"),
+        (
+            TOKENS,
+            {"test": (FLOATS, TOKENS[:, :5])},
+            ValueError,
+            r"test targets have shape \(5,\) a sample, training .*7",
+        ),
+        (LABELS, {"test": (FLOATS, FLOATS[:, 0])}, TypeError, "test targets must be class numbers.*not torch.float32"),
+        (FLOATS[:, 0], {"test": (FLOATS, FLOATS[:, :1])}, ValueError, "test targets have shape"),
+    ],
+)
+def test_targets_that_could_be_meant_in_two_ways_are_refused(targets, options, error, says):
+    with pytest.raises(error, match=says):
+        Dataset.from_tensors(FLOATS, targets, **options)
+
+
+def test_soft_labels_are_taught_as_the_refusal_says():
+    own = Dataset.from_tensors(FLOATS, SOFT.argmax(dim=1), classes=4)
+    objective = Distillation(SOFT, table_holds="probabilities", temperature=1, alpha=1)
+    fitted = kdlib.fit(models.mlp(32, features=5, classes=4), own, objective, epochs=200)
+    torch.testing.assert_close(fitted.predict(own.train.inputs).softmax(1), SOFT[own.train.index], atol=0.1, rtol=0.1)
+
+
+# --- inputs of other kinds -----------------------------------------------------------------------
+
+
+def test_token_ids_and_dicts_of_tensors_are_inputs():
+    own = Dataset.from_tensors(TOKENS, LABELS)
+    assert own.train.inputs.dtype == torch.int64 and own.normalise(own.train.inputs) is own.train.inputs
+    pixels = torch.full((40, 3, 2, 2), 255, dtype=torch.uint8)
+    given = {"input_ids": TOKENS.numpy(), "attention_mask": TOKENS > 2, "pixels": pixels, "x": FLOATS[:, :3].double()}
+    own = Dataset.from_tensors(given, LABELS, mean=(0.5, 0.25, 0), std=2.0 * np.ones(3))
+    prepared = own.normalise(own.train.inputs)
+    rows = own.train.index
+    assert torch.equal(prepared["input_ids"], TOKENS[rows]) and torch.equal(
+        prepared["attention_mask"], TOKENS[rows] > 2
+    )
+    assert prepared["pixels"][0, :, 0, 0].tolist() == [0.25, 0.375, 0.5]
+    expected = (FLOATS[rows, :3] - torch.tensor([0.5, 0.25, 0])) / 2
+    torch.testing.assert_close(prepared["x"], expected)
+    moved = own.train.to("cpu").select(torch.tensor([1]))
+    assert moved.inputs["input_ids"].tolist() == [TOKENS[rows[1]].tolist()] and len(moved) == 1
+
+
+def test_a_fingerprint_of_a_dict_tells_names_and_content_apart():
+    def fingerprint(inputs, targets=LABELS, **options):
+        return Dataset.from_tensors(inputs, targets, validation=None, **options).train.fingerprint
+
+    one = {"a": TOKENS, "b": TOKENS + 1}
+    prints = [
+        fingerprint(one),
+        fingerprint({"a": TOKENS + 1, "b": TOKENS}),
+        fingerprint({"a": TOKENS, "c": TOKENS + 1}),
+        fingerprint({"a": TOKENS}),
+        fingerprint(TOKENS),
+        fingerprint(TOKENS, TOKENS % 2),
+        fingerprint(TOKENS, (TOKENS % 2).float()),
+    ]
+    assert len(set(prints)) == len(prints)
+    assert fingerprint(dict(reversed(one.items()))) == prints[0], "the order of names is no content"
+
+
+GREY = torch.zeros(40, 28, 28, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "error", "says"),
+    [
+        (GREY, {}, ValueError, r"train inputs of shape \(40, 28, 28\).*use .unsqueeze\(1\) for \[N, 1, H, W\]"),
+        (GREY.numpy(), {}, ValueError, r"unsqueeze\(1\)"),
+        (GREY.unsqueeze(3), {}, ValueError, r"channels last: use .permute\(0, 3, 1, 2\)"),
+        (GREY.unsqueeze(3).expand(-1, -1, -1, 3), {}, ValueError, "channels last"),
+        (GREY.unsqueeze(3).expand(-1, -1, -1, 4), {}, ValueError, "channels last"),
+        ({"pixels": GREY}, {}, ValueError, r"train inputs\['pixels'\].*unsqueeze"),
+        (GREY.long(), {}, ValueError, r"int64 of shape \(40, 28, 28\).*For pixels use .to\(torch.uint8\)"),
+        (GREY.unsqueeze(1).long(), {}, ValueError, "For pixels"),
+        (FLOATS, {"test": (GREY, LABELS)}, ValueError, "test inputs of shape"),
+        ({}, {}, TypeError, "keys must be the names of tensors"),
+        ({0: FLOATS}, {}, TypeError, r"names of tensors, not \[0\]"),
+        ({"a": FLOATS, "b": FLOATS[:39]}, {}, ValueError, "agree in the number of samples.*'b': 39"),
+        ({"a": FLOATS, "b": ["x"] * 40}, {}, TypeError, r"inputs\['b'\] must be .* not list"),
+        ({"a": FLOATS}, {"test": (FLOATS, LABELS)}, ValueError, "test inputs have shape"),
+        ({"a": FLOATS}, {"test": ({"b": FLOATS}, LABELS)}, ValueError, "test inputs have shape"),
+        (TOKENS, {"mean": [0.5], "std": [1.0]}, ValueError, "these inputs are token ids: leave them out"),
+        ({"a": FLOATS[:, 0]}, {"mean": [0.5], "std": [1.0]}, ValueError, "one number for each channel"),
+        (FLOATS, {"mean": "x", "std": [1.0]}, TypeError, "mean must be numbers"),
+        (FLOATS, {"test": FLOATS}, TypeError, r"test must be a pair \(inputs, targets\), not Tensor"),
+        (FLOATS, {"validation": (FLOATS,)}, TypeError, "validation must be a pair .* not 1 of them"),
+        (FLOATS, {"classes": "abcd"}, ValueError, "classes must be names, or how many"),
+        (FLOATS, {"classes": True}, ValueError, "classes must be names, or how many"),
+        (FLOATS, {"classes": 0}, ValueError, "classes must be names, or how many"),
+        (FLOATS, {"classes": ["a", "b", "a", "c"]}, ValueError, "a name of its own, and 1 occur again"),
+    ],
+)
+def test_inputs_that_are_probably_something_else_are_refused_with_the_way_out(inputs, options, error, says):
+    with pytest.raises(error, match=says):
+        Dataset.from_tensors(inputs, LABELS, **options)
+
+
+def test_images_as_the_refusals_say_are_taken():
+    colour = GREY.unsqueeze(3).expand(-1, -1, -1, 3)
+    assert Dataset.from_tensors(GREY.unsqueeze(1), LABELS).train.inputs.shape[1:] == (1, 28, 28)
+    assert Dataset.from_tensors(colour.permute(0, 3, 1, 2), LABELS).train.inputs.shape[1:] == (3, 28, 28)
+    assert Dataset.from_tensors(GREY.float(), LABELS).train.inputs.shape[1:] == (28, 28)
+
+
+def test_numbers_and_arrays_are_taken_as_such():
+    plain = Dataset.from_tensors(FLOATS, LABELS, validation=0.25, mean=[0.5] * 5, std=[2.0] * 5, test=(FLOATS, LABELS))
+    options = {"validation": torch.tensor(0.25), "mean": np.full(5, 0.5), "std": torch.full((5,), 2.0)}
+    frozen = FLOATS.numpy().copy()
+    frozen.flags.writeable = False
+    arrays = Dataset.from_tensors(frozen, LABELS.numpy()[::-1][::-1], test=[frozen, LABELS.numpy()], **options)
+    assert arrays.train.fingerprint == plain.train.fingerprint and arrays.normalise == plain.normalise
+    assert arrays.validation.fingerprint == plain.validation.fingerprint
+    assert Dataset.from_tensors(FLOATS, LABELS, classes=np.array(list("abcd"))).classes == ("a", "b", "c", "d")
+    assert Dataset.from_tensors(FLOATS, LABELS, mean=0.5, std=2).normalise == Normaliser((0.5,), (2.0,))
+    assert not Dataset.from_tensors(FLOATS.clone().requires_grad_(), LABELS).train.inputs.requires_grad

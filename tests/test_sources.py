@@ -20,7 +20,7 @@ from PIL import Image
 
 import kdlib
 from kdlib import data
-from kdlib.data import sources, standin
+from kdlib.data import downloads, published, sources, standin
 
 
 def md5(content):
@@ -41,8 +41,8 @@ def mnist_files(monkeypatch):
         pixels, labels = draw.randint(0, 256, (count, 28, 28), np.uint8), np.arange(count, dtype=np.uint8) % 10
         files[f"{prefix}-images-idx3-ubyte"] = struct.pack(">iiii", 2051, count, 28, 28) + pixels.tobytes()
         files[f"{prefix}-labels-idx1-ubyte"] = struct.pack(">ii", 2049, count) + labels.tobytes()
-    headers = {name: header for name, (_, header) in sources.MNIST_FILES.items()}
-    monkeypatch.setattr(sources, "MNIST_FILES", {name: (md5(files[name]), headers[name]) for name in headers})
+    headers = {name: header for name, (_, header) in published.MNIST_FILES.items()}
+    monkeypatch.setattr(published, "MNIST_FILES", {name: (md5(files[name]), headers[name]) for name in headers})
     zipped = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in files.items()}
     monkeypatch.setattr(MNIST, "resources", [(name, md5(content)) for name, content in zipped.items()])
     monkeypatch.setitem(data.VALIDATION, "full", 10)
@@ -150,43 +150,6 @@ def test_cifar10_in_torchvisions_layout_as_python_2_pickled_it(tmp_path, cifar_f
     assert found.test.targets.tolist() == [n % 10 for n in range(20)]
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_an_image_folder_in_the_order_of_its_numbers(tmp_path, name):
-    folder = write_folder(tmp_path, name)
-    found = kdlib.load(name, tmp_path, verbose=False)
-    assert found.source == "own" and found.detail == "an image folder"
-    assert (len(found.train), len(found.validation), len(found.test)) == (27, 3, 30)
-    assert found.test.targets.tolist() == [n % 10 for n in range(30)]
-    first = np.array(Image.open(next((folder / "test" / found.classes[0]).glob("00000.*"))))
-    assert np.array_equal(found.test.inputs[0].permute(1, 2, 0).squeeze().numpy(), first)
-
-
-def test_jpeg_pixels_are_said_to_be(tmp_path):
-    write_folder(tmp_path, suffix=".jpg")
-    assert "went through JPEG" in kdlib.load("cifar10", tmp_path, verbose=False).detail
-
-
-def test_a_folder_is_decoded_once_until_it_changes(tmp_path, monkeypatch):
-    folder = write_folder(tmp_path)
-    first = kdlib.load("cifar10", tmp_path, verbose=False)
-    calls = []
-    decode = sources._decode_images
-    monkeypatch.setattr(sources, "_decode_images", lambda *args: calls.append(args) or decode(*args))
-    again = kdlib.load("cifar10", tmp_path, verbose=False)
-    assert calls == [] and torch.equal(first.train.inputs, again.train.inputs)
-    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / "test" / "cat" / "00003.png")
-    changed = kdlib.load("cifar10", tmp_path, verbose=False)
-    assert len(calls) == 2 and (changed.test.inputs[3] == 0).all()
-
-
-def test_a_damaged_cache_is_made_again(tmp_path, own_cache):
-    write_folder(tmp_path)
-    first = kdlib.load("cifar10", tmp_path, verbose=False)
-    (file,) = own_cache.iterdir()
-    file.write_bytes(file.read_bytes()[:100])
-    assert torch.equal(kdlib.load("cifar10", tmp_path, verbose=False).train.inputs, first.train.inputs)
-
-
 def test_the_order_of_places(tmp_path, mnist_files, monkeypatch):
     write_mnist(tmp_path / "mine", mnist_files)
     write_folder(tmp_path / "theirs", "mnist")
@@ -256,6 +219,14 @@ def test_the_fallback_can_be_forbidden(tmp_path):
     ("name", "says"),
     [
         ("mnits", "did you mean 'mnist'"),
+        ("M-NIST", "did you mean 'mnist'"),
+        (7, "no data set '7' here. Known"),
+        (
+            "imagenet",
+            r"torchvision has it, see Dataset.from_torchvision\(torchvision.datasets.ImageNet\(…\)\). Known",
+        ),
+        ("cifar100", r"torchvision.datasets.CIFAR100\("),
+        ("Fashion-MNIST", r"torchvision.datasets.FashionMNIST\("),
         ("CIFAR-10", "did you mean 'cifar10'"),
         ("cifar", "did you mean 'cifar10'"),
         ("imagenet-22k-full", "Known are 'mnist' and 'cifar10'; for your own, see Dataset.from_tensors"),
@@ -330,34 +301,6 @@ def test_a_pickle_that_is_none_is_refused(tmp_path, monkeypatch, cifar_files, co
         kdlib.load("cifar10", tmp_path)
 
 
-def test_image_folders_that_cannot_be(tmp_path):
-    folder = write_folder(tmp_path)
-    cat = folder / "train" / "cat"
-
-    def refused(error, says):
-        with pytest.raises(error, match=says):
-            kdlib.load("cifar10", tmp_path)
-
-    (cat / ".DS_Store").write_bytes(b"x")
-    (cat / "Thumbs.db").write_bytes(b"x")
-    kdlib.load("cifar10", tmp_path, verbose=False)
-    (cat / "notes.txt").write_text("x")
-    refused(ValueError, "notes.txt is no png or jpg file")
-    (cat / "notes.txt").rename(cat / "99999.png")
-    refused(ValueError, "99999.png is damaged or no image")
-    whole = (cat / "00003.png").read_bytes()
-    (cat / "99999.png").write_bytes(whole[: len(whole) // 2])
-    refused(ValueError, "99999.png is damaged")
-    Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save(cat / "99999.png")
-    refused(ValueError, "99999.png is 28×28: CIFAR-10 needs 32×32")
-    (cat / "99999.png").unlink()
-    cat.rename(folder / "train" / "kitten")
-    refused(ValueError, "Missing: cat; unknown: kitten")
-    (folder / "train" / "kitten").rename(cat)
-    (folder / "test").rename(folder / "tests")
-    refused(FileNotFoundError, "test is missing")
-
-
 # --- download ------------------------------------------------------------------------------------
 
 
@@ -398,7 +341,7 @@ def mirrors(server, mnist_files, monkeypatch):
     from torchvision.datasets import MNIST
 
     server.files = mnist_files
-    monkeypatch.setattr(sources, "TIMEOUT", 0.5)
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.5)
     return lambda *how: monkeypatch.setattr(MNIST, "mirrors", [server.url(one) for one in how])
 
 
@@ -430,7 +373,7 @@ def test_when_every_mirror_fails_it_says_how_and_leaves_nothing(tmp_path, mirror
 
 def test_a_failure_is_remembered_and_the_fallback_said(tmp_path, mirrors, server, monkeypatch, capsys):
     mirrors("gone")
-    monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda *args, **kwargs: str(tmp_path))
     assert kdlib.load("mnist", download=True).source == "offline"
     asked = len(server.asked)
     assert kdlib.load("mnist", download=True).source == "offline"
@@ -440,7 +383,7 @@ def test_a_failure_is_remembered_and_the_fallback_said(tmp_path, mirrors, server
 
 def test_offline_means_no_attempt(tmp_path, mirrors, server, monkeypatch, capsys):
     mirrors("good")
-    monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda *args, **kwargs: str(tmp_path))
     monkeypatch.setenv("KDLIB_OFFLINE", "1")
     assert kdlib.load("mnist", download=True).source == "offline"
     assert server.asked == [] and "KDLIB_OFFLINE=1" in capsys.readouterr().out
@@ -451,7 +394,7 @@ def test_offline_means_no_attempt(tmp_path, mirrors, server, monkeypatch, capsys
 
 def test_nothing_is_downloaded_unasked(tmp_path, mirrors, server, monkeypatch):
     mirrors("good")
-    monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda *args, **kwargs: str(tmp_path))
     assert kdlib.load("mnist", verbose=False).source == "offline" and server.asked == []
 
 

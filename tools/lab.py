@@ -7,6 +7,7 @@ version is put beside it, and that is said.
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -77,6 +78,9 @@ def main() -> int:
     print(f"your copies: {options.copies}")
     if options.no_open:
         return 0
+    if importlib.util.find_spec("jupyterlab") is None:
+        print('JupyterLab is not installed: pip install -e ".[lab]"', file=sys.stderr)
+        return 2
     return subprocess.call([sys.executable, "-m", "jupyter", "lab", f"--notebook-dir={options.copies}"])
 
 

@@ -29,15 +29,19 @@ class Ledger:
     def __post_init__(self) -> None:
         if not self.path.exists():
             return
-        content = json.loads(self.path.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            about, rows = dict(content["about"]), list(content["rows"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self.path} holds no rows of a study: name another file with --out") from error
         for key, here in self.about.items():
-            there = content["about"].get(key)
+            there = about.get(key)
             if there != here:
                 raise ValueError(
                     f"{self.path} holds rows made under other conditions ({key}: {there} there, {here} here), which "
                     f"must not be mixed: name another file with --out"
                 )
-        self.rows = content["rows"]
+        self.rows = rows
 
     def row(self, settings: dict, compute: Callable[[], dict]) -> dict:
         """The row with these settings: the one that is there, or else computed, kept and written.

@@ -1,9 +1,13 @@
 """Data sets as tensors: found, checked and split; batched and augmented a whole batch at a time."""
 
+from kdlib.catalogue import SOURCES
 from kdlib.data.augmentation import Augmentation, cutout, flip, shifted_crop
-from kdlib.data.batches import Batch, batches, shuffled, steps_of
-from kdlib.data.loading import SOURCES, VALIDATION, load
-from kdlib.data.splits import Dataset, Normaliser, Split
+from kdlib.data.batches import Batch, balanced, batches, shuffled, steps_of
+from kdlib.data.dataset import Dataset
+from kdlib.data.loading import VALIDATION, load
+from kdlib.data.mixing import Mixing, cutmix, mixup
+from kdlib.data.splits import Inputs, Normaliser, Split, map_inputs
+from kdlib.data.views import check_augmentations
 
 __all__ = [
     "SOURCES",
@@ -11,12 +15,19 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Dataset",
+    "Inputs",
+    "Mixing",
     "Normaliser",
     "Split",
+    "balanced",
     "batches",
+    "check_augmentations",
+    "cutmix",
     "cutout",
     "flip",
     "load",
+    "map_inputs",
+    "mixup",
     "shifted_crop",
     "shuffled",
     "steps_of",

@@ -1,13 +1,16 @@
-"""Augmentations of a whole batch of images at once."""
+"""Augmentations of a whole batch of images at once. Noise is drawn on the CPU; nothing waits for a device."""
 
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
-"""``augmentation(raw inputs [n, …], generator) -> inputs of the same shape and dtype``"""
+from kdlib.data.mixing import Mixing
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor] | Mixing | nn.Module
+"""What ``augment=`` takes: ``augmentation(raw inputs [n, …], generator) -> inputs of the same shape and dtype``; what
+:func:`mixup` and :func:`cutmix` make; or a module from one raw image to another, such as a torchvision v2 transform."""
 
 
 def flip(images: Tensor, noise: torch.Generator) -> Tensor:
@@ -17,7 +20,7 @@ def flip(images: Tensor, noise: torch.Generator) -> Tensor:
         images: [n, C, H, W].
         noise: a CPU generator.
     """
-    mirrored = torch.rand(len(images), generator=noise).lt(0.5).view(-1, 1, 1, 1).to(images.device)
+    mirrored = torch.rand(len(images), generator=noise).lt(0.5).view(-1, 1, 1, 1).to(images.device, non_blocking=True)
     return torch.where(mirrored, images.flip(-1), images)
 
 
@@ -36,7 +39,7 @@ def shifted_crop(images: Tensor, noise: torch.Generator, padding: int = 4) -> Te
     """
     n, channels, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)
-    top, left = torch.randint(2 * padding + 1, (2, n, 1), generator=noise).to(images.device)
+    top, left = torch.randint(2 * padding + 1, (2, n, 1), generator=noise).to(images.device, non_blocking=True)
     rows = (top + torch.arange(height, device=images.device)).unsqueeze(2)
     columns = (left + torch.arange(width, device=images.device)).unsqueeze(1)
     pixels = (rows * padded.shape[3] + columns).view(n, 1, -1).expand(-1, channels, -1)
@@ -62,8 +65,8 @@ def cutout(images: Tensor, noise: torch.Generator, size: int = 8) -> Tensor:
     n, _, height, width = images.shape
     if not 0 < size <= min(height, width):
         raise ValueError(f"size must be from 1 to {min(height, width)}, the images' smaller side, not {size!r}")
-    top = torch.randint(height - size + 1, (n, 1), generator=noise).to(images.device)
-    left = torch.randint(width - size + 1, (n, 1), generator=noise).to(images.device)
+    top = torch.randint(height - size + 1, (n, 1), generator=noise).to(images.device, non_blocking=True)
+    left = torch.randint(width - size + 1, (n, 1), generator=noise).to(images.device, non_blocking=True)
     rows, columns = (torch.arange(length, device=images.device) for length in (height, width))
     inside_rows, inside_columns = (rows >= top) & (rows < top + size), (columns >= left) & (columns < left + size)
     square = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]

@@ -1,4 +1,4 @@
-"""Batches: samples looked up by index, augmented and normalised a whole batch at a time."""
+"""Batches: samples looked up by row, augmented and normalised a whole batch at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -7,59 +7,103 @@ import torch
 from torch import Tensor
 
 from kdlib.data.augmentation import Augmentation
-from kdlib.data.splits import Split
+from kdlib.data.splits import Inputs, Split, map_inputs
+from kdlib.data.views import augmented
 
 
 class Batch(NamedTuple):
-    """What a model and an objective see of some samples: prepared inputs [n, …], targets [n], index [n], raw inputs."""
+    """What models and an objective see of some samples.
 
-    inputs: Tensor
+    Attributes:
+        inputs: prepared [n, …], or a dict of them.
+        targets: [n, …] as the split's; floating [n, C] where an augmentation mixed them.
+        index: int64 [n], each sample's row in the user's order.
+        raw: the inputs, augmented and not yet normalised, for models with a preparation of their own.
+    """
+
+    inputs: Inputs
     targets: Tensor
     index: Tensor
-    raw: Tensor
+    raw: Inputs
 
 
 def steps_of(samples: int, batch_size: int) -> int:
-    """Batches in an epoch of so many samples: a last batch of a single sample is left out."""
-    steps = -(-samples // batch_size)
-    return steps - 1 if samples % batch_size == 1 and steps > 1 and batch_size > 1 else steps
+    """How many batches an epoch has: a last batch of one sample is left out, unless it is the only one.
 
-
-def shuffled(split: Split, generator: torch.Generator) -> Tensor:
-    """All rows of a split, in random order."""
-    return torch.randperm(len(split), generator=generator)
+    >>> [steps_of(samples, 4) for samples in (1, 4, 5, 6)], steps_of(3, 1)
+    ([1, 1, 1, 2], 3)
+    """
+    whole, rest = divmod(samples, batch_size)
+    return whole + int(rest > 1 or (rest == 1 and whole == 0))
 
 
 def batches(
     split: Split,
     order: Tensor,
     batch_size: int,
-    normalise: Callable[[Tensor], Tensor],
+    normalise: Callable[[Inputs], Inputs],
     augment: Sequence[Augmentation] = (),
     noise: torch.Generator | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
+    classes: int | None = None,
 ) -> Iterator[Batch]:
-    """Batches of a split in a given order: looked up by index, augmented and normalised as a whole.
+    """Batches of a split in a given order: looked up by row, augmented and normalised as a whole.
 
-    A last batch of a single sample is left out, since batch normalisation has no use for it.
+    A last batch of a single sample is left out (:func:`steps_of`), since batch normalisation has no use for it. Nothing
+    here waits for a device.
 
     Args:
         split: already on the device it is to be used on.
-        order: int64 rows of the split.
+        order: int64 rows of the split, of any number, also several times the same.
         batch_size: samples a batch.
         normalise: from raw to prepared inputs.
-        augment: applied in turn to the raw inputs.
-        noise: where augmentations draw from; needed if there are any.
+        augment: applied in turn to the raw inputs; see :mod:`kdlib.data.views`.
+        noise: a CPU generator where augmentations draw from; needed if there are any.
         memory_format: of image batches.
+        classes: how many; needed by augmentations that mix targets.
+
+    Raises:
+        ValueError: an augmentation that changes shape or dtype, or mixes what cannot be mixed.
     """
-    for rows in order.split(batch_size):
-        if len(rows) == 1 < min(batch_size, len(order)):
-            return
-        rows = rows.to(split.targets.device)
-        inputs = split.inputs[rows]
+    order = order.to(split.targets.device, non_blocking=True)
+    for rows in order.split(batch_size)[: steps_of(len(order), batch_size)]:
+        raw, targets = map_inputs(lambda x, rows=rows: x[rows], split.inputs), split.targets[rows]
         for augmentation in augment:
-            inputs = augmentation(inputs, noise)
-        raw, inputs = inputs, normalise(inputs)
-        if inputs.dim() == 4:
-            inputs = inputs.contiguous(memory_format=memory_format)
-        yield Batch(inputs, split.targets[rows], split.index[rows], raw)
+            raw, targets = augmented(augmentation, raw, targets, noise, classes)
+        inputs = map_inputs(lambda x: x.contiguous(memory_format=memory_format) if x.dim() == 4 else x, normalise(raw))
+        yield Batch(inputs, targets, split.index[rows], raw)
+
+
+# --- orders --------------------------------------------------------------------------------------
+
+
+def shuffled(split: Split, generator: torch.Generator) -> Tensor:
+    """Every row of a split once, int64 [N], in random order."""
+    return torch.randperm(len(split), generator=generator)
+
+
+def balanced(split: Split, generator: torch.Generator) -> Tensor:
+    """N rows of a split, int64 [N], drawn with replacement: each class that occurs is equally likely at each place.
+
+    Raises:
+        ValueError: targets that are no class numbers, or samples without a label.
+
+    >>> split = Split(torch.zeros(1000, 1), torch.tensor([0] * 900 + [1] * 100), torch.arange(1000))
+    >>> split.targets[balanced(split, torch.Generator().manual_seed(0))].bincount()
+    tensor([496, 504])
+    """
+    if split.targets.dim() != 1 or split.targets.is_floating_point():
+        raise ValueError(
+            f"classes can only be balanced where each sample has one: targets are {split.targets.dtype} of shape "
+            f"{tuple(split.targets.shape)}"
+        )
+    targets = split.targets.cpu()
+    if unlabelled := int((~split.labelled).sum()):
+        raise ValueError(f"classes cannot be balanced: {unlabelled:,} of {len(split):,} samples have no label")
+    by_class = targets.argsort(stable=True)
+    counts = targets.bincount()
+    present = counts.nonzero().squeeze(1)
+    starts = counts.cumsum(0) - counts
+    drawn = present[torch.randint(len(present), (len(targets),), generator=generator)]
+    member = (torch.rand(len(targets), generator=generator, dtype=torch.float64) * counts[drawn]).long()
+    return by_class[starts[drawn] + member]

@@ -4,13 +4,14 @@ import difflib
 import os
 from pathlib import Path
 
-from kdlib.data import sources
-from kdlib.data.splits import Dataset, check_labels, checked_split, cut
+from kdlib.catalogue import KNOWN, SOURCES, data_folder
+from kdlib.data import downloads, sources
+from kdlib.data.checking import check_labels, checked_split
+from kdlib.data.dataset import Dataset
+from kdlib.data.splits import cut
 
 VALIDATION = {"full": 5_000, "offline": 500, "stand-in": 1_000}
 """Training images kept for validation, by kind of source."""
-
-SOURCES = ("auto", "full", "offline")
 
 _failed_downloads: dict[str, str] = {}
 
@@ -28,10 +29,12 @@ def load(
     Looks in ``folder``, else in ``KDLIB_DATA``, else in the user data folder, for torchvision's layout or an image
     folder ``NAME/{train,test}/<class>/*.{png,jpg}``. Where there is nothing, and nothing is downloaded, MNIST falls
     back to 5,000 real digits and CIFAR-10 to a generated stand-in. Which it was is printed, and recorded in the result.
+    A sample's index (``Split.index``) is its row in the order of the files, for training and validation alike.
 
     Args:
         name: ``"mnist"`` or ``"cifar10"``.
-        folder: look here and nowhere else; without data in it, there is no fallback.
+        folder: look here and nowhere else; without this data in it, there is no fallback. (Nor is there one where
+            ``KDLIB_DATA`` names a folder without any data.)
         download: fetch what is missing, with its size and progress. Not tried where ``KDLIB_OFFLINE=1``, nor again in
             a session where it failed.
         source: ``"auto"``; ``"full"`` forbids the fallback; ``"offline"`` asks for it. None takes
@@ -47,36 +50,15 @@ def load(
         FileNotFoundError: incomplete data; or none, and no fallback allowed.
         ConnectionError: the download failed, and no fallback is allowed.
     """
-    if name not in sources.KNOWN:
-        close = difflib.get_close_matches(str(name).lower().replace("-", ""), sources.KNOWN, n=1, cutoff=0.4)
-        raise ValueError(
-            f"there is no data set {name!r}"
-            + (f"; did you mean {close[0]!r}?" if close else "")
-            + f" Known are {' and '.join(map(repr, sources.KNOWN))}; for your own, see Dataset.from_tensors"
-        )
+    if name not in KNOWN:
+        raise ValueError(_unknown(str(name)))
     source = source or (None if folder is not None else os.environ.get("KDLIB_SOURCE")) or "auto"
     if source not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
     found, why = None, ""
     if source != "offline":
-        place = Path(folder).expanduser() if folder is not None else sources.data_folder()
-        try:
-            found = sources.find(name, place)
-        except FileNotFoundError:
-            if not download:
-                raise
-        if found is None and download:
-            why = _try_download(name, place)
-            found = None if why else sources.find(name, place)
-        if found is None and (folder is not None or source == "full"):
-            error = ConnectionError if why else FileNotFoundError
-            raise error(
-                f"no {sources.KNOWN[name].title} in {place}: neither torchvision's layout "
-                f"nor a folder {name}/ of images. "
-                + (why or f"Fetch it with `kdlib data fetch {name}`, point KDLIB_DATA at it, or allow source='offline'")
-            )
-    found = found or sources.offline(name)
-    dataset = _assemble(name, found)
+        found, why = _look(name, folder, source, download)
+    dataset = _assemble(name, found or sources.offline(name))
     if verbose:
         if why:
             print(why)
@@ -84,15 +66,61 @@ def load(
     return dataset
 
 
+def _look(
+    name: str, folder: str | os.PathLike | None, source: str, download: bool
+) -> tuple[sources.Source | None, str]:
+    """What a folder holds or a download brings, or None where the fallback is allowed; and why a download failed."""
+    place, why = Path(folder).expanduser() if folder is not None else data_folder(), ""
+    try:
+        found = sources.find(name, place)
+    except FileNotFoundError:
+        if not download:
+            raise
+        found = None
+    if found is None and download and not sources.is_quoted(place):
+        why = _try_download(name, place)
+        found = None if why else sources.find(name, place)
+    if found is None and (folder is not None or source == "full"):
+        error = ConnectionError if why else FileNotFoundError
+        raise error(
+            f"no {KNOWN[name].title} in {sources.what_is_in(place)} Looked for {sources.looked_for(name)}. "
+            + (why or f"Fetch it with `kdlib data fetch {name}`, point KDLIB_DATA at it, or allow source='offline'")
+        )
+    if found is None:
+        try:
+            sources.check_named_folder(source)
+        except FileNotFoundError as error:
+            if why:
+                error.add_note(why)
+            raise
+    return found, why
+
+
+def _unknown(name: str) -> str:
+    from torchvision import datasets
+
+    plain = name.lower().replace("-", "").replace("_", "")
+    theirs = {known.lower(): known for known in datasets.__all__}.get(plain)
+    close = difflib.get_close_matches(plain, KNOWN, n=1, cutoff=0.6)
+    if theirs and plain not in KNOWN:
+        hint = f": torchvision has it, see Dataset.from_torchvision(torchvision.datasets.{theirs}(…))."
+    else:
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+    return (
+        f"there is no data set {name!r} here{hint} Known are {' and '.join(map(repr, KNOWN))}; for your own, see "
+        f"Dataset.from_tensors"
+    )
+
+
 def _try_download(name: str, folder: Path) -> str:
     """Download unless that is pointless; return why there is nothing, or an empty string."""
-    if sources.is_offline():
-        return sources.OFFLINE
+    if downloads.is_offline():
+        return downloads.OFFLINE
     if name not in _failed_downloads:
-        known = sources.KNOWN[name]
+        known = KNOWN[name]
         print(f"Downloading {known.title} ({known.megabytes} MB)")
         try:
-            sources.download(name, folder)
+            downloads.download(name, folder)
             return ""
         except ConnectionError as error:
             _failed_downloads[name] = str(error)
@@ -100,10 +128,10 @@ def _try_download(name: str, folder: Path) -> str:
 
 
 def _assemble(name: str, found: sources.Source) -> Dataset:
-    known = sources.KNOWN[name]
+    known = KNOWN[name]
     train = checked_split("train", found.train_images, found.train_targets)
-    train, validation = cut(train, VALIDATION.get(found.kind, max(1, len(train) // 10)))
+    train, validation = cut(train, VALIDATION.get(found.kind, max(1, len(train) // 10)), in_place=True)
     test = checked_split("test", found.test_images, found.test_targets)
-    for part, split in (("train", train), ("test", test)):
+    for part, split in (("train", train), ("validation", validation), ("test", test)):
         check_labels(part, split, len(found.classes))
     return Dataset(name, train, validation, test, found.classes, known.mean, known.std, found.kind, found.detail)

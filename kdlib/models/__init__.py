@@ -12,6 +12,7 @@ from kdlib.models.builders import (
     resnet,
     resnet9,
 )
+from kdlib.models.from_text import from_text
 from kdlib.models.saved import load, save
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "describe",
     "evaluating",
     "fingerprint",
+    "from_text",
     "lenet",
     "load",
     "mirrored_resnet9",

@@ -2,23 +2,27 @@
 
 import os
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from kdlib import models, plots
+from kdlib import models
 from kdlib.data import Dataset, Normaliser, Split
 from kdlib.models import asking
 from kdlib.objectives import tasks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class History(list):
     """One dict an epoch: epoch, train_loss and its parts, learning_rate, seconds, and validation's figures if any."""
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "") -> "Figure":
         """Draw loss and validation error by epoch; returns the figure."""
+        from kdlib import plots  # brings Matplotlib and pandas, which training does without
+
         return plots.learning_curves({"run": self}, title)
 
 

@@ -1,0 +1,29 @@
+"""Tensors kept in the user's cache folder, so that decoding and unpacking happen once."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from kdlib.catalogue import cache_folder
+from kdlib.files import read_safetensors, write_safetensors
+
+VERSION = 2
+"""Of the cached files' form."""
+
+
+def cached(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors kept under ``key``; made, and kept if possible, where they are not there whole.
+
+    A file whose content does not have the checksum it was written with is made anew. A cache that cannot be written
+    (a full disk, a folder that belongs to somebody else) only costs time.
+    """
+    path = cache_folder() / f"{key}-v{VERSION}.safetensors"
+    try:
+        return read_safetensors(path, "key", "kept by kdlib")[1]
+    except (OSError, ValueError):
+        tensors = make()
+    with suppress(OSError, SafetensorError):
+        write_safetensors(path, "key", key, tensors)
+    return tensors

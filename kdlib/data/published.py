@@ -1,0 +1,119 @@
+"""MNIST and CIFAR-10 as published, read from torchvision's layout.
+
+Nothing is parsed before its checksum was compared, and no pickle may name anything but arrays.
+"""
+
+import gzip
+import hashlib
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MNIST_FILES = {  # unpacked: MD5, bytes before the pixels or labels
+    "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", 16),
+    "train-labels-idx1-ubyte": ("a25bea736e30d166cdddb491f175f624", 8),
+    "t10k-images-idx3-ubyte": ("2646ac647ad5339dbf082846283269ea", 16),
+    "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", 8),
+}
+
+
+def _check_complete(folder: Path, wanted: list[str], present: Callable[[str], bool]) -> None:
+    if missing := [name for name in wanted if not present(name)]:
+        raise FileNotFoundError(
+            f"{folder} is incomplete: {', '.join(missing)} missing ({len(wanted) - len(missing)} of {len(wanted)} "
+            f"files are there). Delete the folder and fetch the data again, or complete it"
+        )
+
+
+def _check_md5(path: Path, content: bytes, expected: str) -> None:
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != expected:
+        raise ValueError(
+            f"{path} is not the published file: {len(content):,} bytes with another checksum, so it is truncated, "
+            f"damaged or foreign. Delete it and fetch the data again; other images belong in an image folder"
+        )
+
+
+def read_mnist(raw: Path) -> dict[str, Tensor]:
+    """Images and targets of ``train`` and ``test`` from MNIST's four files, packed or not."""
+
+    def path_of(file: str) -> Path:
+        return raw / file if (raw / file).is_file() else raw / f"{file}.gz"
+
+    _check_complete(raw, list(MNIST_FILES), lambda file: path_of(file).is_file())
+
+    def read(file: str) -> Tensor:
+        path, (md5, header) = path_of(file), MNIST_FILES[file]
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            try:
+                content = gzip.decompress(content)
+            except (EOFError, OSError) as error:
+                raise ValueError(f"{path} is truncated or no gzip file: {error}. Delete it and fetch again") from error
+        _check_md5(path, content, md5)
+        return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).copy())
+
+    files = list(MNIST_FILES)
+    train_images, train_targets, test_images, test_targets = map(read, files)
+    return {
+        "train_images": train_images.view(-1, 1, 28, 28),
+        "train_targets": train_targets.long(),
+        "test_images": test_images.view(-1, 1, 28, 28),
+        "test_targets": test_targets.long(),
+    }
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles lists, dicts, numbers, strings and NumPy arrays; refuses to name anything else."""
+
+    ALLOWED: ClassVar = {
+        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str):
+        try:
+            return self.ALLOWED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which a file of images has no need of") from None
+
+
+def _unpickle_batch(path: Path, content: bytes) -> tuple[Tensor, list[int]]:
+    try:
+        batch = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
+        return torch.from_numpy(batch["data"]).view(-1, 3, 32, 32), batch["labels"]
+    except (KeyError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path} cannot be read as a CIFAR-10 batch: {error}") from error
+
+
+def read_cifar10(folder: Path) -> dict[str, Tensor]:
+    """Images and targets of ``train`` and ``test`` from CIFAR-10's six batches."""
+    from torchvision.datasets import CIFAR10
+
+    train_files, test_files = dict(CIFAR10.train_list), dict(CIFAR10.test_list)
+    _check_complete(folder, [*train_files, *test_files], lambda file: (folder / file).is_file())
+
+    def read(files: dict[str, str]) -> tuple[Tensor, Tensor]:
+        images, targets = [], []
+        for file, md5 in files.items():
+            content = (folder / file).read_bytes()
+            _check_md5(folder / file, content, md5)
+            batch_images, batch_targets = _unpickle_batch(folder / file, content)
+            images.append(batch_images)
+            targets.extend(batch_targets)
+        return torch.cat(images), torch.tensor(targets)
+
+    (train_images, train_targets), (test_images, test_targets) = read(train_files), read(test_files)
+    return {
+        "train_images": train_images,
+        "train_targets": train_targets,
+        "test_images": test_images,
+        "test_targets": test_targets,
+    }
