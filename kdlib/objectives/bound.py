@@ -10,7 +10,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -114,7 +114,7 @@ def name_of(function: Callable) -> str:
     if isinstance(function, functools.partial):
         fixed = [*map(_text, function.args), *(f"{key}={_text(value)}" for key, value in function.keywords.items())]
         return f"{name_of(function.func)}({', '.join(fixed)})"
-    if isinstance(function, nn.Module):
+    if isinstance(function, nn.Module) or is_dataclass(function):
         return repr(function)
     return function.__name__ if inspect.isroutine(function) or inspect.isclass(function) else type(function).__name__
 

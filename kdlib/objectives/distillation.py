@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from kdlib import losses
 from kdlib.data import Batch
-from kdlib.losses import UNLABELLED
 from kdlib.machine import as_number
 from kdlib.models import asking
 from kdlib.objectives import tasks, teachers
@@ -88,7 +87,7 @@ class Distillation:
 
     @contextmanager
     def bind(self, run: Run) -> Iterator[Bound]:
-        if self.alpha < 1 and not _labelled(run).any():
+        if self.alpha < 1 and not run.split.labelled.any():
             raise ValueError(
                 f"no training sample has a label, but alpha={self.alpha} gives {1 - self.alpha:g} of the loss "
                 f"to labels: use alpha=1"
@@ -142,8 +141,3 @@ class _FromTeacher(Bound):
         answers = self.teacher_logits(batch)
         broken = 0 if answers is None else int(answers.isnan().flatten(1).any(dim=1).sum())
         return f"the teacher's answers are NaN for {broken} of the batch's {len(answers)} samples" if broken else ""
-
-
-def _labelled(run: Run) -> Tensor:
-    targets = run.split.targets
-    return targets == targets if targets.is_floating_point() else targets != UNLABELLED

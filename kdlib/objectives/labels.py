@@ -31,8 +31,7 @@ class Labels:
     def bind(self, run: Run) -> Bound:
         hard = self.hard or tasks.hard_loss(run.task)
         refuse_foreign_form(hard, run.task)
-        nothing = (run.split.targets == UNLABELLED).reshape(len(run.split), -1).all(dim=1)
-        if run.task != "regression" and (unlabelled := int(nothing.sum())):
+        if unlabelled := int((~run.split.labelled).sum()):
             raise ValueError(
                 f"{unlabelled:,} of {len(run.split):,} training samples have no label: "
                 f"only a teacher can say something about them, see kdlib.Distillation"

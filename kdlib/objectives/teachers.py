@@ -44,16 +44,16 @@ def logits_table(
         look: called with the first logits, to refuse the teacher.
 
     Returns:
-        float32 [largest index + 1, C]; NaN in rows whose sample is not in the split.
+        float32 [split.rows, C], in the user's order; NaN in rows whose sample is not in the split.
 
     >>> from kdlib import Dataset
     >>> data = Dataset.from_tensors(torch.randn(50, 4), torch.arange(50) % 2)
-    >>> logits_table(models.mlp(8, features=4, classes=2), data.train, data.normalise).shape[1]
-    2
+    >>> logits_table(models.mlp(8, features=4, classes=2), data.train, data.normalise).shape
+    torch.Size([50, 2])
     """
     prepare = asking.preparation_of(teacher, normalise)
     logits = asking.predict(teacher, split.inputs, prepare, precision=precision, look=look)
-    table = torch.full((int(split.index.max()) + 1, *logits.shape[1:]), torch.nan)
+    table = torch.full((split.rows, *logits.shape[1:]), torch.nan)
     table[split.index.cpu()] = logits
     return table
 
@@ -182,7 +182,7 @@ def _from_table(table: Tensor | np.ndarray, run: Run, holds: str, control: str) 
 def _by_index(logits: Tensor, run: Run) -> Callable[[Batch], Tensor]:
     """Look-up by sample index, from the logits of a run's samples in their order."""
     index = run.split.index
-    place = torch.zeros(int(index.max()) + 1, dtype=torch.int64, device=index.device)
+    place = torch.zeros(run.split.rows, dtype=torch.int64, device=index.device)
     place[index] = torch.arange(len(index), device=index.device)
     logits = logits.to(run.machine.device)
     return lambda batch: logits[place[batch.index]]

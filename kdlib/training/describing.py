@@ -33,11 +33,12 @@ def describe_run(model: nn.Module, data: Dataset) -> dict:
 
 def describe_augmentation(augment: Sequence[Augmentation], data: Dataset) -> dict:
     """Names of augmentations, and what they make of the first training samples."""
+    count = len(data.classes)
     first = data.train.select(torch.arange(min(len(data.train), 8)))
 
     def shown() -> list:
         noise = torch.Generator().manual_seed(0)
-        (batch,) = batches(first, torch.arange(len(first)), len(first), lambda raw: raw, augment, noise)
+        (batch,) = batches(first, torch.arange(len(first)), len(first), lambda raw: raw, augment, noise, classes=count)
         raw = list(batch.raw.values()) if isinstance(batch.raw, dict) else [batch.raw]
         return [*raw, batch.targets]
 

@@ -112,9 +112,7 @@ def measure(
         task: the data set's, see :mod:`kdlib.objectives.tasks`.
         classes: how many; 0 takes the model's word for it.
     """
-    if task in ("classification", "labels") and not split.targets.is_floating_point():
-        labelled = split.labelled if split.labelled.dim() == 1 else split.labelled.flatten(1).any(dim=1)
-        split = split.select(labelled)
+    split = split.select(split.labelled)
     outputs = asking.answers(model, split, normalise)
     logits = tasks.as_logits(outputs, len(split), task, classes or _width(outputs, task), "the model")
     return tasks.measure(logits, split.targets.cpu(), task)

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from kdlib import models, objectives
-from kdlib.data import Augmentation, Batch, Dataset, Split, batches, shuffled, steps_of
+from kdlib.data import Augmentation, Batch, Dataset, Split, batches, check_augmentations, shuffled, steps_of
+from kdlib.data.splits import map_inputs
 from kdlib.losses import HardLoss
 from kdlib.machine import Machine, as_number, decide, progress_is_off, versions
 from kdlib.models import asking
@@ -38,7 +39,7 @@ from kdlib.training.optimizing import (
 from kdlib.training.stopping import StopTraining
 
 Order = Callable[[Split, torch.Generator], Tensor]
-"""``order(split, generator) -> rows``, the samples of an epoch"""
+"""``order(split, generator) -> rows``, the samples of an epoch, as many in each"""
 
 LOOK_EVERY = 16
 """Steps between two looks at whether the loss is finite, on devices that would have to be waited for."""
@@ -119,7 +120,9 @@ def fit(
         machine = replace(machine, threads=min(former.threads, os.cpu_count() or 1), **kept)
     initial_weights = models.fingerprint(model)
     model.to(machine.device, memory_format=machine.memory_format)
-    steps = steps_of(len(data.train), batch_size)
+    check_augmentations(augment, data, needs_labels=getattr(objective, "alpha", 0) != 1)
+    shown_in_an_epoch = len(order(data.train, generator("order", order_seed)))
+    steps = steps_of(shown_in_an_epoch, batch_size)
 
     with ExitStack() as stack:
         stack.enter_context(machine.threads_set())
@@ -167,7 +170,10 @@ def fit(
             torch.manual_seed(stream_seed("dropout", seed, epoch))
             rows = order(train, generator("order", order_seed, epoch))
             noise = generator("augmentation", augmentation_seed, epoch)
-            shown = batches(train, rows, batch_size, data.normalise, augment, noise, machine.memory_format)
+            if len(rows) != shown_in_an_epoch:
+                raise ValueError(f"order gives {len(rows):,} rows, and gave {shown_in_an_epoch:,} in the first epoch")
+            layout, count = machine.memory_format, len(data.classes)
+            shown = batches(train, rows, batch_size, data.normalise, augment, noise, layout, count)
             where = f"epoch {epoch + 1}, step {{}} of {steps}, learning rate {learning_rate:g}"
             in_train_mode()
             try:
@@ -344,15 +350,13 @@ def _parts_of(batch: Batch, accumulate: int) -> Iterator[Batch]:
     for rows in torch.arange(len(batch.index), device=batch.index.device).chunk(accumulate):
 
         def of(values: Any, rows: Tensor = rows) -> Any:
-            return {name: x[rows] for name, x in values.items()} if isinstance(values, dict) else values[rows]
+            return map_inputs(lambda x: x[rows], values)
 
         yield Batch(*map(of, batch))
 
 
 def _validates(data: Dataset) -> bool:
-    if data.validation is None:
-        return False
-    return data.task in ("regression", "sequences") or bool(data.validation.labelled.any())
+    return data.validation is not None and bool(data.validation.labelled.any())
 
 
 def _validate(model: nn.Module, data: Dataset) -> dict:
