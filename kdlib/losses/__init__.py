@@ -22,7 +22,7 @@ Conventions
 
 from kdlib.losses.distillation import distillation_loss
 from kdlib.losses.hard import HARD_LOSSES, HardLoss, cross_entropy, mean_squared_error, squared_error
-from kdlib.losses.shared import IGNORED, UNLABELLED, check_fraction, check_temperature
+from kdlib.losses.shared import IGNORED, UNLABELLED, check_fraction, check_temperature, without_looking
 from kdlib.losses.soft import (
     SOFT_LOSSES,
     SoftLoss,
@@ -56,4 +56,5 @@ __all__ = [
     "squared_error",
     "squared_logits",
     "two_logits",
+    "without_looking",
 ]

@@ -53,12 +53,14 @@ def cross_entropy(
         weight = _checked_weight(weight, logits)
         if not targets.is_floating_point():
             # Where no label has a weight, torch divides by 0: then none counts, and none gets a gradient.
-            counted = counted & (counted & (weight[targets.clamp(min=0)] > 0)).any()
+            counted = (targets >= 0) & ((targets >= 0) & (weight[targets.clamp(min=0)] > 0)).any()
             targets = targets.masked_fill(~counted, IGNORED)
-    last = counted.dim() - 1
+    last = logits.dim() - 2
     options = {"weight": weight, "label_smoothing": float(label_smoothing), "ignore_index": IGNORED}
     losses = F.cross_entropy(logits.flatten(0, last), targets.flatten(0, last), reduction=reduction, **options)
-    return losses.view(counted.shape) if reduction == "none" else torch.where(counted.any(), losses, 0.0)
+    if reduction == "none":
+        return losses.view(logits.shape[:-1])
+    return losses if counted is None else torch.where(counted.any(), losses, 0.0)
 
 
 def squared_error(
@@ -117,8 +119,9 @@ HARD_LOSSES: dict[str, HardLoss] = {loss.__name__: loss for loss in (cross_entro
 """The losses of labels, by name."""
 
 
-def _labelled(logits: Tensor, targets: Tensor, ignore_index: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits ``[..., C]``, widened, 0 where ignored; targets, :data:`IGNORED` there; bool ``[...]``, what counts."""
+def _labelled(logits: Tensor, targets: Tensor, ignore_index: int, dim: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Logits ``[..., C]``, widened, 0 where ignored; targets, :data:`IGNORED` there; bool ``[...]``: what counts, or
+    None if all does."""
     last = shared.widened(shared.classes_last("logits", logits, dim))
     if isinstance(targets, Tensor) and targets.is_floating_point():
         if targets.shape != logits.shape:
@@ -128,11 +131,11 @@ def _labelled(logits: Tensor, targets: Tensor, ignore_index: int, dim: int) -> t
             )
         targets = targets.detach().movedim(dim, -1).to(last.dtype)
         shared.check_probabilities("soft labels", targets)
-        return last, targets, torch.ones(last.shape[:-1], dtype=torch.bool, device=last.device)
+        return last, targets, None
     shared.check_class_numbers(targets, last, dim, allowed=(ignore_index,))
     counted = targets != ignore_index
     if shared.values_are_known() and counted.all():
-        return last, targets, counted
+        return last, targets, None
     return last.masked_fill(~counted.unsqueeze(-1), 0.0), targets.masked_fill(~counted, IGNORED), counted
 
 

@@ -1,6 +1,9 @@
 """What all losses share: arithmetic, and checks that say which argument, what was seen, and what to do."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Real
 
 import torch
@@ -11,6 +14,9 @@ IGNORED = -100
 
 UNLABELLED = -1
 """Target of a position without a label: the teacher may speak about it, the hard loss does not."""
+
+
+_unseen = ContextVar("unseen", default=False)
 
 
 def widened(logits: Tensor) -> Tensor:
@@ -46,8 +52,18 @@ def mean_over_positions(values: Tensor, counted: Tensor | None, reduction: str) 
 
 
 def values_are_known() -> bool:
-    """False while ``torch.compile`` traces: there a look at a tensor's values would break the graph."""
-    return not torch.compiler.is_compiling()
+    """Whether values of tensors may be looked at: not while ``torch.compile`` traces, nor :func:`without_looking`."""
+    return not torch.compiler.is_compiling() and not _unseen.get()
+
+
+@contextmanager
+def without_looking() -> Iterator[None]:
+    """Inside, losses check shapes and no values, so that nothing waits for a device. For targets checked before."""
+    token = _unseen.set(True)
+    try:
+        yield
+    finally:
+        _unseen.reset(token)
 
 
 def check_temperature(temperature: float | Tensor) -> None:
@@ -92,7 +108,7 @@ def classes_last(name: str, logits: Tensor, dim: int, *, classes: int = 2, dims:
             f"{name} of shape {shape} have one class in dimension {dim}, and a softmax over one is always 1: for one "
             f"yes-or-no logit use losses.two_logits({name}.squeeze({dim})); if the classes stand elsewhere, pass dim="
         )
-    return logits.movedim(dim, -1)
+    return logits if dim in (-1, len(shape) - 1) else logits.movedim(dim, -1)
 
 
 def check_mask(mask: Tensor | None, logits: Tensor, dim: int) -> None:

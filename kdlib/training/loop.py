@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from kdlib import models, objectives
+from kdlib import losses, models, objectives
 from kdlib.data import Augmentation, Batch, Dataset, Split, batches, check_augmentations, shuffled, steps_of
 from kdlib.data.splits import map_inputs
-from kdlib.losses import HardLoss
 from kdlib.machine import Machine, as_number, decide, progress_is_off, versions
 from kdlib.models import asking
 from kdlib.objectives import looking, tasks
@@ -48,7 +47,7 @@ LOOK_EVERY = 16
 def fit(
     model: nn.Module,
     data: Dataset,
-    objective: objectives.Objective | HardLoss | None = None,
+    objective: objectives.Objective | losses.HardLoss | None = None,
     *,
     epochs: int = 10,
     batch_size: int = 128,
@@ -161,6 +160,8 @@ def fit(
         bar = stack.enter_context(
             _progress_bar(progress, description["model"], epochs * steps, len(state.history) * steps)
         )
+        if not waits_for_nobody(machine) and _labelled_throughout(train):
+            stack.enter_context(losses.without_looking())
         in_train_mode = _train_mode(model)
         for epoch in range(len(state.history), epochs):
             if state.stopped:
@@ -276,6 +277,11 @@ class _NotFinite(Exception):
 def waits_for_nobody(machine: Machine) -> bool:
     """Whether looking at a number costs nothing, since it is computed by the processor that looks."""
     return machine.device == "cpu"
+
+
+def _labelled_throughout(split: Split) -> bool:
+    targets = split.targets
+    return targets.is_floating_point() or bool((targets >= 0).all())
 
 
 def _check_arguments(model: Any, data: Any, counts: dict[str, Any], seeds: dict[str, Any], keep: str) -> None:
