@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "a class axis said but not used",
         "kdlib/losses/shared.py",
-        "return logits.movedim(dim, -1)",
+        "return logits if dim in (-1, len(shape) - 1) else logits.movedim(dim, -1)",
         "return logits",
     ),
     Mutant(
@@ -131,20 +131,20 @@ MUTANTS = (
     Mutant(
         "teacher left in train mode",
         "kdlib/objectives/teachers.py",
-        "    with models.evaluating(model):\n\n        def ask",
-        "    with models.evaluating(run.student):\n        model.train()\n\n        def ask",
+        "    with models.evaluating(asked.model):\n        yield",
+        "    with models.evaluating(run.student):\n        asked.model.train()\n        yield",
     ),
     Mutant(
         "teacher computes gradients",
         "kdlib/objectives/teachers.py",
-        "with torch.no_grad(), run.machine.autocast():",
-        "with run.machine.autocast():",
+        "with torch.no_grad(), self.run.machine.autocast():",
+        "with self.run.machine.autocast():",
     ),
     Mutant(
         "teacher sees another view",
         "kdlib/objectives/teachers.py",
-        "asking.call(model, asking.moved(inputs, home))",
-        "asking.call(model, asking.moved(inputs.flip(0), home))",
+        "asking.call(self.model, inputs)",
+        "asking.call(self.model, inputs.flip(0))",
     ),
     Mutant(
         "student shares its teacher's weights", "kdlib/objectives/teachers.py", "    if shared:\n", "    if False:\n"
@@ -198,10 +198,7 @@ MUTANTS = (
         "    if False:\n",
     ),
     Mutant(
-        "NaN goes unnoticed",
-        "kdlib/training/loop.py",
-        'if on_host and not math.isfinite(terms["loss"].item()):',
-        "if False:",
+        "NaN goes unnoticed", "kdlib/training/watch.py", 'elif not math.isfinite(terms["loss"].item()):', "elif False:"
     ),
     Mutant(
         "unpaired runs compared",
@@ -299,13 +296,13 @@ MUTANTS = (
     Mutant(
         "a teacher's classes not matched by name",
         "kdlib/objectives/teachers.py",
-        "            outputs = outputs[..., columns]\n",
+        "            outputs = outputs[..., self.columns]\n",
         "            pass\n",
     ),
     Mutant(
         "a teacher's own preparation ignored",
         "kdlib/objectives/teachers.py",
-        "inputs = batch.inputs if prepare == run.normalise else prepare(batch.raw)",
+        "inputs = batch.inputs if self.prepare == self.run.normalise else self.prepare(batch.raw)",
         "inputs = batch.inputs",
     ),
     Mutant(

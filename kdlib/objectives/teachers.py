@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,50 +87,66 @@ def answering(
     if asking.is_table(teacher):
         yield _from_table(teacher, run, table_holds, control), {}
         return
-    model, prepare = asking.inner(teacher), asking.preparation_of(teacher, run.normalise)
-    if isinstance(model, nn.Module):
-        _check_apart(run.student, model)
-        _bring(model, run.machine.device)
-    found = {"teacher_preparation": str(prepare)} if prepare != run.normalise else {}
-    columns = asking.class_order(asking.class_names(teacher), run.classes)
-    if columns is not None:
-        found["teacher_classes"] = columns
+    asked = _Asked(teacher, run)
+    if run.fixed:
+        logits = asked.about(run.split)  # each sample once, in eval mode, without gradients
+        _look_at_agreement(teacher, logits, run.split.targets, run, control)
+        yield _by_index(logits, run), asked.record
+        return
+    probe = run.split.select(_spread(len(run.split), PROBE).to(run.split.index.device))
+    _look_at_agreement(teacher, asked.about(probe), probe.targets, run, control)
+    with models.evaluating(asked.model):
+        yield asked.about_batch, asked.record
 
-    def as_logits(outputs: Tensor) -> Tensor:
-        if columns is not None and outputs.shape[-1] == len(teacher.classes):
-            outputs = outputs[..., columns]
+
+class _Asked:
+    """A teacher that can be asked in a run: a module or function, its preparation, and the order of its classes."""
+
+    def __init__(self, teacher: Any, run: Run) -> None:
+        self.run, self.teacher = run, teacher
+        self.model = asking.inner(teacher)
+        self.prepare = asking.preparation_of(teacher, run.normalise)
+        self.known = asking.class_names(teacher)
+        self.columns = asking.class_order(self.known, run.classes)
+        self.record: dict = {}
+        if self.prepare != run.normalise:
+            self.record["teacher_preparation"] = str(self.prepare)
+        if self.columns is not None:
+            self.record["teacher_classes"] = self.columns
+        if isinstance(self.model, nn.Module):
+            _check_apart(run.student, self.model)
+            _bring(self.model, run.machine.device)
+        else:
+            first = run.split.select(torch.arange(min(len(run.split), 64)))
+            ask = partial(asking.predict, self.model, first.inputs, self.prepare)
+            self.record["teacher_fingerprint"] = fingerprint_of(ask)
+
+    def about(self, split: Split) -> Tensor:
+        """Logits of all samples of a split; the first of them are looked at before the rest is asked for."""
+        return self._as_logits(
+            asking.predict(
+                self.model, split.inputs, self.prepare, precision=self.run.machine.precision, look=self._look
+            )
+        )
+
+    def about_batch(self, batch: Batch) -> Tensor:
+        """Logits of the very batch that the student sees."""
+        inputs = batch.inputs if self.prepare == self.run.normalise else self.prepare(batch.raw)
+        inputs = asking.moved(inputs, asking.device_of(self.model))
+        with torch.no_grad(), self.run.machine.autocast():
+            outputs = asking.logits_of(asking.call(self.model, inputs))
+        return self._as_logits(outputs).to(self.run.machine.device)
+
+    def _as_logits(self, outputs: Tensor) -> Tensor:
+        if self.columns is not None and outputs.shape[-1] == len(self.known):
+            outputs = outputs[..., self.columns]
+        run = self.run
         return tasks.as_logits(outputs.float(), len(outputs), run.task, len(run.classes), "the teacher")
 
-    def look(outputs: Tensor) -> None:
-        logits = as_logits(outputs)
-        if run.task != "regression":
+    def _look(self, outputs: Tensor) -> None:
+        logits = self._as_logits(outputs)
+        if self.run.task != "regression":
             looking.refuse_unusable(logits, "the teacher")
-
-    if not isinstance(model, nn.Module):
-        first = run.split.select(torch.arange(min(len(run.split), 64)))
-        found["teacher_fingerprint"] = fingerprint_of(lambda: asking.predict(model, first.inputs, prepare))
-    known_to_fit = {"prepare": prepare, "precision": run.machine.precision, "look": look}
-    if run.fixed:
-        outputs = asking.predict(teacher, run.split.inputs, **known_to_fit)
-        logits = as_logits(outputs)
-        _look_at_agreement(teacher, logits, run.split.targets, run, control)
-        yield _by_index(logits, run), found
-        return
-    some = torch.randperm(len(run.split), generator=torch.Generator().manual_seed(0))[:PROBE]
-    probe = run.split.select(some.to(run.split.index.device))
-    _look_at_agreement(
-        teacher, as_logits(asking.predict(teacher, probe.inputs, **known_to_fit)), probe.targets, run, control
-    )
-    home = asking.device_of(model)
-    with models.evaluating(model):
-
-        def ask(batch: Batch) -> Tensor:
-            inputs = batch.inputs if prepare == run.normalise else prepare(batch.raw)
-            with torch.no_grad(), run.machine.autocast():
-                outputs = asking.logits_of(asking.call(model, asking.moved(inputs, home)))
-            return as_logits(outputs).to(run.machine.device)
-
-        yield ask, found
 
 
 def check_table(table: Tensor | np.ndarray, holds: str) -> None:
@@ -229,8 +246,10 @@ def _some_rows(table: Tensor | np.ndarray) -> Tensor:
 
 
 def _spread(count: int, most: int) -> Tensor:
-    """At most so many of the positions 0 … count − 1, evenly spread."""
-    return torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()
+    """At most so many of the positions 0 … count − 1, spread over them."""
+    if count <= most:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most].sort().values
 
 
 def _bytes_of(table: Tensor | np.ndarray) -> int:

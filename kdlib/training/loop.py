@@ -1,6 +1,5 @@
 """The one training loop, for teachers, baselines and students alike."""
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from tqdm.auto import tqdm
 from kdlib import losses, models, objectives
 from kdlib.data import Augmentation, Batch, Dataset, Split, batches, check_augmentations, shuffled, steps_of
 from kdlib.data.splits import map_inputs
-from kdlib.machine import Machine, as_number, decide, progress_is_off, versions
+from kdlib.machine import as_number, decide, progress_is_off, versions
 from kdlib.models import asking
 from kdlib.objectives import looking, tasks
 from kdlib.randomness import generator, stream_seed
@@ -36,12 +35,10 @@ from kdlib.training.optimizing import (
     one_cycle,
 )
 from kdlib.training.stopping import StopTraining
+from kdlib.training.watch import NotFinite, Watch, waits_for_nobody
 
 Order = Callable[[Split, torch.Generator], Tensor]
 """``order(split, generator) -> rows``, the samples of an epoch, as many in each"""
-
-LOOK_EVERY = 16
-"""Steps between two looks at whether the loss is finite, on devices that would have to be waited for."""
 
 
 def fit(
@@ -178,8 +175,11 @@ def fit(
             where = f"epoch {epoch + 1}, step {{}} of {steps}, learning rate {learning_rate:g}"
             in_train_mode()
             try:
-                figures = _train_epoch(state, shown, accumulate, machine, bar)
-            except _NotFinite as problem:
+                figures = _train_epoch(state, shown, accumulate, Watch(bound, machine), bar)
+                if not all(parameter.isfinite().all() for parameter in model.parameters()):
+                    where = f"the end of {where}"
+                    raise NotFinite(steps)
+            except NotFinite as problem:
                 raise FloatingPointError(problem.explain(model, where)) from None
             row = {"epoch": epoch + 1, **figures, "learning_rate": learning_rate}
             with bound.judging():
@@ -213,70 +213,25 @@ def fit(
     return Fitted(model, data.normalise, data.classes, state.history, record)
 
 
-def _train_epoch(
-    state: State, shown: Iterable[Batch], accumulate: int, machine: Machine, bar: tqdm
-) -> dict[str, float]:
+def _train_epoch(state: State, shown: Iterable[Batch], accumulate: int, watch: Watch, bar: tqdm) -> dict[str, float]:
     """One pass over the training samples; returns the mean loss of a sample and its parts. The heart of the library."""
-    totals: dict[str, Any] = {}
-    seen, on_host = 0, waits_for_nobody(machine)
-    first_bad = torch.zeros((), dtype=torch.int64, device=machine.device)
-    for step, batch in enumerate(shown, start=1):
+    for batch in shown:
         state.optimizer.zero_grad()
         for part in _parts_of(batch, accumulate):
+            terms = state.bound(part)  # runs the model; "loss", and what it is made of
+            watch.note(terms, part)
             share = len(part.index) / len(batch.index)
-            terms = state.bound(part)
-            if on_host and not math.isfinite(terms["loss"].item()):
-                raise _NotFinite(step, terms["loss"].item(), state.bound.trouble(part))
-            (terms["loss"] if share == 1 else share * terms["loss"]).backward()
-            for name, term in terms.items():
-                figure = term.item() if on_host else term.detach().double()
-                totals[name] = totals.get(name, 0.0) + figure * len(part.index)
-            if not on_host:
-                first_bad = torch.where((first_bad == 0) & ~terms["loss"].isfinite(), step, first_bad)
+            (share * terms["loss"]).backward()
         state.optimizer.step()
         state.bound.after_step()
         if state.scheduler is not None:
             state.scheduler.step()
-        seen += len(batch.index)
+        watch.next_step()
         bar.update()
-        if not on_host and step % LOOK_EVERY == 0 and first_bad:
-            raise _NotFinite(int(first_bad), math.nan)
-    if not on_host and first_bad:
-        raise _NotFinite(int(first_bad), math.nan)
-    if not all(parameter.isfinite().all() for parameter in state.model.parameters()):
-        raise _NotFinite(step, math.nan, at="the end of ")
-    loss = float(totals.pop("loss")) / seen
-    return {"train_loss": loss, **{f"train_{name}": float(total) / seen for name, total in totals.items()}}
+    return watch.means()
 
 
 # --- parts of the loop ---------------------------------------------------------------------------
-
-
-class _NotFinite(Exception):
-    """A loss or a weight that is not finite, at a step."""
-
-    def __init__(self, step: int, value: float, trouble: str = "", at: str = "") -> None:
-        super().__init__(step)
-        self.step, self.value, self.trouble, self.at = step, value, trouble, at
-
-    def explain(self, model: nn.Module, where: str) -> str:
-        where = self.at + where.format(self.step)
-        bad = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
-        if self.trouble:
-            return f"the loss is {self.value} at {where}, because {self.trouble}: nothing was learned from them"
-        if bad:
-            what = f"an update made weights NaN or infinite ({', '.join(bad[:3])}), just before {where}"
-        else:
-            what = f"the loss is {self.value}, while all weights are finite, at {where}"
-        return (
-            f"{what}. Try a tenth of the learning rate; look for infinite inputs, and for a loss that divides by "
-            f"something or takes a logarithm of 0"
-        )
-
-
-def waits_for_nobody(machine: Machine) -> bool:
-    """Whether looking at a number costs nothing, since it is computed by the processor that looks."""
-    return machine.device == "cpu"
 
 
 def _labelled_throughout(split: Split) -> bool:

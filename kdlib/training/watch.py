@@ -1,0 +1,86 @@
+"""The figures of an epoch, and a look at whether they are finite, without waiting for a device in each step."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdlib.data import Batch
+from kdlib.machine import Machine
+from kdlib.objectives import Bound
+
+LOOK_EVERY = 16
+"""Steps between two looks on devices that would have to be waited for."""
+
+
+class NotFinite(Exception):
+    """A loss or a weight that is not finite, at a step."""
+
+    def __init__(self, step: int, value: float = math.nan, trouble: str = "") -> None:
+        super().__init__(step)
+        self.step, self.value, self.trouble = step, value, trouble
+
+    def explain(self, model: nn.Module, where: str) -> str:
+        """In words: what became NaN or infinite, where (a text with a place for the step), and what to try."""
+        where = where.format(self.step)
+        bad = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
+        if self.trouble:
+            return f"the loss is {self.value} at {where}, because {self.trouble}: nothing was learned from them"
+        if bad:
+            what = f"an update made weights NaN or infinite ({', '.join(bad[:3])}), just before {where}"
+        else:
+            what = f"the loss is {self.value}, while all weights are finite, at {where}"
+        return (
+            f"{what}. Try a tenth of the learning rate; look for infinite inputs, and for a loss that divides by "
+            f"something or takes a logarithm of 0"
+        )
+
+
+class Watch:
+    """Sums up an epoch's loss and its parts, and stops it at the first loss that is not finite.
+
+    On the CPU each step is looked at before its gradients are taken. Elsewhere the first bad step is kept on the device
+    and looked at every :data:`LOOK_EVERY` steps, so that no step waits for the last one; the error names it still.
+    """
+
+    def __init__(self, bound: Bound, machine: Machine) -> None:
+        self.bound, self.waits = bound, not waits_for_nobody(machine)
+        self.totals: dict[str, Any] = {}
+        self.step, self.seen = 1, 0
+        self.first_bad = torch.zeros((), dtype=torch.int64, device=machine.device) if self.waits else None
+
+    def note(self, terms: dict[str, Tensor], batch: Batch) -> None:
+        """Add up the terms of a batch; raises :class:`NotFinite` if its loss can be seen not to be finite."""
+        count = len(batch.index)
+        for name, term in terms.items():
+            figure = term.detach().double() if self.waits else term.item()
+            self.totals[name] = self.totals.get(name, 0.0) + figure * count
+        self.seen += count
+        if self.waits:
+            bad = (self.first_bad == 0) & ~terms["loss"].isfinite()
+            self.first_bad = torch.where(bad, self.step, self.first_bad)
+        elif not math.isfinite(terms["loss"].item()):
+            raise NotFinite(self.step, terms["loss"].item(), self.bound.trouble(batch))
+
+    def next_step(self) -> None:
+        """Count a step, and look at those before it now and then."""
+        if self.waits and self.step % LOOK_EVERY == 0:
+            self._look()
+        self.step += 1
+
+    def means(self) -> dict[str, float]:
+        """The mean loss of a sample, and its parts, for the history."""
+        if self.waits:
+            self._look()
+        means = {name: float(total) / self.seen for name, total in self.totals.items()}
+        return {"train_loss": means.pop("loss"), **{f"train_{name}": mean for name, mean in means.items()}}
+
+    def _look(self) -> None:
+        if step := int(self.first_bad):
+            raise NotFinite(step)
+
+
+def waits_for_nobody(machine: Machine) -> bool:
+    """Whether looking at a number costs nothing, since it is computed by the processor that looks."""
+    return machine.device == "cpu"
