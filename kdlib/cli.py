@@ -98,7 +98,7 @@ def _distill(options: argparse.Namespace) -> None:
         shipped = options.teacher in TEACHERS
         teacher = kdlib.pretrained(options.teacher, data) if shipped else _load_model(options.teacher, data)
         return kdlib.Distillation(
-            teacher.model,
+            teacher,
             temperature=options.temperature,
             alpha=options.alpha,
             soft=losses.SOFT_LOSSES[options.soft],
@@ -261,7 +261,12 @@ def _parser() -> Parser:
     option("--seed", type=whole(0, 2**32 - 1), default=0, help="of weights, order, augmentation, and choice of labels")
     option("--keep", choices=("last", "best"), default="last", help="weights of the last epoch, or of the best one")
     option("--device", default="auto", help="auto, cpu or cuda; auto takes CUDA where there is one")
-    option("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: float32 on a CPU")
+    option(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="bfloat16 is mixed precision; auto: float32 on a CPU, bfloat16 for convolutions on CUDA that has it",
+    )
     option("--checkpoint", type=path, help="file written after every epoch; if it is there, go on from it")
     option("--out", type=path, default="runs/model.safetensors", help="file for the trained model")
 
