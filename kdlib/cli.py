@@ -280,9 +280,6 @@ def _parser() -> Parser:
     for plugin in entry_points(group="kdlib.commands"):
         try:
             plugin.load()(add, where)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # somebody else's package: whatever is wrong with it, these commands go on to work
+        except (Exception, SystemExit) as error:  # somebody else's package: the other commands go on to work
             print(f"kdlib: no commands from {plugin.value}: {type(error).__name__}: {error}", file=sys.stderr)
     return parser
