@@ -245,6 +245,17 @@ def test_check_finds_damaged_data(here, tmp_path, monkeypatch):
     assert "MNIST" in failed and "is not the published file" in failed
 
 
+def test_check_fails_where_the_data_folder_is_mistyped(here, tmp_path, monkeypatch):
+    monkeypatch.delenv("KDLIB_SOURCE")
+    monkeypatch.setenv("KDLIB_DATA", str(tmp_path / "dta"))
+    monkeypatch.setattr(health, "_speed", lambda: (True, "speed"))
+    status, out, _ = here("check")
+    failed = [line for line in out.splitlines() if line.startswith("FAIL")]
+    assert status == 1 and len(failed) == 2
+    assert all(f"KDLIB_DATA names {tmp_path / 'dta'}, which does not exist" in line for line in failed)
+    assert here("train", *QUICK)[0] == 2 and not any(tmp_path.iterdir()), "nothing else was trained on instead"
+
+
 def test_without_extras_check_says_what_to_install_and_passes(here, monkeypatch):
     """The library does without JupyterLab; the learner who lacks it reads how to get it."""
     there = health.version
@@ -424,7 +435,7 @@ def test_augmentation_and_losses_reach_the_record(here, trained, tmp_path):
         (["train", "--model", "mlp(8, depth=3)"], "unexpected keyword argument 'depth'"),
         (["train", "--model", "mlp(0)"], "hidden must be a whole number above 0"),
         (["train", "--data", "imagenet"], "there is no data set 'imagenet'"),
-        (["train", "--labels", "3501"], "count must be from 1 to 3,500"),
+        (["train", "--labels", "3501"], "from 1 to 3,500"),
         (["train", "--device", "toaster"], "device 'toaster' is unknown"),
         (["train", "--source", "auto", "--folder", "."], "no MNIST in ."),
         (["distill", "--teacher", "missing.safetensors"], "there is no file missing.safetensors"),
