@@ -79,8 +79,8 @@ def test_what_cannot_be_judged_is_refused(wide):
     fitted = trained(wide, epochs=1)
     with pytest.raises(TypeError, match=r"on must be a split, such as data\.test, not Dataset"):
         evaluate(fitted, on=wide)
-    with pytest.raises(TypeError, match=r"takes results of kdlib\.fit, not Sequential"):
-        evaluate(fitted.model, on=wide.test)
+    with pytest.raises(TypeError, match="can be asked, not a list"):
+        evaluate([fitted], on=wide.test)
     with pytest.raises(ValueError, match="no labels to compare with"):
         evaluate(fitted, on=Dataset.from_tensors(torch.randn(5, 6), classes=3).train)
 

@@ -262,7 +262,7 @@ def test_predictions_of_models_and_of_results():
     one = metrics.predictions(fitted, data.test)
     assert torch.equal(one.logits, fitted.predict(data.test.inputs))
     assert torch.equal(metrics.predictions(fitted.model, data.test, data.normalise).logits, one.logits)
-    with pytest.raises(TypeError, match=r"results of kdlib\.fit, or modules, not str"):
+    with pytest.raises(TypeError, match=r"only a module, a result of kdlib\.fit, .* can be asked, not a str"):
         metrics.predictions("student", data.test)
     unlabelled = kdlib.Dataset.from_tensors(torch.randn(5, 6), classes=3).train
     with pytest.raises(ValueError, match="no labels to compare with"):
