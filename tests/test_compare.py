@@ -19,7 +19,6 @@ from kdlib import training as train
 from kdlib.judging.compare import Comparison, check_paired
 from kdlib.losses import UNLABELLED
 
-
 QUICK = partial(train.adamw, lr=2e-2)
 
 
