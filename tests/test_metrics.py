@@ -379,6 +379,27 @@ def test_other_classes_than_the_datas_are_refused(told_apart):
         metrics.predictions(fitted.model, data.test, data.normalise, classes=("a", "b", "c", "d"))
 
 
+def test_probabilities_are_not_taken_for_logits(told_apart):
+    data = told_apart
+    fitted = kdlib.fit(student(), data, epochs=1)
+    softmax = torch.nn.Sequential(fitted.model, torch.nn.Softmax(dim=1))
+    with pytest.raises(ValueError, match="Sequential gives probabilities: .* leave out its last softmax"):
+        metrics.predictions(softmax, data.test, data.normalise)
+    logarithm = metrics.predictions(lambda inputs: softmax(inputs).log(), data.test, data.normalise)
+    assert metrics.negative_log_likelihood(logarithm) == pytest.approx(
+        metrics.negative_log_likelihood(metrics.predictions(fitted, data.test)), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("width", [(), (1,)])
+def test_one_logit_a_sample_is_taken_for_two(width):
+    targets, z = torch.tensor([0, 1, 1, 0]), torch.tensor([-1.0, 2.0, -0.5, 0.5])
+    split = Split(torch.zeros(4, 6), targets, torch.arange(4))
+    found = metrics.predictions(z.reshape(4, *width), split, classes=("no", "yes"))
+    assert found.answers.tolist() == [0, 1, 0, 1] and metrics.errors(found) == 2
+    torch.testing.assert_close(found.probabilities[:, 1], z.sigmoid())
+
+
 @pytest.mark.parametrize(
     "targets", [torch.zeros(4, 7).long(), torch.zeros(4, 2).long(), torch.zeros(4), torch.zeros(4, 2)],
     ids=["sequences", "several labels", "numbers", "vectors"],

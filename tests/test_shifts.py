@@ -94,7 +94,7 @@ def test_a_split_sorted_by_class_is_looked_at_from_end_to_end():
 
     class FirstClass(torch.nn.Module):
         def forward(self, inputs):
-            return torch.tensor([[1.0, 0.0, 0.0]]).expand(len(inputs), 3)
+            return torch.tensor([[2.0, 0.0, 0.0]]).expand(len(inputs), 3)
 
     table = shifts.under_shifts(FirstClass(), ordered, data.normalise, samples=30, shifts={})
     assert table["accuracy"].tolist() == pytest.approx([1 / 3], abs=0.04)

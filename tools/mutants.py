@@ -232,8 +232,8 @@ MUTANTS = (
     Mutant(
         "divergence the other way round",
         "kdlib/judging/metrics.py",
-        "losses.forward_kl(student.logits, teacher.logits)",
-        "losses.forward_kl(teacher.logits, student.logits)",
+        "losses.forward_kl(student.logits, teacher.logits, reduction=reduction)",
+        "losses.forward_kl(teacher.logits, student.logits, reduction=reduction)",
     ),
     Mutant(
         "student and teacher resampled apart",

@@ -14,7 +14,7 @@ from torch import nn
 from kdlib import plots
 from kdlib.data import Split
 from kdlib.judging import cost, metrics
-from kdlib.judging.predicted import asked, check_split, predictions, title_of, warn_if_lost
+from kdlib.judging.predicted import check_split, predictions, title_of, warn_if_lost
 from kdlib.models import asking
 from kdlib.training import Fitted
 
@@ -24,7 +24,10 @@ PAIRED = (
     "initial_weights",
     "epochs",
     "batch_size",
+    "accumulate",
     "augment",
+    "augment_fingerprint",
+    "order",
     "order_seed",
     "augmentation_seed",
     "keep",
@@ -64,7 +67,7 @@ def evaluate(
     rows = []
     for model in models:
         found = predictions(model, on, normalise, classes=classes)
-        warn_if_lost(model, found, stacklevel=2)
+        warn_if_lost(model, found)
         errors = metrics.errors(found)
         row = {"model": title_of(model), "errors": errors, "of": len(found), "accuracy": 1 - errors / len(found)}
         rows.append(row | {"loss": metrics.negative_log_likelihood(found)} | _training_of(model))
@@ -93,7 +96,7 @@ def _training_of(model: Any) -> dict:
 
 def _check_classes(models: Sequence[Any], classes: Sequence[str]) -> None:
     """Without the split's class names, at least those of the models must be the same."""
-    named = {asking.class_names(asked(model)): model for model in models if asking.is_known(asked(model))}
+    named = {asking.class_names(model): model for model in models if asking.is_known(model)}
     named.pop((), None)
     if len(named) > 1 and not classes:
         (first, one), (second, other) = list(named.items())[:2]
@@ -170,9 +173,9 @@ def compare_over_seeds(
 ) -> Comparison:
     """Train baseline and student for each seed, and compare them pair by pair.
 
-    A pair must share training data, initial weights, epochs, batch size, augmentation, the seeds of order and
-    augmentation, precision, and how the reported epoch is chosen: that is checked, since a comparison that is not
-    paired "proves" whatever one likes.
+    A pair must share training data and their order, initial weights, epochs allowed, batch size, augmentation, the
+    seeds of order and augmentation, precision, and how the reported epoch is chosen: that is checked, since a
+    comparison that is not paired "proves" whatever one likes.
 
     Args:
         make_baseline, make_student: from a seed to a result of :func:`kdlib.fit`.

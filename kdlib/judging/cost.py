@@ -20,7 +20,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kdlib import models
-from kdlib.judging.predicted import asked
 from kdlib.machine import decide
 from kdlib.models import Prepared, asking
 
@@ -54,7 +53,7 @@ def count_parameters(model: Any) -> int:
     >>> count_parameters(nn.Linear(3, 2))
     8
     """
-    module = asking.module_of(asked(model), "counting parameters")
+    module = asking.module_of(model, "counting parameters")
     return models.count_parameters(module) + sum(tensor.numel() for tensor in _packed(module))
 
 
@@ -66,7 +65,7 @@ def count_bytes(model: Any) -> int:
     >>> count_bytes(nn.Linear(3, 2)), count_bytes(nn.Linear(3, 2).half())
     (32, 16)
     """
-    module = asking.module_of(asked(model), "counting bytes")
+    module = asking.module_of(model, "counting bytes")
     if torch.float16 in [value for value in _state(module).values() if isinstance(value, torch.dtype)]:
         raise NotCountable("the model has weights packed in float16, which PyTorch shows as float32")
     return sum(_bytes(tensor) for tensor in [*module.parameters(), *module.buffers(), *_packed(module)])
@@ -278,7 +277,6 @@ def _time(model: Any, inputs: Any, batch_size: int, seconds: float) -> Timing:
 
 def _ready(model: Any, inputs: Any, purpose: str) -> tuple[nn.Module, Any]:
     """A model's module, and the inputs that it takes: prepared, on its device, of its weights' dtype."""
-    model = asked(model)
     module = asking.module_of(model, purpose)
     inputs = asking.moved(inputs, asking.device_of(module))
     if isinstance(model, Prepared):

@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from scipy import optimize
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdlib import losses
 from kdlib.judging.intervals import Estimate, OnRows, estimate, mean_of, resampled, share
@@ -147,20 +146,24 @@ def macro_f1(predicted: Predictions) -> float:
 # --- probability: does it know how sure to be ----------------------------------------------------
 
 
-@resampled(mean_of(lambda predicted: F.cross_entropy(predicted.logits, predicted.targets, reduction="none")))
+def _nats(predicted: Predictions, reduction: str = "none") -> Tensor:
+    return losses.cross_entropy(predicted.logits, predicted.targets, reduction=reduction)
+
+
+@resampled(mean_of(_nats))
 def negative_log_likelihood(predicted: Predictions) -> float:
     """Mean of −log of the label's probability, in nats: 0 is perfect, log C is a shrug. A proper score."""
-    return losses.cross_entropy(predicted.logits, predicted.targets).item()
+    return _nats(predicted, "mean").item()
 
 
-def _squares(predicted: Predictions) -> Tensor:
-    return (predicted.probabilities - F.one_hot(predicted.targets, predicted.classes)).square().sum(dim=1)
+def _squares(predicted: Predictions, reduction: str = "none") -> Tensor:
+    return losses.squared_error(predicted.logits, predicted.targets, reduction=reduction)
 
 
 @resampled(mean_of(_squares))
 def brier_score(predicted: Predictions) -> float:
     """Mean of ``Σ_c (p_c − y_c)²`` over samples, from 0 to 2 (Brier 1950). A proper score; no unit."""
-    return losses.squared_error(predicted.logits, predicted.targets).item()
+    return _squares(predicted, "mean").item()
 
 
 def reliability(predicted: Predictions, bins: int = BINS) -> pd.DataFrame:
@@ -280,9 +283,8 @@ def kappa(student: Predictions, teacher: Predictions) -> float:
     return _of_all(_kappa, student, teacher)
 
 
-def _divergences(student: Predictions, teacher: Predictions) -> Tensor:
-    log_p, log_q = (one.logits.log_softmax(dim=1) for one in (teacher, student))
-    return (log_p.exp() * (log_p - log_q)).sum(dim=1)
+def _divergences(student: Predictions, teacher: Predictions, reduction: str = "none") -> Tensor:
+    return losses.forward_kl(student.logits, teacher.logits, reduction=reduction)
 
 
 @resampled(mean_of(_divergences))
@@ -292,7 +294,7 @@ def divergence(student: Predictions, teacher: Predictions) -> float:
     See :func:`kdlib.losses.forward_kl`.
     """
     _check_same_samples(student, teacher)
-    return losses.forward_kl(student.logits, teacher.logits).item()
+    return _divergences(student, teacher, "mean").item()
 
 
 def _check_same_samples(student: Predictions, teacher: Predictions) -> None:

@@ -1,6 +1,5 @@
 """What a model predicts about samples whose labels are known, and what is refused before anything is judged."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,9 @@ from torch import Tensor, nn
 
 from kdlib import losses, models
 from kdlib.data import Split
-from kdlib.models import Prepared, asking
+from kdlib.models import asking
+from kdlib.notices import warn
+from kdlib.objectives import looking
 from kdlib.training import Fitted
 
 
@@ -46,7 +47,7 @@ class Predictions:
         if self.logits.dim() != 2 or self.logits.shape[0] == 0 or self.logits.shape[1] < 2:
             raise ValueError(
                 f"logits have shape {tuple(self.logits.shape)}: judging needs [samples, classes] with at least one "
-                f"sample and two classes (a model with one logit z a sample has the two logits 0 and z)"
+                f"sample and two classes (for one logit z a sample, see kdlib.losses.two_logits)"
             )
         if self.targets.shape != self.logits.shape[:1]:
             raise ValueError(f"{len(self.logits):,} predictions, but targets of shape {tuple(self.targets.shape)}")
@@ -103,7 +104,7 @@ def predictions(
 
     Args:
         model: a result of :func:`kdlib.fit`, a :class:`kdlib.models.Prepared`, a module, a function, or a table of
-            answers by sample index; see :mod:`kdlib.models.asking`.
+            answers by sample index; see :mod:`kdlib.models.asking`. One logit z a sample is taken for two, 0 and z.
         split: such as ``data.test``, one class a sample.
         normalise: ``data.normalise``, for models without a preparation of their own.
         classes: ``data.classes``, to which a model's class names are matched where it has any.
@@ -111,13 +112,21 @@ def predictions(
     Raises:
         TypeError: nothing that can be asked, or ``split`` no Split.
         ValueError: no labels, or other targets than one class a sample; the preparation of inputs is not known; the
-            model's classes are others; the predictions cannot be judged, see :class:`Predictions`.
+            model's classes are others; it gives probabilities in place of logits; the predictions cannot be judged, see
+            :class:`Predictions`.
     """
     check_split(split, "split")
     labelled = split.select(split.labelled)
-    logits = models.answers(asked(model), labelled, normalise, classes=classes)
+    logits = models.answers(model, labelled, normalise, classes=classes)
+    if logits.shape[1:] in ((), (1,)):
+        logits = losses.two_logits(logits.reshape(len(labelled)))
     if classes and logits.dim() == 2 and logits.shape[1] != len(classes):
         raise ValueError(f"{title_of(model)} gives {logits.shape[1]} logits, but the data have {len(classes)} classes")
+    if looking.look_like_probabilities(logits):
+        raise ValueError(
+            f"{title_of(model)} gives probabilities: each of its answers is at least 0 and sums to 1. Logits are judged: "
+            f"leave out its last softmax, or pass a function or table with their logarithm"
+        )
     return Predictions(logits, labelled.targets)
 
 
@@ -134,31 +143,23 @@ def check_split(split: Split, argument: str) -> None:
         raise ValueError("the split has no labels to compare with")
 
 
-def asked(model: Any) -> Any:
-    """The model as :mod:`kdlib.models.asking` takes it: a result of :func:`kdlib.fit` with its class names."""
-    if isinstance(model, Fitted) and not isinstance(model, Prepared):
-        return Prepared(model.model, model.normalise, tuple(model.record["run"]["classes"]))
-    return model
-
-
 def title_of(model: Any) -> str:
     """A short name of a model of any kind."""
-    inner = model.model if isinstance(model, Fitted) else asking.inner(model)
+    inner = asking.inner(model)
     if isinstance(inner, nn.Module):
         return models.describe(inner)
     return f"table {tuple(inner.shape)}" if asking.is_table(inner) else getattr(inner, "__name__", type(inner).__name__)
 
 
-def warn_if_lost(model: Any, found: Predictions, stacklevel: int) -> None:
+def warn_if_lost(model: Any, found: Predictions) -> None:
     """Warn about a trained model that does no better than guessing here, though it did on its own validation split."""
     history = model.history if isinstance(model, Fitted) else ()
     before = [row["validation_error"] for row in history if "validation_error" in row]
     wrong, guessing = 1 - int(found.correct.sum()) / len(found), 1 - 1.2 / found.classes
     if len(found) >= 50 and before and min(before) < guessing / 2 and wrong > guessing:
-        warnings.warn(
+        warn(
             f"{title_of(model)} is wrong about {wrong:.1%} of these samples, as if it guessed, but only about "
-            f"{min(before):.1%} of its own validation samples: are these other data, or the classes in another order?",
-            stacklevel=stacklevel + 1,
+            f"{min(before):.1%} of its own validation samples: are these other data, or the classes in another order?"
         )
 
 

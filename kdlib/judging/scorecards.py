@@ -12,7 +12,7 @@ from kdlib.data import Dataset, Split
 from kdlib.judging import cost, curves, metrics, shifts
 from kdlib.judging.card import Scorecard
 from kdlib.judging.intervals import Estimate
-from kdlib.judging.predicted import Predictions, asked, check_split, title_of, warn_if_lost
+from kdlib.judging.predicted import Predictions, check_split, title_of, warn_if_lost
 from kdlib.judging.scores import SCORES
 from kdlib.machine import versions
 from kdlib.models import asking
@@ -80,7 +80,7 @@ def scorecard(
     firsts = {name: group[0] for name, group in groups.items()}
     predicted = {name: _predictions(name, model, judged, data) for name, model in firsts.items()}
     for name, model in firsts.items():
-        warn_if_lost(model, predicted[name], stacklevel=2)
+        warn_if_lost(model, predicted[name])
     control = None if unrelated is None else _predictions("unrelated teacher", unrelated, judged, data)
     if control is not None:
         _check_control(predicted["teacher"], control)
@@ -213,7 +213,6 @@ def _judge_sizes(add: Add, name: str, table: pd.DataFrame) -> None:
 def _judge_cost(
     add: Add, name: str, predicted: Predictions, model: Any, data: Dataset, judged: Split, seconds: float
 ) -> None:
-    model = asked(model)
     module = asking.inner(model)
     if not isinstance(module, nn.Module):
         return
