@@ -124,7 +124,7 @@ def predictions(
         raise ValueError(f"{title_of(model)} gives {logits.shape[1]} logits, but the data have {len(classes)} classes")
     if looking.look_like_probabilities(logits):
         raise ValueError(
-            f"{title_of(model)} gives probabilities: each of its answers is at least 0 and sums to 1. Logits are judged: "
+            f"{title_of(model)} gives probabilities: each of its answers is at least 0 and sums to 1. Logits are due: "
             f"leave out its last softmax, or pass a function or table with their logarithm"
         )
     return Predictions(logits, labelled.targets)
