@@ -16,6 +16,8 @@ from kdlib import cli, models
 from kdlib.data import Split
 from kdlib.models import Prepared
 
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher's classes seem to stand in another order")
+
 PLAN = hinton.Plan(1, 1, 1, (1, 2), (2.0, 8.0))
 
 

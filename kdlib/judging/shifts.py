@@ -1,5 +1,6 @@
 """Images as a worse camera or a careless hand would give them: to see how much of a model's accuracy remains."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -118,7 +119,7 @@ def under_shifts(
     shown = split.select(labelled[spaced.to(labelled.device)]).to("cpu")
 
     def accuracy(images: Tensor) -> float:
-        changed = Split(images, shown.targets, shown.index)
+        changed = dataclasses.replace(shown, inputs=images)
         return metrics.accuracy(metrics.predictions(model, changed, normalise, classes=classes))
 
     rows = [{"shift": "clean", "strength": 0.0, "accuracy": accuracy(shown.inputs)}]
