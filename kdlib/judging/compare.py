@@ -99,11 +99,11 @@ def _check_classes(models: Sequence[Any], classes: Sequence[str]) -> None:
     named = {asking.class_names(model): model for model in models if asking.is_known(model)}
     named.pop((), None)
     if len(named) > 1 and not classes:
-        (first, one), (second, other) = list(named.items())[:2]
+        (names, model), (other_names, other) = list(named.items())[:2]
         raise ValueError(
-            f"{title_of(one)} and {title_of(other)} know other classes, or the same in another order "
-            f"({', '.join(first[:10])} against {', '.join(second[:10])}): pass classes=data.classes, so that they are "
-            f"matched by name"
+            f"{title_of(model)} and {title_of(other)} know other classes, or the same in another order "
+            f"({', '.join(names[:10])} against {', '.join(other_names[:10])}): pass classes=data.classes, "
+            f"so that they are matched by name"
         )
 
 

@@ -123,12 +123,12 @@ def _addmv_flops(added: Sequence[int], matrix: Sequence[int], *_: Any, **__: Any
     return 2 * matrix[0] * matrix[1]
 
 
-def _dot_flops(one: Sequence[int], *_: Any, **__: Any) -> int:
-    return 2 * one[0]
+def _dot_flops(vector: Sequence[int], *_: Any, **__: Any) -> int:
+    return 2 * vector[0]
 
 
-def _addbmm_flops(added: Sequence[int], one: Sequence[int], other: Sequence[int], *_: Any, **__: Any) -> int:
-    return 2 * one[0] * one[1] * one[2] * other[2]
+def _addbmm_flops(added: Sequence[int], left: Sequence[int], right: Sequence[int], *_: Any, **__: Any) -> int:
+    return 2 * left[0] * left[1] * left[2] * right[2]
 
 
 _MORE_PRODUCTS = {

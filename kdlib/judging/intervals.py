@@ -80,7 +80,7 @@ def estimate(metric: Callable[..., float], *given: Predictions, resamples: int =
         return value
 
     def on_selected(rows: np.ndarray) -> float:
-        return metric(*(one.select(rows) for one in given))
+        return metric(*(predicted.select(rows) for predicted in given))
 
     on_rows = metric.resampled(*given) if hasattr(metric, "resampled") else on_selected
     draw, samples = np.random.default_rng(0), len(given[0])
