@@ -98,7 +98,7 @@ def _distill(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     data = load(options)
     models = [_load_model(path, data, options.split) for path in options.files]
-    table = kdlib.evaluate(*models, on=getattr(data, options.split))
+    table = kdlib.evaluate(*models, on=getattr(data, options.split), classes=data.classes)
     table.insert(0, "file", [Path(path).name for path in options.files])
     print(table.to_string(index=False, float_format=lambda number: f"{number:.4f}"))
 

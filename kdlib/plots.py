@@ -176,7 +176,7 @@ def trade_off(axis: Axes, costs: dict[str, float], gains: dict[str, float], kept
 
     Args:
         axis: to draw on.
-        costs: by name, above 0.
+        costs: by name, above 0; a point whose cost is 0 or NaN is left out.
         gains: by name.
         kept: positions of the points on the frontier, see :func:`kdlib.judging.cost.frontier`.
     """
@@ -187,8 +187,11 @@ def trade_off(axis: Axes, costs: dict[str, float], gains: dict[str, float], kept
             continue
         style = STYLES[place % len(STYLES)]
         axis.scatter(x, y, s=90, color=style["color"], marker=style["marker"], label=name, zorder=2)
+    known = [x for x in xs if x > 0]
+    if not known:
+        return
     axis.set_xscale("log")
-    low, high = min(x for x in xs if x > 0) / 2, max(xs) * 2
+    low, high = min(known) / 2, max(known) * 2
     axis.set_xlim(low, high)
     ticks = [m * 10.0**power for power in range(-4, 7) for m in (1, 3) if low <= m * 10.0**power <= high]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -196,82 +199,19 @@ def trade_off(axis: Axes, costs: dict[str, float], gains: dict[str, float], kept
     axis.margins(y=0.2)
 
 
-def under_shifts(axis: Axes, tables: dict[str, pd.DataFrame]) -> None:
+def under_shifts(axis: Axes, tables: dict[str, pd.DataFrame | None]) -> None:
     """Accuracy (%) at the strongest shift of each kind, one marker a model.
 
     Args:
         axis: to draw on.
-        tables: for each name, the rows of :func:`kdlib.judging.shifts.under_shifts`.
+        tables: for each name, the rows of :func:`kdlib.judging.shifts.under_shifts`; None leaves a model out.
     """
-    kinds = list(dict.fromkeys(next(iter(tables.values()))["shift"]))
+    kinds = list(dict.fromkeys(next(table for table in tables.values() if table is not None)["shift"]))
     for style, (name, table) in zip(STYLES, tables.items(), strict=False):
+        if table is None:
+            continue
         strongest = 100 * table.groupby("shift")["accuracy"].last()[kinds]
         marker = {"color": style["color"], "marker": style["marker"], "markersize": 9}
         axis.plot(strongest, range(len(kinds)), label=name, linestyle="", **marker)
     axis.set_yticks(range(len(kinds)), kinds)
     axis.set(xlabel="accuracy, strongest shift (%)", ylim=(len(kinds) - 0.5, -0.5))
-
-
-def with_intervals(axis: Axes, frame: pd.DataFrame, figures: Sequence[str], models: Sequence[str]) -> None:
-    """Figures of a scorecard as dots with their intervals: a row a figure, a marker a model."""
-    for place, model in enumerate(models):
-        rows = frame[frame["model"] == model].set_index("figure").reindex(figures)
-        height = np.arange(len(figures)) + 0.2 * (place - (len(models) - 1) / 2)
-        bars = np.nan_to_num([rows["value"] - rows["low"], rows["high"] - rows["value"]]).clip(min=0)
-        style = STYLES[place % len(STYLES)]
-        marker = {"color": style["color"], "marker": style["marker"], "markersize": 9, "capsize": 3}
-        axis.errorbar(rows["value"], height, xerr=bars, linestyle="", **marker)
-    axis.set_yticks(range(len(figures)), [figure.replace(" where", "\nwhere") for figure in figures])
-    axis.set_ylim(len(figures) - 0.5, -0.5)
-
-
-def scorecard(
-    frame: pd.DataFrame,
-    reliability: dict[str, pd.DataFrame],
-    shifted: dict[str, pd.DataFrame],
-    histories: dict[str, Sequence[dict]],
-    frontier: Sequence[int],
-    title: str = "",
-) -> Figure:
-    """Six panels, one a family of figures.
-
-    The arguments are attributes of :class:`kdlib.scorecards.Scorecard`, and the positions of the models that no other
-    one beats in accuracy for its operations (:func:`kdlib.judging.cost.frontier`).
-    """
-    figure, axes = new_figure(3, rows=2, width=17, height=10)
-    task, probability, fidelity, learning, efficiency, stability = axes
-    models = list(frame["model"].unique())
-
-    with_intervals(task, frame, ["accuracy", "macro precision", "macro recall", "macro F1"], models)
-    task.set_xlabel("%")
-    reliability_diagram(probability, reliability)
-    likeness = frame[(frame["family"] == "fidelity") & (frame["unit"] == "%")]
-    with_intervals(fidelity, likeness, list(likeness["figure"].unique()), models)
-    fidelity.set_xlabel("same answer (%)")
-
-    for style, name in zip(STYLES, models, strict=False):
-        points = [
-            (row["epoch"], 100 * row["validation_error"])
-            for row in histories.get(name, ())
-            if "validation_error" in row
-        ]
-        if points:
-            learning.plot(*zip(*points, strict=True), linewidth=2, markersize=5, **style)
-    learning.set(xlabel="epoch", ylabel="validation error (%)", ylim=(0, None))
-
-    wide = frame.pivot(index="figure", columns="model", values="value")[models]
-    trade_off(efficiency, wide.loc["operations"].to_dict(), wide.loc["accuracy"].to_dict(), frontier)
-    efficiency.set(xlabel="MFLOP an image", ylabel="accuracy (%)")
-    if shifted:
-        under_shifts(stability, shifted)
-    else:
-        stability.set_axis_off()
-
-    for axis, name in zip(
-        axes, ("task", "probability", "fidelity", "learning curve", "efficiency", "stability"), strict=True
-    ):
-        axis.set_title(name, fontsize=14, weight="bold")
-    handles, labels = probability.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=14)
-    figure.suptitle(title, x=0.01, ha="left")
-    return figure

@@ -46,6 +46,7 @@ def test_the_sweep_pairs_every_field_with_the_student_alone(small_cifar, tmp_pat
     few = small_cifar.subsample_train(40)
     alone = cifar_studies.train_student(few, kdlib.losses.cross_entropy, 1)
     assert alone.record["run"]["validation_samples"] == 0
+    assert alone.record["machine"]["precision"] == "bfloat16", "whatever this processor has: the kept rows were made so"
     wrong = kdlib.evaluate(alone, on=small_cifar.validation)["errors"][0]
     assert (rows[3]["validation_errors"], rows[3]["of"]) == (wrong, len(small_cifar.validation))
 
@@ -67,13 +68,16 @@ def test_the_views_differ_in_what_the_teacher_sees(small_cifar, tmp_path, monkey
     shown, real = [], cifar_studies.fit
 
     def watched(model, data, objective, **options):
-        shown.append((type(getattr(objective, "teacher", None)).__name__, len(options["augment"])))
+        shown.append(
+            (type(getattr(objective, "teacher", None)).__name__, len(options["augment"]), options["precision"])
+        )
         return real(model, data, objective, **options)
 
     monkeypatch.setattr(cifar_studies, "fit", watched)
     rows = studies.conduct("cifar10-views", small_cifar, tmp_path / "views.json").rows
     assert columns(rows, "view", "seed") == [(view, seed) for seed in (0, 1) for view in ("labels", "same", "cached")]
-    assert shown == [("NoneType", 2), ("Sequential", 2), ("Tensor", 2)] * 2
+    kinds = ("NoneType", "Fitted", "Tensor")
+    assert shown == [(kind, 2, "bfloat16") for kind in kinds] * 2
 
 
 @pytest.mark.filterwarnings("ignore:the teacher agrees with only")

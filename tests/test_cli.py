@@ -376,7 +376,7 @@ def test_evaluate_prints_a_table(trained):
     status, out, err = run(folder, "evaluate", "teacher.safetensors", "sub/student.safetensors")
     header, *rows = out.splitlines()[1:]
     assert (status, err, len(rows)) == (0, "", 2)
-    columns = "file model objective parameters labels epochs seconds errors of accuracy loss"
+    columns = "file model errors of accuracy loss objective parameters labels epochs seconds"
     assert header.split() == columns.split()
     test = kdlib.load("mnist", source="offline", verbose=False).test
     for row, name in zip(rows, ("teacher.safetensors", "sub/student.safetensors"), strict=True):
@@ -388,7 +388,7 @@ def test_evaluate_prints_a_table(trained):
 
 def test_the_split_can_be_chosen(here, trained):
     status, out, _ = here("evaluate", trained[0] / "teacher.safetensors", "--split", "validation")
-    assert status == 0 and out.splitlines()[-1].split()[-3] == "500"
+    assert status == 0 and out.splitlines()[-1].split()[3] == "500"
 
 
 def test_a_run_with_a_checkpoint_goes_on_from_it(here, tmp_path):
@@ -645,7 +645,7 @@ def test_models_of_other_data_are_refused_before_any_work(here, tmp_path, monkey
 def test_models_of_own_data_with_the_same_classes_may_be_judged(here, tmp_path):
     saved(tmp_path / "mine", data="mine", source="tensors")
     status, out, err = here("evaluate", "mine")
-    assert (status, err) == (0, "") and out.splitlines()[-1].split()[-3] == "1000"
+    assert (status, err) == (0, "") and out.splitlines()[-1].split()[3] == "1000"
 
 
 def image_folder(folder, count=4):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import warnings
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,10 +14,12 @@ from conftest import make_data, student
 from scipy import stats
 
 import kdlib
-from kdlib import Dataset, Distillation, compare_over_seeds, evaluate
+from kdlib import Dataset, Distillation, compare_over_seeds, evaluate, losses, models
 from kdlib import training as train
 from kdlib.judging.compare import Comparison, check_paired
 from kdlib.losses import UNLABELLED
+
+QUICK = partial(train.adamw, lr=2e-2)
 
 
 def trained(data, seed=0, **options):
@@ -79,10 +83,70 @@ def test_what_cannot_be_judged_is_refused(wide):
     fitted = trained(wide, epochs=1)
     with pytest.raises(TypeError, match=r"on must be a split, such as data\.test, not Dataset"):
         evaluate(fitted, on=wide)
-    with pytest.raises(TypeError, match=r"takes results of kdlib\.fit, not Sequential"):
-        evaluate(fitted.model, on=wide.test)
+    with pytest.raises(TypeError, match="can be asked, not a list"):
+        evaluate([fitted], on=wide.test)
     with pytest.raises(ValueError, match="no labels to compare with"):
         evaluate(fitted, on=Dataset.from_tensors(torch.randn(5, 6), classes=3).train)
+
+
+def test_errors_are_seen_at_eighty_columns(wide):
+    smoothed = kdlib.fit(student(), wide, partial(losses.cross_entropy, label_smoothing=0.1), epochs=1)
+    with pd.option_context("display.width", 80, "display.max_columns", 0):
+        shown = str(evaluate(smoothed, on=wide.test))
+    title, row = shown.split("\n")[:2]
+    assert title.split()[:3] == ["model", "errors", "of"] and "..." in title and len(title) <= 80
+    assert f" {evaluate(smoothed, on=wide.test)['errors'][0]} " in row
+
+
+def test_a_row_for_everything_that_can_be_asked(wide):
+    fitted = trained(wide)
+    table = torch.full((len(wide.test), 3), 0.0)
+    table[wide.test.index] = fitted.predict(wide.test.inputs)
+    prepared = models.Prepared(fitted.model, wide.normalise)
+    found = evaluate(
+        fitted, fitted.model, prepared, fitted.model.forward, table, on=wide.test, normalise=wide.normalise
+    )
+    assert found["errors"].nunique() == 1 and found["loss"].nunique() == 1 and found["errors"][0] > 0
+    assert found["model"].tolist() == ["mlp(8, features=6, classes=3)"] * 3 + ["forward", "table (160, 3)"]
+    assert found["parameters"].tolist()[:3] == [6 * 8 + 8 + 8 * 3 + 3] * 3 and found["parameters"][3:].isna().all()
+    assert found["labels"][0] == len(wide.train) and found["labels"][1:].isna().all()
+    assert str(found["epochs"].dtype) == "Int64" and found["objective"].tolist() == ["cross_entropy"] + [""] * 4
+    with pytest.raises(ValueError, match="pass normalise="):
+        evaluate(models.mlp(8, features=6, classes=3), on=wide.test)
+
+
+def test_models_of_other_classes_are_matched_by_name_or_refused(blobs):
+    """Two models of the same animals, which the second one's data number in another order."""
+    animals = dataclasses.replace(blobs, classes=("cat", "dog", "emu"))
+    numbered = {"cat": 1, "dog": 2, "emu": 0}
+    places = torch.tensor([numbered[name] for name in animals.classes])
+    splits = {
+        part: dataclasses.replace(split, targets=places[split.targets])
+        for part, split in (("train", blobs.train), ("validation", blobs.validation))
+    }
+    turned = dataclasses.replace(blobs, classes=("emu", "cat", "dog"), **splits)
+    ours, theirs = (trained(data, epochs=20, batch_size=16, optimizer=QUICK) for data in (animals, turned))
+    with pytest.raises(ValueError, match=r"\(cat, dog, emu against emu, cat, dog\): pass classes=data\.classes"):
+        evaluate(ours, theirs, on=animals.train)
+    with pytest.warns(UserWarning, match="or the classes in another order"):
+        unmatched = evaluate(theirs, on=animals.train)["errors"][0]
+    matched = evaluate(ours, theirs, on=animals.train, classes=animals.classes)["errors"]
+    assert unmatched > 0.7 * len(animals.train) and (matched < 0.1 * len(animals.train)).all()
+    with pytest.raises(ValueError, match=r"these data have cat, dog, gnu: gnu cannot be matched by name"):
+        evaluate(ours, on=animals.train, classes=("cat", "dog", "gnu"))
+
+
+def test_a_model_that_guesses_here_and_did_not_at_home_is_warned_about(blobs):
+    fitted = trained(blobs, epochs=20, batch_size=16, optimizer=QUICK)
+    assert fitted.history[-1]["validation_error"] < 0.3
+    moved = dataclasses.replace(blobs.train, targets=(blobs.train.targets + 1) % 3)
+    with pytest.warns(UserWarning, match=r"is wrong about \d+\.\d% of these samples, as if it guessed") as caught:
+        evaluate(fitted, on=moved)
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(fitted, on=blobs.train)
+        evaluate(fitted, on=moved.select(torch.arange(20)))
 
 
 # --- many seeds, by arithmetic -------------------------------------------------------------------
@@ -126,6 +190,10 @@ def test_the_picture_has_a_line_a_seed():
     points = [collection.get_offsets()[:, 1].tolist() for collection in axis.collections]
     assert points == [baseline, taught] and axis.get_title() == "five seeds"
     assert {text.get_text() for text in axis.texts} == {"mean 53", "mean 48"}
+
+
+def backwards(split, source):
+    return torch.arange(len(split)).flip(0)
 
 
 # --- many seeds, trained -------------------------------------------------------------------------
@@ -180,9 +248,13 @@ def test_without_a_validation_split_there_are_no_validation_errors():
         (lambda data: trained(data, epochs=3), ["epochs"]),
         (lambda data: trained(data, order_seed=1), ["order_seed"]),
         (lambda data: trained(data, augmentation_seed=1), ["augmentation_seed"]),
-        (lambda data: trained(data, augment=[lambda inputs, noise: inputs]), ["augment"]),
+        (lambda data: trained(data, augment=[lambda inputs, noise: inputs]), ["augment", "augment_fingerprint"]),
         (lambda data: trained(data.subsample_train(50)), ["train_data", "train_samples"]),
         (lambda data: trained(make_data(samples=200)), ["train_data"]),
+        (lambda data: trained(data, keep="best"), ["keep"]),
+        (lambda data: trained(data, accumulate=2), ["accumulate"]),
+        (lambda data: trained(data, order=backwards), ["order"]),
+        (lambda data: trained(data, precision="bfloat16"), ["precision"]),
     ],
 )
 def test_what_is_no_pair_is_refused_by_name(wide, change, names):
@@ -194,9 +266,25 @@ def test_what_is_no_pair_is_refused_by_name(wide, change, names):
         compare_over_seeds(lambda seed: baseline, lambda seed: other, on=wide.test, seeds=2)
 
 
-def test_what_may_differ_in_a_pair_is_the_objective(wide):
+def test_what_may_differ_in_a_pair_is_the_objective_and_what_it_is_tuned_by(wide):
     teacher = kdlib.fit(student(seed=3, hidden=32), wide, epochs=20).model
     assert check_paired(trained(wide), trained(wide, objective=Distillation(teacher))) is None
+    other_rate = partial(torch.optim.SGD, lr=0.1)
+    assert check_paired(trained(wide), trained(wide, optimizer=other_rate, schedule=train.constant)) is None
+    with pytest.raises(TypeError, match=r"two results of kdlib\.fit, not of a Sequential"):
+        check_paired(trained(wide), teacher)
+
+
+def test_validation_errors_are_those_of_the_epoch_that_was_kept(wide):
+    def best(seed):
+        return trained(wide, seed, keep="best", epochs=6, optimizer=partial(torch.optim.SGD, lr=1.0))
+
+    found = compare_over_seeds(best, best, on=wide.test, seeds=4)
+    fitted = [best(seed) for seed in range(4)]
+    lowest = [min(row["validation_errors"] for row in each.history) for each in fitted]
+    assert found.runs["baseline_validation_errors"].tolist() == lowest
+    assert lowest != [each.history[-1]["validation_errors"] for each in fitted]
+    assert found.runs["student_epochs"].tolist() == [6] * 4
 
 
 @pytest.mark.parametrize("seeds", [1, 0, [3], ()])

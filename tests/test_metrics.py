@@ -1,6 +1,8 @@
 """Figures about predictions: scikit-learn's where it has the same, by hand elsewhere, and clear words at the door."""
 
+import json
 import math
+import pickle
 import warnings
 
 import numpy as np
@@ -12,12 +14,13 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 import kdlib
-from kdlib import losses
+from kdlib import losses, models
+from kdlib.data import Split
 from kdlib.judging import metrics
 from kdlib.judging.metrics import Predictions
 
 
-def said(samples=400, classes=5, seed=0, sure=1.5):
+def random_predictions(samples=400, classes=5, seed=0, sure=1.5):
     """Random predictions, somewhat better than chance."""
     source = torch.Generator().manual_seed(seed)
     targets = torch.randint(classes, (samples,), generator=source)
@@ -34,8 +37,8 @@ def answers(given_answers, targets, classes):
 # --- task ----------------------------------------------------------------------------------------
 
 CASES = {
-    "random": said(),
-    "two classes": said(classes=2),
+    "random": random_predictions(),
+    "two classes": random_predictions(classes=2),
     "one answer for everything": answers([1] * 6, [0, 1, 2, 1, 0, 2], 3),
     "a class that never occurs": answers([0, 1, 2, 0, 1], [0, 1, 1, 1, 0], 3),
     "a class neither said nor seen": answers([0, 1, 0, 0, 1], [0, 1, 1, 1, 0], 4),
@@ -83,10 +86,10 @@ def test_macro_f1_is_not_the_f1_of_the_macros():
 
 
 def test_proper_scores_are_scikit_learns():
-    one = said()
+    one = random_predictions()
     p = losses.softened_probabilities(one.logits.double()).numpy()
     assert metrics.negative_log_likelihood(one) == pytest.approx(sk.log_loss(one.targets, p, labels=range(5)), rel=1e-5)
-    two = said(classes=2)
+    two = random_predictions(classes=2)
     half = sk.brier_score_loss(two.targets, two.probabilities[:, 1].double().numpy())
     assert metrics.brier_score(two) == pytest.approx(2 * half, rel=1e-5)
 
@@ -95,7 +98,7 @@ def test_the_calibration_error_is_torchmetrics_where_that_is_right():
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     for bins in (1, 10, 15):
-        one = said(seed=bins)
+        one = random_predictions(seed=bins)
         theirs = multiclass_calibration_error(one.probabilities, one.targets, 5, n_bins=bins).item()
         assert metrics.calibration_error(one, bins) == pytest.approx(theirs, abs=1e-5)
 
@@ -110,7 +113,7 @@ def test_a_confidence_of_exactly_one_is_in_the_last_bin():
 
 
 def test_reliability_by_hand():
-    one = said(samples=200)
+    one = random_predictions(samples=200)
     table = metrics.reliability(one, 4)
     confidence = one.probabilities.max(dim=1).values
     for row in table.itertuples():
@@ -186,9 +189,9 @@ def test_kappa_of_two_who_always_say_the_same_class_is_undefined():
 
 def test_other_classes_and_other_samples_are_refused():
     with pytest.raises(ValueError, match="student speaks of 5 classes and the teacher of 2"):
-        metrics.agreement(said(), said(classes=2))
+        metrics.agreement(random_predictions(), random_predictions(classes=2))
     with pytest.raises(ValueError, match="different samples"):
-        metrics.kappa(said(), said(seed=1))
+        metrics.kappa(random_predictions(), random_predictions(seed=1))
 
 
 # --- intervals -----------------------------------------------------------------------------------
@@ -209,21 +212,65 @@ def test_the_bootstrap_interval_covers_as_it_should():
     """Of 60 data sets, about 95 % have the truth inside."""
     covered = 0
     for seed in range(60):
-        found = metrics.estimate(metrics.accuracy, said(samples=150, classes=2, seed=seed, sure=1), resamples=200)
+        found = metrics.estimate(
+            metrics.accuracy, random_predictions(samples=150, classes=2, seed=seed, sure=1), resamples=200
+        )
         truth = 0.5 * (1 + math.erf(1 / 2))  # P(N(1, 2) > 0)
         covered += found.low <= truth <= found.high
     assert 51 <= covered <= 60
 
 
+RESAMPLED = {
+    metrics.macro_precision: 1,
+    metrics.macro_recall: 1,
+    metrics.macro_f1: 1,
+    metrics.negative_log_likelihood: 1,
+    metrics.brier_score: 1,
+    metrics.kappa: 2,
+    metrics.divergence: 2,
+}
+
+
+@pytest.mark.parametrize("metric", RESAMPLED, ids=lambda metric: metric.__name__)
+@pytest.mark.parametrize("classes", [2, 7])
+def test_the_quick_way_to_an_interval_is_the_slow_one(metric, classes):
+    """The same samples drawn, and the metric itself asked about each: few samples, so that classes go missing."""
+    given_predictions = [random_predictions(25, classes, seed) for seed in range(RESAMPLED[metric])]
+    if len(given_predictions) == 2:
+        given_predictions[1] = Predictions(given_predictions[1].logits, given_predictions[0].targets)
+    assert hasattr(metric, "resampled")
+    slowly = metrics.estimate(lambda *predicted: metric(*predicted), *given_predictions, resamples=100)
+    found = metrics.estimate(metric, *given_predictions, resamples=100)
+    assert (found.value, found.low, found.high) == pytest.approx((slowly.value, slowly.low, slowly.high), rel=1e-6)
+    assert found.low < found.value < found.high
+
+
+def test_every_figure_is_a_number_and_a_share_brings_its_interval():
+    student, teacher = random_predictions(), random_predictions(seed=1)
+    teacher = Predictions(teacher.logits, student.targets)
+    for figure in (metrics.agreement, metrics.agreement_where_wrong, metrics.kappa, metrics.divergence):
+        assert isinstance(figure(student, teacher), float)
+    same = metrics.agreement(student, teacher)
+    assert f"{same:.3f}" == f"{same.value:.3f}" and 2 * same == 2 * same.value and json.dumps(same) == repr(same.value)
+    again = metrics.estimate(metrics.agreement, student, teacher)
+    wilson = metrics.share(student.answers == teacher.answers)
+    assert (again.value, again.low, again.high) == (same.value, same.low, same.high) == (
+        wilson.value, wilson.low, wilson.high
+    )  # fmt: skip
+    copied = pickle.loads(pickle.dumps(same))
+    assert (copied.value, copied.low, copied.high) == (same.value, same.low, same.high)
+
+
 def test_a_bootstrap_resamples_student_and_teacher_together():
-    one = said()
-    assert metrics.estimate(metrics.divergence, one, one, resamples=20) == metrics.Estimate(0, 0, 0)
+    one = random_predictions()
+    for metric, expected in ((metrics.divergence, 0), (metrics.kappa, 1)):
+        found = metrics.estimate(metric, one, one, resamples=20)
+        assert (found.value, found.low, found.high) == (expected,) * 3
 
 
 def test_estimates_repeat():
-    assert metrics.estimate(metrics.macro_f1, said(), resamples=20) == metrics.estimate(
-        metrics.macro_f1, said(), resamples=20
-    )
+    first, second = (metrics.estimate(metrics.macro_f1, random_predictions(), resamples=20) for _ in range(2))
+    assert (first.value, first.low, first.high) == (second.value, second.low, second.high)
 
 
 # --- the door ------------------------------------------------------------------------------------
@@ -253,7 +300,7 @@ def test_what_cannot_be_judged_is_refused(logits, targets, error, words):
 @pytest.mark.parametrize("bins", [0, 2.5, "15"])
 def test_bins_are_counted(bins):
     with pytest.raises(ValueError, match="whole number above 0"):
-        metrics.calibration_error(said(), bins)
+        metrics.calibration_error(random_predictions(), bins)
 
 
 def test_predictions_of_models_and_of_results():
@@ -262,8 +309,106 @@ def test_predictions_of_models_and_of_results():
     one = metrics.predictions(fitted, data.test)
     assert torch.equal(one.logits, fitted.predict(data.test.inputs))
     assert torch.equal(metrics.predictions(fitted.model, data.test, data.normalise).logits, one.logits)
-    with pytest.raises(TypeError, match=r"results of kdlib\.fit, or modules, not str"):
+    with pytest.raises(TypeError, match=r"only a module, a result of kdlib\.fit, .* can be asked, not a str"):
         metrics.predictions("student", data.test)
     unlabelled = kdlib.Dataset.from_tensors(torch.randn(5, 6), classes=3).train
     with pytest.raises(ValueError, match="no labels to compare with"):
         metrics.predictions(fitted, unlabelled)
+
+
+def answers_of(fitted, data):
+    """A table of a model's answers by index, as long as the split's highest index."""
+    table = torch.full((int(data.test.index.max()) + 1, 3), math.nan)
+    table[data.test.index] = fitted.predict(data.test.inputs)
+    return table
+
+
+@pytest.fixture(scope="module")
+def told_apart():
+    """Vectors on a scale of 100, so that a model asked without its preparation gives other answers."""
+    data = make_data(samples=300)
+    inputs, mean, std = 100 * data.train.inputs, [50.0], [100.0]
+    held_out = (100 * data.validation.inputs, data.validation.targets)
+    return kdlib.Dataset.from_tensors(
+        inputs, data.train.targets, test=held_out, mean=mean, std=std, classes=["a", "b", "c"]
+    )
+
+
+def test_everything_that_can_be_asked_can_be_judged(told_apart):
+    data = told_apart
+    fitted = kdlib.fit(student(), data, epochs=3)
+    expected = metrics.predictions(fitted, data.test)
+    table = answers_of(fitted, data)
+    prepared = models.Prepared(fitted.model, data.normalise, ("a", "b", "c"))
+    turned = models.Prepared(
+        lambda inputs: fitted.model(inputs)[:, [2, 0, 1]], data.normalise, ("c", "a", "b")
+    )  # its classes stand in another order
+    for model in (
+        fitted,
+        fitted.model,
+        lambda inputs: {"logits": fitted.model(inputs)},
+        table,
+        table.numpy(),
+        prepared,
+        turned,
+    ):
+        found = metrics.predictions(model, data.test, data.normalise, classes=data.classes)
+        torch.testing.assert_close(found.logits, expected.logits)
+        assert torch.equal(found.targets, data.test.targets)
+    assert torch.equal(metrics.predictions(prepared, data.test).logits, expected.logits), "it brings its preparation"
+    few = data.test.select(torch.tensor([5, 2]))
+    assert torch.equal(metrics.predictions(table, few).logits, expected.select([5, 2]).logits)
+
+
+def test_a_module_without_its_preparation_is_refused(told_apart):
+    fitted = kdlib.fit(student(), told_apart, epochs=1)
+    bare = student()
+    bare.load_state_dict(fitted.model.state_dict())
+    with pytest.raises(ValueError, match="inputs are prepared for this Sequential is not known: pass normalise="):
+        metrics.predictions(bare, told_apart.test)
+    bare.preparation = told_apart.normalise
+    assert torch.equal(metrics.predictions(bare, told_apart.test).logits, fitted.predict(told_apart.test.inputs))
+
+
+def test_other_classes_than_the_datas_are_refused(told_apart):
+    data = told_apart
+    fitted = kdlib.fit(student(), data, epochs=1)
+    with pytest.raises(ValueError, match="knows the classes a, b, c, and these data have a, b, x: x cannot be"):
+        metrics.predictions(fitted, data.test, classes=("a", "b", "x"))
+    with pytest.raises(ValueError, match="gives 3 logits, but the data have 4 classes"):
+        metrics.predictions(fitted.model, data.test, data.normalise, classes=("a", "b", "c", "d"))
+
+
+def test_probabilities_are_not_taken_for_logits(told_apart):
+    data = told_apart
+    fitted = kdlib.fit(student(), data, epochs=1)
+    softmax = torch.nn.Sequential(fitted.model, torch.nn.Softmax(dim=1))
+    with pytest.raises(ValueError, match="Sequential gives probabilities: .* leave out its last softmax"):
+        metrics.predictions(softmax, data.test, data.normalise)
+    logarithm = metrics.predictions(lambda inputs: softmax(inputs).log(), data.test, data.normalise)
+    assert metrics.negative_log_likelihood(logarithm) == pytest.approx(
+        metrics.negative_log_likelihood(metrics.predictions(fitted, data.test)), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("width", [(), (1,)])
+def test_one_logit_a_sample_is_taken_for_two(width):
+    targets, z = torch.tensor([0, 1, 1, 0]), torch.tensor([-1.0, 2.0, -0.5, 0.5])
+    split = Split(torch.zeros(4, 6), targets, torch.arange(4))
+    found = metrics.predictions(z.reshape(4, *width), split, classes=("no", "yes"))
+    assert found.answers.tolist() == [0, 1, 0, 1] and metrics.errors(found) == 2
+    torch.testing.assert_close(found.probabilities[:, 1], z.sigmoid())
+
+
+@pytest.mark.parametrize(
+    "targets", [torch.zeros(4, 7).long(), torch.zeros(4, 2).long(), torch.zeros(4), torch.zeros(4, 2)],
+    ids=["sequences", "several labels", "numbers", "vectors"],
+)  # fmt: skip
+def test_what_is_no_classification_is_sent_elsewhere(targets):
+    split = Split(torch.zeros(4, 6), targets, torch.arange(4))
+    with pytest.raises(ValueError, match=r"one class a sample .* are measured by kdlib\.training\.measure"):
+        metrics.predictions(student(), split, lambda inputs: inputs)
+    with pytest.raises(ValueError, match="one class a sample"):
+        kdlib.evaluate(student(), on=split, normalise=lambda inputs: inputs)
+    with pytest.raises(TypeError, match=r"split must be a split, such as data\.test, not Tensor"):
+        metrics.predictions(student(), targets)

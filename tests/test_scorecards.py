@@ -182,6 +182,61 @@ def test_an_unknown_figure_is_named_with_those_there_are(judged):
         judged[0].value("f1")
 
 
+def test_tables_print_where_only_western_characters_do(judged):
+    """A console of code page 1252 has neither ‖ nor the minus sign of typesetters."""
+    for text in (str(judged[0]), Scorecard.definitions().to_string()):
+        assert len(text) > 2000 and text.encode("cp1252")
+
+
+def test_a_table_of_answers_can_be_a_teacher(judged, overlapping):
+    """It agrees as the model does whose answers it holds; what needs the model itself is missing."""
+    card, taught, teacher = judged[:3]
+    table = torch.full((int(overlapping.test.index.max()) + 1, 3), math.nan)
+    table[overlapping.test.index] = teacher.predict(overlapping.test.inputs)
+    found = kdlib.scorecard(taught[0], table, overlapping, **FAST)
+    for model, figure in (("student", "agreement"), ("student", "divergence"), ("teacher", "macro F1")):
+        assert found.value(figure, model) == pytest.approx(card.value(figure, model))
+    figures = set(found.frame[found.frame["model"] == "teacher"]["figure"])
+    assert "accuracy" in figures and not figures & {"operations", "parameters", "calibration temperature"}
+    assert found.about["models"]["teacher"] == [f"table {tuple(table.shape)}"]
+    assert len(found.plot().axes) == 6 and "macro F1" in str(found)
+
+
+def test_all_kinds_of_models_can_be_on_a_card(bands):
+    """Four views of one net: as ``fit`` gave it, prepared, as a bare module, and as a function."""
+    data = dataclasses.replace(bands, test=bands.validation)
+    fitted = kdlib.fit(models.convnet(width=2, classes=3), data, epochs=1)
+    prepared = models.Prepared(fitted.model, data.normalise, data.classes)
+    net = fitted.model
+
+    def function(inputs):
+        return net(inputs)
+
+    card = kdlib.scorecard([fitted, prepared], prepared, data, net, unrelated=function, **FAST)
+    for figure in ("errors", "calibration error", "accuracy under shifts", "operations", "size"):
+        assert card.value(figure) == card.value(figure, "teacher") == card.value(figure, "baseline"), figure
+    assert card.value("spread across runs") == 0 and card.about["runs"] == {"student": "2 models"}
+    assert card.value("control: agreement") == 100 and card.about["models"]["unrelated"] == ["function"]
+    without = kdlib.scorecard(fitted, function, data, **FAST)
+    assert without.value("accuracy under shifts", "teacher") == card.value("accuracy under shifts")
+    assert "operations" not in set(without.frame[without.frame["model"] == "teacher"]["figure"])
+    assert [len(axis.lines) for axis in without.plot().axes][5] == 2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torch", "ignore:.*torch.ao.quantization is deprecated")
+def test_what_is_not_countable_is_no_number(judged, overlapping):
+    taught, teacher = judged[1:3]
+    packed = torch.ao.quantization.quantize_dynamic(taught[0].model, {nn.Linear})
+    card = kdlib.scorecard(packed, teacher, overlapping, taught[0], **FAST)
+    assert math.isnan(card.value("operations")) and math.isnan(card.value("correct per GFLOP"))
+    assert card.value("parameters") == card.value("parameters", "baseline") == 6 * 8 + 8 + 8 * 3 + 3
+    assert card.value("size") == ((6 * 8 + 8 * 3) + 4 * (8 + 3)) / 1024
+    rows = card.table().droplevel("family")
+    assert rows.loc["operations (MFLOP/image)", "student"] == "not countable"
+    assert rows.loc["correct per GFLOP (images/GFLOP)", "student"] == "not countable"
+    assert card.plot().axes[4].get_legend_handles_labels()[1] == ["teacher", "baseline"]
+
+
 # --- the door ------------------------------------------------------------------------------------
 
 
@@ -197,7 +252,10 @@ def test_a_control_that_is_not_as_good_is_none(judged, overlapping):
 def test_other_classes_are_refused(judged, overlapping):
     taught = judged[1]
     four = models.mlp(8, features=6, classes=4)
-    with pytest.raises(ValueError, match="the teacher gives 4 logits, but the data have 3 classes"):
+    with pytest.raises(
+        ValueError,
+        match=r"mlp\(8, features=6, classes=4\) gives 4 logits, but the data have 3 classes\n.*about the teacher",
+    ):
         kdlib.scorecard(taught[0], four, overlapping, **FAST)
 
 
@@ -215,7 +273,7 @@ def test_missing_splits_and_models_are_refused(judged, overlapping):
         kdlib.scorecard(taught[0], teacher, dataclasses.replace(overlapping, test=None), **FAST)
     with pytest.raises(ValueError, match="the list is empty"):
         kdlib.scorecard([], teacher, overlapping, **FAST)
-    with pytest.raises(TypeError, match="not str"):
+    with pytest.raises(TypeError, match="not a str"):
         kdlib.scorecard("student", teacher, overlapping, **FAST)
 
 
@@ -247,3 +305,16 @@ def test_a_curve_that_does_not_rise_and_a_flawless_validation_can_be_kept(judged
     assert "student" in card.reliability and "student" not in card.reliability_scaled
     figures = json.loads(card.save(tmp_path / "card.json").read_text())["figures"]
     assert next(row for row in figures if row["figure"] == "a line passes 100 % at")["value"] is None
+
+
+def test_other_tasks_and_lost_models_are_noticed(judged, overlapping):
+    taught, teacher = judged[1:3]
+    sequences = dataclasses.replace(overlapping.test, targets=overlapping.test.targets[:, None].repeat(1, 5))
+    with pytest.raises(ValueError, match=r"one class a sample .* kdlib\.training\.measure"):
+        kdlib.scorecard(taught[0], teacher, dataclasses.replace(overlapping, test=sequences), **FAST)
+    history = [{**row, "validation_error": 0.01} for row in taught[0].history]
+    moved = dataclasses.replace(overlapping.test, targets=(overlapping.test.targets + 1) % 3)
+    other = dataclasses.replace(overlapping, test=moved)
+    with pytest.warns(UserWarning, match="as if it guessed") as caught:
+        kdlib.scorecard(dataclasses.replace(taught[0], history=history), teacher.model, other, **FAST)
+    assert {warning.filename for warning in caught} == {__file__}

@@ -6,6 +6,7 @@ from conftest import make_data, make_images
 
 import kdlib
 from kdlib import models
+from kdlib.data import Split
 from kdlib.judging import shifts
 
 
@@ -75,15 +76,27 @@ def test_what_is_no_image_is_refused():
         shifts.under_shifts(models.mlp(4, features=6, classes=3), data.train, data.normalise)
 
 
+def test_a_table_cannot_see_shifted_images():
+    data = make_images()
+    with pytest.raises(TypeError, match="a table holds answers to the images as they are"):
+        shifts.under_shifts(torch.zeros(len(data.train), 3), data.train)
+
+
+def test_inputs_with_names_are_no_images():
+    named = Split({"tokens": torch.zeros(4, 6)}, torch.zeros(4).long(), torch.arange(4))
+    with pytest.raises(ValueError, match=r"shifts need uint8 images \[N, C, H, W\], not dict"):
+        shifts.under_shifts(models.mlp(4, features=6, classes=3), named, lambda inputs: inputs)
+
+
 def test_a_split_sorted_by_class_is_looked_at_from_end_to_end():
     data = make_images(samples=90, validation=None)
     ordered = data.train.select(data.train.targets.argsort())
 
     class FirstClass(torch.nn.Module):
         def forward(self, inputs):
-            return torch.tensor([[1.0, 0.0, 0.0]]).expand(len(inputs), 3)
+            return torch.tensor([[2.0, 0.0, 0.0]]).expand(len(inputs), 3)
 
-    table = shifts.under_shifts(FirstClass(), ordered, samples=30, shifts={})
+    table = shifts.under_shifts(FirstClass(), ordered, data.normalise, samples=30, shifts={})
     assert table["accuracy"].tolist() == pytest.approx([1 / 3], abs=0.04)
     with pytest.raises(ValueError, match="nothing was shifted"):
         shifts.summary(table)

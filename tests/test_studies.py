@@ -8,6 +8,7 @@ from conftest import make_images
 
 import kdlib
 from kdcourse import studies
+from kdcourse.studies.ledger import PRECISION
 from kdlib import cli, models
 from kdlib.teachers import CHECKSUMS
 
@@ -97,6 +98,7 @@ def test_kept_results_are_whole(name):
     frame = studies.results(name)
     about = frame.attrs["about"]
     assert (about["study"], about["source"]) == (name, "full") and about["versions"]["torch"]
+    assert about["precision"] == PRECISION
     expected = {
         "cifar10-sweep": 3 * (1 + 6 * 4),
         "cifar10-teachers": 7 + 8 * 5 + 4 * 5,

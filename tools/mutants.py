@@ -28,6 +28,7 @@ TESTED = (
     "shifts",
     "curves",
     "scorecards",
+    "devices",
     "zoo",
     "studies",
     "hinton",
@@ -203,7 +204,7 @@ MUTANTS = (
     Mutant(
         "unpaired runs compared",
         "kdlib/judging/compare.py",
-        "if different := [key for key in PAIRED if one[key] != other[key]]:",
+        'if different := [key for key in (*PAIRED, "precision") if ours.get(key) != theirs.get(key)]:',
         "if different := []:",
     ),
     Mutant(
@@ -215,8 +216,8 @@ MUTANTS = (
     Mutant(
         "precision and recall exchanged",
         "kdlib/judging/metrics.py",
-        '(("precision", answers), ("recall", samples),',
-        '(("precision", samples), ("recall", answers),',
+        '{"precision": answers, "recall": samples,',
+        '{"precision": samples, "recall": answers,',
     ),
     Mutant("calibration error not weighted", "kdlib/judging/metrics.py", '.abs() * table["samples"]', ".abs()"),
     Mutant(
@@ -228,38 +229,50 @@ MUTANTS = (
     Mutant(
         "divergence the other way round",
         "kdlib/judging/metrics.py",
-        "losses.forward_kl(student.logits, teacher.logits)",
-        "losses.forward_kl(teacher.logits, student.logits)",
+        "losses.forward_kl(student.logits, teacher.logits, reduction=reduction)",
+        "losses.forward_kl(teacher.logits, student.logits, reduction=reduction)",
     ),
     Mutant(
         "student and teacher resampled apart",
         "kdlib/judging/metrics.py",
-        "return metric(*(one.select(rows) for one in given))",
-        "return metric(*(one.select(draw.permutation(rows)) for one in given))",
+        "*_counts(first[rows], second[rows], predicted.classes)",
+        "*_counts(first[rows], second[np.random.permutation(rows)], predicted.classes)",
     ),
     Mutant(
         "calibration temperature fitted on test",
         "kdlib/judging/scorecards.py",
-        "held_out = metrics.predictions(model, data.validation, data.normalise)",
-        "held_out = said",
+        "held_out = metrics.predictions(model, data.validation, data.normalise, classes=data.classes)",
+        "held_out = predicted",
     ),
     Mutant(
         "a control of any accuracy",
         "kdlib/judging/scorecards.py",
-        "    if abs(one - other) > CONTROL_MARGIN * len(teacher):\n",
+        "    if abs(of_teacher - of_control) > CONTROL_MARGIN * len(teacher):\n",
         "    if False:\n",
     ),
     Mutant(
         "operations counted in train mode",
         "kdlib/judging/cost.py",
-        "with models.evaluating(model), counter:",
-        "with counter:",
+        "with _nothing_fused(), models.evaluating(module), uncounted, counter:",
+        "with _nothing_fused(), uncounted, counter:",
+    ),
+    Mutant(
+        "fused attention costs nothing",
+        "kdlib/judging/cost.py",
+        "    torch.backends.mha.set_fastpath_enabled(False)\n",
+        "",
+    ),
+    Mutant(
+        "inputs stay where they are when operations are counted",
+        "kdlib/judging/cost.py",
+        "    inputs = asking.moved(inputs, asking.device_of(module))\n",
+        "",
     ),
     Mutant(
         "every model its own noise",
         "kdlib/judging/shifts.py",
-        '        torch.manual_seed(stream_seed("noise", 0))\n',
-        "        torch.seed()\n",
+        'torch.randn(images.shape, generator=generator("noise", 0))',
+        "torch.randn(images.shape)",
     ),
     Mutant(
         "the power law falls below its asymptote",
@@ -284,8 +297,8 @@ MUTANTS = (
     Mutant(
         "the bias chosen on test",
         "kdcourse/studies/hinton.py",
-        "best_bias(validation, data.validation.targets, shift)",
-        "best_bias(test, data.test.targets, shift)",
+        "best_bias(validation, shift)",
+        "best_bias(test, shift)",
     ),
     Mutant(
         "a run's answers in another order",

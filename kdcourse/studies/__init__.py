@@ -12,7 +12,7 @@ import torch
 
 from kdcourse.studies import cifar as cifar_studies
 from kdcourse.studies import hinton
-from kdcourse.studies.ledger import Ledger
+from kdcourse.studies.ledger import PRECISION, Ledger
 from kdlib.data import Dataset
 from kdlib.machine import versions
 from kdlib.teachers import CHECKSUMS
@@ -93,6 +93,7 @@ def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = 
         "train_data": data.train.fingerprint,
         "teachers": {teacher: CHECKSUMS[teacher] for teacher in study.teachers},
         "threads": torch.get_num_threads(),
+        "precision": PRECISION,
         "versions": versions(),
     }
     if study.quick:

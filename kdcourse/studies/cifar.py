@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdcourse.studies.ledger import Ledger, in_turn
+from kdcourse.studies.ledger import PRECISION, Ledger, in_turn
 from kdlib import losses, models
 from kdlib.data import Augmentation, Dataset, flip, shifted_crop
+from kdlib.judging import metrics
 from kdlib.judging.compare import check_paired
 from kdlib.objectives import Distillation, logits_table
 from kdlib.teachers import pretrained
-from kdlib.training import Fitted, adamw, fit, measure
+from kdlib.training import Fitted, adamw, fit
 
 TEACHER, BETTER_TEACHER = "cifar10-resnet-small", "cifar10-resnet"
 """The teacher of these studies; one of the same kind that is larger and was trained for longer, with cutout."""
@@ -42,7 +43,7 @@ def train_student(
     weight_decay: float = 1e-2,
     augment: Sequence[Augmentation] = (),
 ) -> Fitted:
-    """One student of the CIFAR-10 studies; what is not an argument is the same for all of them.
+    """One student of the CIFAR-10 studies; what is not an argument is the same for all of them, precision too.
 
     It is not measured after each epoch, which would take half as long again.
     """
@@ -55,13 +56,18 @@ def train_student(
         optimizer=partial(adamw, lr=lr, weight_decay=weight_decay),
         augment=augment,
         seed=seed,
+        precision=PRECISION,
         progress=False,
     )
 
 
 def _on_validation(fitted: Fitted, data: Dataset) -> dict:
-    _, errors, count = measure(fitted.model, data.validation, data.normalise)
-    return {"validation_errors": errors, "of": count}
+    found = metrics.predictions(fitted, data.validation)
+    return {"validation_errors": metrics.errors(found), "of": len(found)}
+
+
+def _table(teacher: Fitted, data: Dataset) -> Tensor:
+    return logits_table(teacher, data.train, precision=PRECISION)
 
 
 TEMPERATURES, ALPHAS, SWEEP_SEEDS = (0.5, 1.0, 2.0, 4.0, 8.0, 20.0), (0.1, 0.5, 0.9, 1.0), (0, 1, 2)
@@ -73,7 +79,7 @@ def sweep(ledger: Ledger, data: Dataset) -> None:
     A row's settings: ``temperature`` and ``alpha`` (both 0 for the student alone), ``seed``.
     """
     few = data.subsample_train(FEW)
-    table = logits_table(pretrained(TEACHER, data).model, few.train, data.normalise)
+    table = _table(pretrained(TEACHER, data), few)
     fields = [(0.0, 0.0), *itertools.product(TEMPERATURES, ALPHAS)]
     for seed, (temperature, alpha) in in_turn(itertools.product(SWEEP_SEEDS, fields), "sweep"):
         objective = sweep_objective(table, temperature, alpha)
@@ -122,14 +128,20 @@ def teachers(ledger: Ledger, data: Dataset) -> None:
         optimizer = partial(adamw, lr=1e-2, weight_decay=5e-2)
         images = replace(data, validation=None)
         return fit(
-            TEACHERS[name](), images, epochs=12, optimizer=optimizer, augment=[flip, shifted_crop], progress=False
+            TEACHERS[name](),
+            images,
+            epochs=12,
+            optimizer=optimizer,
+            augment=[flip, shifted_crop],
+            precision=PRECISION,
+            progress=False,
         )
 
     @functools.cache
     def objective(name: str) -> Any:
         if name == "none":
             return losses.cross_entropy
-        return Distillation(logits_table(teacher(name).model, few.train, data.normalise), temperature=4.0, alpha=0.9)
+        return Distillation(_table(teacher(name), few), temperature=4.0, alpha=0.9)
 
     def judge_teacher(name: str) -> dict:
         return _on_validation(teacher(name), data) | {"parameters": models.count_parameters(teacher(name).model)}
@@ -163,11 +175,11 @@ def views(ledger: Ledger, data: Dataset) -> None:
     answers to the images as they were), ``seed``.
     """
     few = data.subsample_train(FEW)
-    model = pretrained(TEACHER, data).model
-    table = logits_table(model, few.train, data.normalise)
+    teacher = pretrained(TEACHER, data)
+    table = _table(teacher, few)
     objectives = {
         "labels": losses.cross_entropy,
-        "same": Distillation(model, temperature=4.0, alpha=0.9),
+        "same": Distillation(teacher, temperature=4.0, alpha=0.9),
         "cached": Distillation(table, temperature=4.0, alpha=0.9),
     }
 
@@ -189,7 +201,7 @@ def bar(ledger: Ledger, data: Dataset) -> None:
     Rows differ in ``phase``: ``"baseline"`` and ``"student"`` (trials), ``"pair"`` (``epochs``, ``seed``: both test
     errors).
     """
-    table = logits_table(pretrained(TEACHER, data).model, data.train, data.normalise)
+    table = _table(pretrained(TEACHER, data), data)
 
     def alone(label_smoothing: float) -> losses.HardLoss:
         return partial(losses.cross_entropy, label_smoothing=label_smoothing)
@@ -223,7 +235,7 @@ def bar(ledger: Ledger, data: Dataset) -> None:
         objectives = (alone(smoothing), taught(**chosen))
         fitted = [train_student(data, objective, seed, epochs=epochs, **rate) for objective in objectives]
         check_paired(*fitted)
-        errors = [measure(one.model, data.test, data.normalise)[1] for one in fitted]
+        errors = [metrics.errors(metrics.predictions(each, data.test)) for each in fitted]
         return {"baseline_errors": errors[0], "student_errors": errors[1], "of": len(data.test)}
 
     for epochs, seed in in_turn(itertools.product((EPOCHS, 3 * EPOCHS), (1, 2, 3, 4, 5)), "pairs"):

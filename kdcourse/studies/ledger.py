@@ -11,6 +11,10 @@ from tqdm.auto import tqdm
 from kdlib.files import atomically
 from kdlib.machine import progress_is_off
 
+PRECISION = "bfloat16"
+"""What training steps and teachers' tables of every study are computed in, on any processor: the kept results were made
+so. (It takes long where the processor does not have it.) Errors are counted in float32."""
+
 
 @dataclass
 class Ledger:
@@ -18,7 +22,8 @@ class Ledger:
 
     Attributes:
         path: the file; read if it is there.
-        about: what all rows share: study, data, teachers, versions, threads. A file with anything else is refused.
+        about: what all rows share: study, data, teachers, versions, threads, precision. A file with anything else is
+            refused.
         rows: one dict a row, its settings and its results together.
     """
 
@@ -56,7 +61,7 @@ class Ledger:
         row.setdefault("seconds", round(time.perf_counter() - started, 1))
         self.rows.append(row)
         with atomically(self.path) as temporary:
-            lines = ",\n".join(json.dumps(one) for one in self.rows)
+            lines = ",\n".join(json.dumps(each) for each in self.rows)
             temporary.write_text(f'{{"about": {json.dumps(self.about)},\n"rows": [\n{lines}\n]}}\n', encoding="utf-8")
         return row
 

@@ -2,15 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
+from torch import nn
 
 from kdlib import plots
 from kdlib.data import Split
-from kdlib.training import Fitted, measure
+from kdlib.judging import cost, metrics
+from kdlib.judging.predicted import check_split, predictions, title_of, warn_if_lost
+from kdlib.models import asking
+from kdlib.training import Fitted
 
 PAIRED = (
     "train_data",
@@ -18,57 +24,87 @@ PAIRED = (
     "initial_weights",
     "epochs",
     "batch_size",
+    "accumulate",
     "augment",
+    "augment_fingerprint",
+    "order",
     "order_seed",
     "augmentation_seed",
+    "keep",
 )
-"""What two runs of a pair must have in common (keys of ``Fitted.record["run"]``)."""
+"""What two runs of a pair must have in common (keys of ``Fitted.record["run"]``), beside their precision.
+
+Epochs are those allowed: a run may stop before, and its record says when. Objective, optimizer and schedule may
+differ: they are what each side is tuned by.
+"""
 
 
-def evaluate(*fitted: Fitted, on: Split) -> pd.DataFrame:
-    """Errors of trained models on one split.
+def evaluate(
+    *models: Any, on: Split, normalise: Callable[[Any], Any] | None = None, classes: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Errors of models on one split.
 
     Args:
-        fitted: results of :func:`kdlib.fit` or :func:`kdlib.load_fitted`.
-        on: the split; its labelled samples count.
+        models: results of :func:`kdlib.fit` or :func:`kdlib.load_fitted`, or anything else that can be asked, see
+            :mod:`kdlib.models.asking`.
+        on: the split, one class a sample; its labelled samples count.
+        normalise: ``data.normalise``, for models without a preparation of their own.
+        classes: ``data.classes``, to which the models' class names are matched.
 
     Returns:
-        A row a model: model, objective, parameters, labels (training samples), epochs, seconds, errors, of (samples),
-        accuracy (a share), loss (mean cross-entropy in nats).
+        A row a model: model, errors, of (samples), accuracy (a share), loss (mean cross-entropy in nats); then what is
+        known of its training, else missing: objective, parameters, labels (training samples), epochs, seconds.
 
     Raises:
-        TypeError: something is no Fitted, or ``on`` no Split.
-        ValueError: the split has no labels.
+        TypeError: something that cannot be asked, or ``on`` no Split.
+        ValueError: no labels, or other targets than one class a sample; the preparation of inputs is not known; classes
+            that differ.
+
+    A model that guesses here, and did not on its own validation split, is warned about.
     """
-    _check_split(on)
+    check_split(on, "on")
+    _check_classes(models, classes)
     rows = []
-    for one in fitted:
-        if not isinstance(one, Fitted):
-            raise TypeError(f"evaluate takes results of kdlib.fit, not {type(one).__name__}")
-        loss, errors, count = measure(one.model, on, one.normalise)
-        run = one.record["run"]
-        rows.append(
-            {
-                "model": run["model"],
-                "objective": run["objective"]["objective"],
-                "parameters": run["parameters"],
-                "labels": run["train_samples"],
-                "epochs": run["epochs"],
-                "seconds": round(one.seconds, 1),
-                "errors": errors,
-                "of": count,
-                "accuracy": 1 - errors / count,
-                "loss": loss,
-            }
+    for model in models:
+        found = predictions(model, on, normalise, classes=classes)
+        warn_if_lost(model, found)
+        errors = metrics.errors(found)
+        row = {"model": title_of(model), "errors": errors, "of": len(found), "accuracy": 1 - errors / len(found)}
+        rows.append(row | {"loss": metrics.negative_log_likelihood(found)} | _training_of(model))
+    table = pd.DataFrame(rows)
+    counted = [name for name in ("parameters", "labels", "epochs") if name in table and table[name].isna().any()]
+    return table.astype(dict.fromkeys(counted, "Int64"))
+
+
+def _training_of(model: Any) -> dict:
+    """What is known of a model's training, for a row of :func:`evaluate`."""
+    if isinstance(model, Fitted):
+        run = model.record["run"]
+        return {
+            "objective": run["objective"]["objective"],
+            "parameters": run["parameters"],
+            "labels": run["train_samples"],
+            "epochs": run["epochs"],
+            "seconds": round(model.seconds, 1),
+        }
+    try:
+        parameters = cost.count_parameters(model) if isinstance(asking.inner(model), nn.Module) else None
+    except cost.NotCountable:
+        parameters = None
+    return {"objective": "", "parameters": parameters, "labels": None, "epochs": None, "seconds": math.nan}
+
+
+def _check_classes(models: Sequence[Any], classes: Sequence[str]) -> None:
+    """Without the split's class names, at least those of the models must be the same."""
+    named = {asking.class_names(model): model for model in models if asking.is_known(model)}
+    named.pop((), None)
+    if len(named) > 1 and not classes:
+        (names, model), (other_names, other) = list(named.items())[:2]
+        raise ValueError(
+            f"{title_of(model)} and {title_of(other)} know other classes, or the same in another order "
+            f"({', '.join(names[:10])} against {', '.join(other_names[:10])}): pass classes=data.classes, "
+            f"so that they are matched by name"
         )
-    return pd.DataFrame(rows)
-
-
-def _check_split(on: Split) -> None:
-    if not isinstance(on, Split):
-        raise TypeError(f"on must be a split, such as data.test, not {type(on).__name__}")
-    if not on.labelled.any():
-        raise ValueError("the split has no labels to compare with")
 
 
 def t_interval(differences: pd.Series, confidence: float = 0.95) -> tuple[float, float]:
@@ -89,7 +125,7 @@ class Comparison:
 
     Attributes:
         runs: a row a seed: seed, baseline_errors, student_errors, saved (their difference; above 0 the student is
-            better), and both runs' validation errors and seconds.
+            better), and both runs' validation errors, epochs (those used) and seconds.
         samples: of the split they were judged on.
         confidence: of the interval.
     """
@@ -137,8 +173,9 @@ def compare_over_seeds(
 ) -> Comparison:
     """Train baseline and student for each seed, and compare them pair by pair.
 
-    A pair must share training data, initial weights, epochs, batch size, augmentation, and the seeds of order and
-    augmentation: that is checked, since a comparison that is not paired "proves" whatever one likes.
+    A pair must share training data and their order, initial weights, epochs allowed, batch size, augmentation, the
+    seeds of order and augmentation, precision, and how the reported epoch is chosen: that is checked, since a
+    comparison that is not paired "proves" whatever one likes.
 
     Args:
         make_baseline, make_student: from a seed to a result of :func:`kdlib.fit`.
@@ -149,37 +186,52 @@ def compare_over_seeds(
         TypeError: ``on`` is no Split.
         ValueError: no labels, fewer than two seeds or one twice, or runs that are no pair (it names what differs).
     """
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    seeds = list(range(seeds)) if isinstance(seeds, Integral) else list(seeds)
     if len(set(seeds)) < max(2, len(seeds)):
         raise ValueError(f"a spread needs at least two seeds, each once, not {seeds}")
-    _check_split(on)
+    check_split(on, "on")
     rows = []
     for seed in seeds:
         baseline, student = make_baseline(seed), make_student(seed)
         check_paired(baseline, student)
-        _, baseline_errors, count = measure(baseline.model, on, baseline.normalise)
-        _, student_errors, _ = measure(student.model, on, student.normalise)
+        pair = {"baseline": baseline, "student": student}
+        errors = {name: metrics.errors(predictions(fitted, on)) for name, fitted in pair.items()}
         rows.append(
             {
                 "seed": seed,
-                "baseline_errors": baseline_errors,
-                "student_errors": student_errors,
-                "saved": baseline_errors - student_errors,
-                "baseline_validation_errors": baseline.history[-1].get("validation_errors"),
-                "student_validation_errors": student.history[-1].get("validation_errors"),
-                "baseline_seconds": baseline.seconds,
-                "student_seconds": student.seconds,
+                **{f"{name}_errors": count for name, count in errors.items()},
+                "saved": errors["baseline"] - errors["student"],
+                **{f"{name}_validation_errors": _reported(fitted) for name, fitted in pair.items()},
+                **{f"{name}_epochs": len(fitted.history) for name, fitted in pair.items()},
+                **{f"{name}_seconds": fitted.seconds for name, fitted in pair.items()},
             }
         )
-    return Comparison(pd.DataFrame(rows), count)
+    return Comparison(pd.DataFrame(rows), int(on.labelled.sum()))
+
+
+def _reported(fitted: Fitted) -> int | None:
+    """Validation errors of the epoch whose weights the model has."""
+    epoch = fitted.record["reported"]["epoch"]
+    rows = [row for row in fitted.history if row["epoch"] == epoch] or fitted.history[-1:]
+    return rows[0].get("validation_errors")
 
 
 def check_paired(baseline: Fitted, student: Fitted) -> None:
-    """Raise ValueError, naming what differs, unless two runs are a pair (see :data:`PAIRED`)."""
-    one, other = baseline.record["run"], student.record["run"]
-    if different := [key for key in PAIRED if one[key] != other[key]]:
-        changes = "; ".join(f"{key}: {one[key]} against {other[key]}" for key in different)
+    """Raise unless two runs are a pair, see :data:`PAIRED`.
+
+    Raises:
+        TypeError: not two results of :func:`kdlib.fit`.
+        ValueError: no pair; names what differs.
+    """
+    for model in (baseline, student):
+        if not isinstance(model, Fitted):
+            raise TypeError(f"a pair is made of two results of kdlib.fit, not of a {type(model).__name__}")
+    ours, theirs = (
+        {**fitted.record["run"], "precision": fitted.record["machine"]["precision"]} for fitted in (baseline, student)
+    )
+    if different := [key for key in (*PAIRED, "precision") if ours.get(key) != theirs.get(key)]:
+        changes = "; ".join(f"{key}: {ours.get(key)} against {theirs.get(key)}" for key in different)
         raise ValueError(
             f"baseline and student are no pair ({changes}). Build both models with the same seed, and train both on "
-            f"the same data with the same epochs, augmentation and seeds"
+            f"the same data with the same epochs, augmentation, precision and seeds"
         )

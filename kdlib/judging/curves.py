@@ -10,7 +10,9 @@ import pandas as pd
 from scipy import optimize, stats
 
 from kdlib.data import Split
-from kdlib.training import Fitted, measure
+from kdlib.judging import metrics
+from kdlib.judging.predicted import check_split, predictions
+from kdlib.training import Fitted
 
 
 def by_size(
@@ -21,18 +23,22 @@ def by_size(
     Args:
         make: from (training samples, seed) to a result of :func:`kdlib.fit`.
         sizes: training samples.
-        on: the split to measure on.
+        on: the split to measure on, one class a sample.
         seeds: of each size.
 
     Returns:
         A row a size and seed: ``size``, ``seed``, ``errors``, ``of``, ``error`` (a share).
+
+    Raises:
+        TypeError, ValueError: ``on`` is no split that can be judged on; nothing was trained yet.
     """
+    check_split(on, "on")
     rows = []
     for size in sizes:
         for seed in seeds:
-            fitted = make(size, seed)
-            _, errors, count = measure(fitted.model, on, fitted.normalise)
-            rows.append({"size": size, "seed": seed, "errors": errors, "of": count, "error": errors / count})
+            found = predictions(make(size, seed), on)
+            errors = metrics.errors(found)
+            rows.append({"size": size, "seed": seed, "errors": errors, "of": len(found), "error": errors / len(found)})
     return pd.DataFrame(rows)
 
 

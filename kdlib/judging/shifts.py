@@ -1,6 +1,7 @@
 """Images as a worse camera or a careless hand would give them: to see how much of a model's accuracy remains."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from kdlib.data import Split
 from kdlib.judging import metrics
-from kdlib.randomness import stream_seed
+from kdlib.judging.predicted import check_split
+from kdlib.models import asking
+from kdlib.randomness import generator
 
 Shift = Callable[[Tensor, float], Tensor]
 """``shift(uint8 images [n, C, H, W], strength) -> the same shape and dtype``"""
@@ -17,11 +20,9 @@ Shift = Callable[[Tensor, float], Tensor]
 
 def noise(images: Tensor, strength: float) -> Tensor:
     """Gaussian noise with this standard deviation, in units of the full range 0 … 1; the same for all models."""
-    from torchvision.transforms.v2 import functional as tv
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed("noise", 0))
-        return _as_uint8(tv.gaussian_noise(images.float() / 255, sigma=strength))
+    drawn = torch.randn(images.shape, generator=generator("noise", 0)).to(images.device)
+    noisy = images.float() / 255 + strength * drawn
+    return (noisy.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def blur(images: Tensor, strength: float) -> Tensor:
@@ -72,6 +73,11 @@ SHIFTS: dict[Shift, tuple[float, ...]] = {
 """Each kind of shift, with three strengths from mild to severe."""
 
 
+def are_images(inputs: Any) -> bool:
+    """Whether these are uint8 images [N, C, H, W], which can be shifted."""
+    return isinstance(inputs, Tensor) and inputs.dim() == 4 and inputs.dtype == torch.uint8
+
+
 def under_shifts(
     model: Any,
     split: Split,
@@ -79,13 +85,14 @@ def under_shifts(
     *,
     samples: int = 1_000,
     shifts: dict[Shift, tuple[float, ...]] = SHIFTS,
+    classes: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Accuracy of a model on shifted copies of some of a split's images (Hendrycks and Dietterich 2019).
 
     Args:
-        model: a result of :func:`kdlib.fit`, or a module (then ``normalise`` is needed).
-        split: uint8 images [N, C, H, W].
-        normalise: see :func:`kdlib.judging.metrics.predictions`.
+        model: anything that can be asked, but no table: its answers are about the images as they are.
+        split: uint8 images [N, C, H, W], one class a sample.
+        normalise, classes: see :func:`kdlib.judging.metrics.predictions`.
         samples: how many labelled images, evenly spaced over the split and always the same.
         shifts: kinds and strengths.
 
@@ -93,19 +100,27 @@ def under_shifts(
         A row a kind and strength: ``shift``, ``strength``, ``accuracy``; the first row is ``clean``, strength 0.
 
     Raises:
-        ValueError: inputs that are no uint8 images.
+        TypeError: a table.
+        ValueError: inputs that are no uint8 images; what :func:`kdlib.judging.metrics.predictions` refuses.
     """
-    if split.inputs.dim() != 4 or split.inputs.dtype != torch.uint8:
+    check_split(split, "split")
+    if asking.is_table(model):
+        raise TypeError("a table holds answers to the images as they are: shifted ones need the model itself")
+    if not are_images(split.inputs):
+        kind = type(split.inputs).__name__
+        if isinstance(split.inputs, Tensor):
+            kind = f"{split.inputs.dtype} {tuple(split.inputs.shape)}"
         raise ValueError(
-            f"shifts need uint8 images [N, C, H, W], not {split.inputs.dtype} {tuple(split.inputs.shape)}: for other "
-            f"inputs, shift them yourself and compare with kdlib.judging.metrics.accuracy"
+            f"shifts need uint8 images [N, C, H, W], not {kind}: for other inputs, shift them yourself and compare "
+            f"with kdlib.judging.metrics.accuracy"
         )
     labelled = torch.nonzero(split.labelled).squeeze(1)
     spaced = torch.linspace(0, len(labelled) - 1, min(samples, len(labelled))).round().long()
-    shown = split.select(labelled[spaced])
+    shown = split.select(labelled[spaced.to(labelled.device)]).to("cpu")
 
     def accuracy(images: Tensor) -> float:
-        return metrics.accuracy(metrics.predictions(model, Split(images, shown.targets, shown.index), normalise))
+        changed = dataclasses.replace(shown, inputs=images)
+        return metrics.accuracy(metrics.predictions(model, changed, normalise, classes=classes))
 
     rows = [{"shift": "clean", "strength": 0.0, "accuracy": accuracy(shown.inputs)}]
     for shift, strengths in shifts.items():
@@ -139,7 +154,3 @@ def summary(shifted: pd.DataFrame) -> dict[str, float | str]:
         "worst_shift": f"{worst['shift']} {worst['strength']:g}",
         "kept": mean / clean if clean else float("nan"),
     }
-
-
-def _as_uint8(images: Tensor) -> Tensor:
-    return (images.clamp(0, 1) * 255).round().to(torch.uint8)

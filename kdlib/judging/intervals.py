@@ -1,0 +1,114 @@
+"""Figures with their 95 % intervals: Wilson's for shares of samples, the percentile bootstrap for everything else.
+
+Both speak of *other samples from the same source* and this one trained model; what another seed would have given is a
+question for :func:`kdlib.compare_over_seeds`.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy import stats
+
+from kdlib.judging.predicted import Predictions
+
+RESAMPLES = 500
+
+OnRows = Callable[[np.ndarray], float]
+"""``on_rows(row numbers, repeats allowed) -> the figure of these samples``"""
+
+
+class Estimate(float):
+    """A figure that knows its 95 % interval. It is a number like any other.
+
+    Attributes:
+        low, high: the interval's ends, NaN where there is none.
+
+    >>> found = Estimate(0.5, 0.4, 0.6)
+    >>> found, f"{found:.0%}", found.high - found
+    (Estimate(value=0.5, low=0.4, high=0.6), '50%', 0.09999999999999998)
+    """
+
+    low: float
+    high: float
+
+    def __new__(cls, value: float, low: float = math.nan, high: float = math.nan) -> "Estimate":
+        """A figure and, where there are any, the ends of its interval."""
+        self = super().__new__(cls, value)
+        self.low, self.high = float(low), float(high)
+        return self
+
+    @property
+    def value(self) -> float:
+        """The figure as a plain float."""
+        return float(self)
+
+    def __repr__(self) -> str:
+        return f"Estimate(value={self.value!r}, low={self.low!r}, high={self.high!r})"
+
+
+def share(hits: torch.Tensor) -> Estimate:
+    """Share of True in a bool tensor [N], with Wilson's 95 % interval (Wilson 1927); NaN if N is 0.
+
+    Wilson's interval stays inside 0 … 1 and has a length even where nothing, or everything, is right.
+
+    >>> share(torch.tensor([True] * 90 + [False] * 10))
+    Estimate(value=0.9, low=0.8256..., high=0.9447...)
+    """
+    if len(hits) == 0:
+        return Estimate(math.nan)
+    count = int(hits.sum())
+    interval = stats.binomtest(count, len(hits)).proportion_ci(0.95, method="wilson")
+    return Estimate(count / len(hits), interval.low, interval.high)
+
+
+def estimate(metric: Callable[..., float], *given: Predictions, resamples: int = RESAMPLES) -> Estimate:
+    """A metric with its 95 % interval: its own if it has one, else the percentile bootstrap over samples.
+
+    (Efron and Tibshirani 1993, chapter 13.) Resamples in which the metric is undefined (NaN) are left out. No use for
+    the calibration error, which is biased upwards in a sample and more so in a resample: for that, see
+    :func:`kdlib.judging.metrics.calibration_floor`.
+
+    Args:
+        metric: of one Predictions or, for a student and its teacher, of two about the same samples.
+        given: its arguments; the same samples are drawn from each.
+        resamples: how many.
+    """
+    value = metric(*given)
+    if isinstance(value, Estimate):
+        return value
+
+    def on_selected(rows: np.ndarray) -> float:
+        return metric(*(predicted.select(rows) for predicted in given))
+
+    on_rows = metric.resampled(*given) if hasattr(metric, "resampled") else on_selected
+    draw, samples = np.random.default_rng(0), len(given[0])
+    values = [on_rows(draw.integers(samples, size=samples)) for _ in range(resamples)]
+    low, high = np.nanpercentile(values, (2.5, 97.5)) if not np.isnan(values).all() else (math.nan, math.nan)
+    return Estimate(value, low, high)
+
+
+def resampled(prepare: Callable[..., OnRows]) -> Callable[[Callable], Callable]:
+    """Give a metric a quick way to its value on resamples.
+
+    Args:
+        prepare: takes the metric's arguments, does what need be done once, and returns the figure as a function of row
+            numbers.
+    """
+
+    def mark(metric: Callable) -> Callable:
+        metric.resampled = prepare
+        return metric
+
+    return mark
+
+
+def mean_of(values: Callable[..., torch.Tensor]) -> Callable[..., OnRows]:
+    """How a metric that is a mean is resampled: ``values`` gives its value for each sample [N]."""
+
+    def prepare(*given: Predictions) -> OnRows:
+        known = values(*given).double().numpy()
+        return lambda rows: known[rows].mean()
+
+    return prepare
