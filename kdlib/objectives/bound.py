@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from kdlib.data import Batch, Split
+from kdlib.data import Batch, Mixing, Split
 from kdlib.machine import Machine
 from kdlib.models import asking
 from kdlib.objectives import tasks
@@ -114,7 +114,7 @@ def name_of(function: Callable) -> str:
     if isinstance(function, functools.partial):
         fixed = [*map(_text, function.args), *(f"{key}={_text(value)}" for key, value in function.keywords.items())]
         return f"{name_of(function.func)}({', '.join(fixed)})"
-    if isinstance(function, nn.Module):
+    if isinstance(function, (nn.Module, Mixing)):
         return repr(function)
     return function.__name__ if inspect.isroutine(function) or inspect.isclass(function) else type(function).__name__
 

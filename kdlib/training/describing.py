@@ -37,7 +37,9 @@ def describe_augmentation(augment: Sequence[Augmentation], data: Dataset) -> dic
 
     def shown() -> list:
         noise = torch.Generator().manual_seed(0)
-        (batch,) = batches(first, torch.arange(len(first)), len(first), lambda raw: raw, augment, noise)
+        (batch,) = batches(
+            first, torch.arange(len(first)), len(first), lambda raw: raw, augment, noise, classes=len(data.classes)
+        )
         raw = list(batch.raw.values()) if isinstance(batch.raw, dict) else [batch.raw]
         return [*raw, batch.targets]
 

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from kdlib import models, objectives
-from kdlib.data import Augmentation, Batch, Dataset, Split, batches, shuffled, steps_of
+from kdlib.data import Augmentation, Batch, Dataset, Split, batches, check_augmentations, shuffled, steps_of
 from kdlib.losses import HardLoss
 from kdlib.machine import Machine, as_number, decide, progress_is_off, versions
 from kdlib.models import asking
@@ -81,7 +81,8 @@ def fit(
             optimizer already made over this model's parameters, and the objective's if it has any.
         schedule: a function from (optimizer, total steps) to a scheduler, stepped after every batch; :func:`constant`
             for none.
-        augment: whole-batch augmentations such as :func:`kdlib.data.flip`, applied in turn.
+        augment: applied in turn: whole-batch augmentations such as :func:`kdlib.data.flip`; torchvision's transforms,
+            image by image; :func:`kdlib.data.mixup` and :func:`kdlib.data.cutmix`, which mix targets too.
         order: which samples an epoch shows: :func:`kdlib.data.shuffled`, or :func:`kdlib.data.balanced` by class.
         seed: of dropout and of the objective, and of order and augmentation where they have no seed of their own.
         order_seed, augmentation_seed: of the order of samples and of augmentation. Equal seeds give equal orders and
@@ -110,6 +111,7 @@ def fit(
     seeds = {"seed": seed, "order_seed": order_seed, "augmentation_seed": augmentation_seed}
     _check_arguments(model, data, {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}, seeds, keep)
     objective = objectives.as_objective(objective)
+    check_augmentations(augment, data, needs_labels=getattr(objective, "needs_labels", True))
     path = Path(checkpoint) if checkpoint is not None else None
     saved = checkpoints.read(path) if path is not None and path.exists() else None
     machine = decide(model, device, precision)
@@ -167,7 +169,9 @@ def fit(
             torch.manual_seed(stream_seed("dropout", seed, epoch))
             rows = order(train, generator("order", order_seed, epoch))
             noise = generator("augmentation", augmentation_seed, epoch)
-            shown = batches(train, rows, batch_size, data.normalise, augment, noise, machine.memory_format)
+            shown = batches(
+                train, rows, batch_size, data.normalise, augment, noise, machine.memory_format, len(data.classes)
+            )
             where = f"epoch {epoch + 1}, step {{}} of {steps}, learning rate {learning_rate:g}"
             in_train_mode()
             try:
