@@ -501,3 +501,38 @@ def test_mixing_says_what_it_is_and_needs():
     own = Split(images(3), torch.arange(3), torch.arange(3))
     with pytest.raises(ValueError, match="pass classes= to batches"):
         next(batches(own, torch.arange(3), 3, lambda x: x, [mixup()], seeded()))
+
+
+def test_teacher_and_student_learn_from_the_same_mixed_batch_and_the_record_says_so():
+    own, seen = make_images(samples=60, size=8), {"teacher": [], "student": []}
+
+    class Watched(nn.Module):
+        def __init__(self, name, net):
+            super().__init__()
+            self.name, self.net = name, net
+
+        def forward(self, inputs):
+            if self.training or self.name == "teacher":
+                seen[self.name].append(inputs.detach().clone())
+            return self.net(inputs)
+
+    teacher, student = (Watched(name, models.mlp(4, features=192, classes=3)) for name in ("teacher", "student"))
+    kdlib.fit(teacher.net, own, epochs=30, batch_size=16, device="cpu")
+    objective = kdlib.Distillation(teacher, alpha=0.5)
+    mixed = kdlib.fit(student, own, objective, epochs=2, augment=[mixup(0.4), cutmix()], device="cpu", batch_size=16)
+    shown = seen["student"]
+    assert len(shown) == 2 * steps_of(54, 16)
+    assert all(map(torch.equal, seen["teacher"][-len(shown) :], shown))
+    assert mixed.record["run"]["augment"] == ["mixup(0.4)", "cutmix(1)"]
+    plain = {tuple(image.flatten().tolist()) for image in own.normalise(own.train.inputs)}
+    assert not all(tuple(image.flatten().tolist()) in plain for batch in shown for image in batch)
+
+
+@pytest.mark.parametrize("mixing", [mixup(0.4), cutmix(1.0)])
+def test_learning_from_mixed_labels_learns(mixing):
+    own = make_images(samples=300, size=9)
+    fitted = kdlib.fit(models.mlp(16, features=243, classes=3), own, epochs=20, augment=[mixing], device="cpu")
+    assert fitted.history[-1]["validation_error"] <= 0.1
+    with pytest.raises(ValueError, match="no label"):
+        own = Dataset.from_tensors(images(30), torch.arange(30) % 4 - 1)
+        kdlib.fit(models.mlp(4, features=210, classes=3), own, augment=[mixing], epochs=1)

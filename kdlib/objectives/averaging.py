@@ -39,6 +39,11 @@ class Averaged:
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must be a number from 0 to below 1, not {self.decay!r}")
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether targets count."""
+        return getattr(as_objective(self.objective), "needs_labels", True)
+
     def describe(self) -> dict:
         return as_objective(self.objective).describe() | {"average_decay": self.decay}
 

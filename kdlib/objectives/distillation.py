@@ -85,6 +85,11 @@ class Distillation:
             "control": self.control,
         }
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether targets count."""
+        return self.alpha < 1
+
     @contextmanager
     def bind(self, run: Run) -> Iterator[Bound]:
         if self.alpha < 1 and not run.split.labelled.any():

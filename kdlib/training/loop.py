@@ -78,7 +78,8 @@ def fit(
             optimizer already made over this model's parameters, and the objective's if it has any.
         schedule: a function from (optimizer, total steps) to a scheduler, stepped after every batch; :func:`constant`
             for none.
-        augment: whole-batch augmentations such as :func:`kdlib.data.flip`, applied in turn.
+        augment: applied in turn: whole-batch augmentations such as :func:`kdlib.data.flip`; torchvision's transforms,
+            image by image; :func:`kdlib.data.mixup` and :func:`kdlib.data.cutmix`, which mix targets too.
         order: which samples an epoch shows: :func:`kdlib.data.shuffled`, or :func:`kdlib.data.balanced` by class.
         seed: of dropout and of the objective, and of order and augmentation where they have no seed of their own.
         order_seed, augmentation_seed: of the order of samples and of augmentation. Equal seeds give equal orders and
@@ -116,7 +117,7 @@ def fit(
         machine = replace(machine, threads=min(former.threads, os.cpu_count() or 1), **kept)
     initial_weights = models.fingerprint(model)
     model.to(machine.device, memory_format=machine.memory_format)
-    check_augmentations(augment, data, needs_labels=getattr(objective, "alpha", 0) != 1)
+    check_augmentations(augment, data, needs_labels=getattr(objective, "needs_labels", True))
     shown_in_an_epoch = len(order(data.train, generator("order", order_seed)))
     steps = steps_of(shown_in_an_epoch, batch_size)
 
