@@ -276,8 +276,9 @@ def _exchanged(one: str, other: str) -> Callable[[Case], Case | None]:
 
 
 def _guesses(case: Case) -> Tensor:
-    """What the first table of floats with a row for each of ``targets`` finds likeliest."""
-    return next(v for v in case.values() if _is_table(v) and len(v) == len(case["targets"])).argmax(dim=1)
+    """What the first table of answers with a row for each of ``targets`` finds likeliest."""
+    answers = (value for name, value in case.items() if _is_table(value) and name != "images")
+    return next(table for table in answers if len(table) == len(case["targets"])).argmax(dim=1)
 
 
 def _turned_tables(case: Case) -> Case | None:
@@ -452,11 +453,13 @@ def named(evidence: Evidence, mistakes: Sequence[tuple[str, Values]]) -> str:
     """
     argument_slips = list(of_arguments(next(iter(evidence.cases.values())), evidence.sentences))
     changed = in_arguments(evidence, argument_slips)
-    single = [*mistakes, *in_results(evidence, evidence.right.__getitem__, parts=True), *changed]
-    for says, values in single:
+    in_right = list(in_results(evidence, evidence.right.__getitem__, parts=True))
+    own = tuple(evidence.sentences.values())
+    single = sorted([*changed, *in_right], key=lambda slip: not slip[0].endswith(own))
+    for says, values in (*mistakes, *single):
         if evidence.matches(values):
             return says
-    for says, values in (*changed, *mistakes, *single[len(mistakes) : -len(changed) or None]):
+    for says, values in (*mistakes, *changed, *in_right):
         for further, both in in_results(evidence, values):
             if further != says and evidence.matches(both):
                 return in_one(says, further)
