@@ -50,12 +50,13 @@ def _is_numeric(value: Any) -> bool:
 
 
 def _numbers(change: Callable[[Any], Any], value: Any) -> Any:
-    """Change every number and every tensor of numbers in a result."""
+    """Change every number and every tensor of numbers in a result, where that leaves a tensor's dtype as it is."""
     if isinstance(value, dict):
         return {key: _numbers(change, item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_numbers(change, item) for item in value)
-    return change(value) if _is_numeric(value) else value
+    changed = change(value) if _is_numeric(value) else value
+    return value if isinstance(value, Tensor) and changed.dtype != value.dtype else changed
 
 
 def _rows(case: Case) -> int | None:
