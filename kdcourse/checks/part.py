@@ -233,8 +233,7 @@ def _problem(part: Part, tried: _Tried) -> tuple[str, bool]:
         if outcome.error is None:
             return f"gave {_show(given)}, but expected was {right.error}.", True
         kind, _, text = outcome.error.partition(":")
-        wanted = right.error.partition(":")[0]
-        if kind != wanted and not kind.endswith(f", a {wanted}"):
+        if not _refuses_as(outcome, right):
             return f"raised {outcome.error}, but expected was {right.error}.", False
         if not text.strip():
             return f"raised a {kind} that does not say what was wrong. Such as: {right.error}.", False
@@ -255,6 +254,12 @@ def _problem(part: Part, tried: _Tried) -> tuple[str, bool]:
     if not tried.same(outcome.value, right.value):
         return _gradients_apart(tried, outcome.value["gradient"], right.value["gradient"]), True
     return "", False
+
+
+def _refuses_as(outcome: Outcome, right: Outcome) -> bool:
+    """Whether both raised the same kind of error, or the one an error made from the other's."""
+    kind, wanted = ((one.error or "").partition(":")[0] for one in (outcome, right))
+    return kind == wanted or kind.endswith(f", a {wanted}")
 
 
 def _gradients_apart(tried: _Tried, gradient: Tensor | None, expected: Tensor) -> str:
@@ -334,7 +339,7 @@ def _recognise(part: Part, tried: Sequence[_Tried]) -> str:
             return says
     if look is not _value:
         return ""
-    nothing_refused = not any(one.right.error and one.outcome.error for one in tried)
+    nothing_refused = not any(one.right.error and _refuses_as(one.outcome, one.right) for one in tried)
     beyond = all(one.is_right for one in given if not one.ordinary)
     not_refused = part.slips.get("not refused", "") if nothing_refused and not beyond else ""
     if all(one.is_right for one in given if one.ordinary):
@@ -363,7 +368,11 @@ def _kind_of_difference(value: Any, right: Any, case: Case) -> str:
     elif isinstance(right, dict) and not (isinstance(value, dict) and value.keys() == right.keys()):
         return f"{_describe(value)}, but expected was a dict with {', '.join(map(str, right))}"
     if isinstance(right, (list, tuple)):
-        pairs = zip(value, right, strict=True)
+        pairs = (
+            pair
+            for pair in zip(value, right, strict=True)
+            if not all(isinstance(x, (list, tuple)) for x in pair) or len(pair[0]) == len(pair[1])
+        )
         return next(filter(None, (_kind_of_difference(*pair, case) for pair in pairs)), "")
     if isinstance(right, dict):
         found = ((key, _kind_of_difference(value[key], right[key], case)) for key in right)

@@ -256,7 +256,7 @@ OF_RESULTS = (
         "one dimension too many is left: `keepdim=True` leaves one, and so does a slice.",
         _one_dimension_more,
     ),
-    _shaped("first alone", "only the first value (or row) came back.", _first),
+    _shaped("first alone", "only the first value (or row) came back; all are expected.", _first),
     _shaped("without the last", "the last value (or row) is missing.", _without_last),
 )
 """Slips in a result; of several that fit, the first is named."""
