@@ -182,7 +182,7 @@ def _first_problem(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome
     return "", None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Tried:
     """One case: what is right, what came, and how far apart the two may be."""
 
@@ -333,7 +333,8 @@ def _recognise(part: Part, tried: Sequence[_Tried]) -> str:
         )
 
     mistakes = [(mistake.says, used(mistake.gives)) for mistake in part.mistakes]
-    everywhere = evidence([place for place, one in enumerate(tried) if one.outcome.error is None])
+    came = [place for place, one in enumerate(tried) if one.outcome.error is None]
+    everywhere = evidence([place for place in came if tried[place].ordinary or not tried[place].is_right])
     for says, values in mistakes:
         if everywhere.matches(values):
             return says

@@ -56,7 +56,9 @@ def attempt(
     """
     given = copy.deepcopy(case)
     borrowed: list[str] = []
-    with torch.random.fork_rng(devices=[]), _watched(write_yourself, may_use_kdlib, borrowed):
+    anything_goes = may_use_kdlib and not write_yourself
+    watched = nullcontext() if anything_goes else _watched(write_yourself, may_use_kdlib, borrowed)
+    with torch.random.fork_rng(devices=[]), watched:
         torch.manual_seed(0)
         try:
             value, error = use(function, **given), None
