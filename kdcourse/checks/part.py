@@ -252,7 +252,8 @@ def _problem(part: Part, tried: _Tried) -> tuple[str, bool]:
     if not tried.is_right:
         return f"gave {_apart(tried, given, expected)}.", True
     if not tried.same(outcome.value, right.value):
-        return _gradients_apart(tried, outcome.value["gradient"], right.value["gradient"]), True
+        gradient = outcome.value["gradient"]
+        return _gradients_apart(tried, gradient, right.value["gradient"]), gradient is not None
     return "", False
 
 
@@ -337,7 +338,7 @@ def _recognise(part: Part, tried: Sequence[_Tried]) -> str:
     everywhere = evidence([place for place in came if tried[place].ordinary or not tried[place].is_right])
     for says, values in mistakes:
         if everywhere.matches(values):
-            return says
+            return says if look is _value else f"the value is right, but {says}"
     if look is not _value:
         return ""
     nothing_refused = not any(one.right.error and _refuses_as(one.outcome, one.right) for one in tried)
