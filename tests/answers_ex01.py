@@ -87,6 +87,7 @@ RIGHT = {
     ex01.stable_softmax: [
         softmax_by_rows,
         softmax_with_numpy,
+        lambda z: softmax_by_rows(z.double()),
         lambda z: (z - z.max(1, True)[0]).exp().div((z - z.max(1, True)[0]).exp().sum(1, True)),
     ],
     ex01.soften: [
@@ -126,7 +127,7 @@ WRONG = {
         (lambda z: (z - z.max()).exp() / (z - z.max()).exp().sum(1, True), "one maximum is taken from all rows"),
         (lambda z: (z - z.amax(1, True)).exp() / (z - z.amax(1, True)).exp().sum(), "runs over the whole batch"),
         (lambda z: z / z.sum(1, True), "exp is missing"),
-        (lambda z: softmax_by_rows(z.double()), "gave float64, but expected was float32"),
+        (lambda z: softmax_by_rows(z.float()), "gave float32, but expected was float64: the dtype of what came in"),
         (lambda z: z.sub_(z.amax(1, True)).exp().div(z.exp().sum(1, True)), "changed its argument logits in place"),
     ],
     ex01.soften: [

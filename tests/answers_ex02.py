@@ -323,7 +323,7 @@ WRONG = {
             "these are negative",
         ),
         (lambda s, t, T: [kl.item() for kl in both_with_kl_div(s, t, T)], "gave the plain number 0.03669"),
-        (lambda s, t, T: both_with_kl_div(s, t, T)[0], "expected were 2 values"),
+        (lambda s, t, T: both_with_kl_div(s, t, T)[0], "only the first value"),
     ],
     ex02.distillation_loss: [
         (loss_of(kl_term), "T² is missing from the soft term"),

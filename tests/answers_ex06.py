@@ -410,7 +410,7 @@ WRONG = {
         (lambda p, t, c: (((p == c) & (t == c)).sum() / max(1, ((p == c) & (t == c)).sum() + (p != t).sum()),
                           by_masks(p, t, c)[1]), "every error counts as a false alarm"),
         (lambda p, t, c: ((p == t).float().mean(), (p == t).float().mean()), "both numbers are the accuracy"),
-        (lambda p, t, c: ((p == c) & (t == c)).sum().item() / (p == c).sum().item(), "but expected were 2 values"),
+        (lambda p, t, c: ((p == c) & (t == c)).sum().item() / (p == c).sum().item(), "only the first value"),
     ],
     ex06.mended_f1: [
         (lambda p, t, n: [f1_over_one_at_least(*by_counting(p, t, c)) for c in range(n)], "`max(1, …)` keeps"),

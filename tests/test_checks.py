@@ -154,6 +154,7 @@ def test_trying_leaves_randomness_and_the_profiler_alone():
         ([1, 2], (1, 2), True), ([1], [1, 2], False), ({"a": 1}, {"a": 1.0}, True), ({"a": 1}, {"b": 1}, False),
         (torch.ones(2), torch.ones(2, dtype=torch.float64), False), (torch.tensor([1]), torch.tensor([2]), False),
         (torch.ones(2), [1.0, 1.0], False), (0.1 + 0.2, 0.3, True),
+        (1.5, float("inf"), False), (float("-inf"), float("inf"), False), (float("inf"), float("inf"), True),
     ],
 )  # fmt: skip
 def test_same(one, other, alike):

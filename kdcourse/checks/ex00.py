@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdcourse.checks import trying
-from kdcourse.checks.part import Mistake, Part
+from kdcourse.checks.part import Part, switched
 from kdcourse.checks.trying import Case
 
 
@@ -34,51 +34,32 @@ def _first_made_zero(logits: Tensor) -> Tensor:
     return left.topk(2, dim=1).indices
 
 
-_ROWS = (
-    "rows 1 and 2 were cut out, that is, two images. In `table[a, b]` the first place picks rows, the second one "
-    "columns; a lone `:` means all of them."
-)
-
 runners_up = Part(
-    name="runners_up",
-    cases=_runners_cases,
-    expected=lambda logits: logits.argsort(dim=1, descending=True)[:, 1:3],
-    lesson="lesson 00, section 3",
+    "runners_up", _runners_cases, lambda logits: logits.argsort(dim=1, descending=True)[:, 1:3], "lesson 00, section 3",
     mistakes=(
-        Mistake(
-            lambda logits: logits.topk(2, dim=1).indices,
-            "these are the first and the second class. The first one is the teacher's best guess; asked are the two "
-            "behind it.",
-        ),
-        Mistake(
-            lambda logits: logits.argsort(dim=1, descending=True)[:, [2, 1]],
-            "the right classes in the other order: the second one comes first.",
-        ),
-        Mistake(
-            lambda logits: logits.topk(3, dim=1).indices,
-            "three classes a row came back. The first of them is the best guess, which is not asked for.",
-        ),
-        Mistake(
-            lambda logits: logits.topk(3, dim=1).values[:, 1:],
-            "these are the logits themselves; asked are the numbers of the classes that have them.",
-        ),
-        Mistake(lambda logits: logits.topk(3, dim=1).indices[1:3], _ROWS),
-        Mistake(lambda logits: logits.argsort(dim=1, descending=True)[1:3], _ROWS),
-        Mistake(
-            lambda logits: logits.argsort(dim=1)[:, 1:3],
-            "this counts from the wrong end: these classes are the second and third *least* likely ones.",
-        ),
-        Mistake(
-            lambda logits: logits.argsort(dim=1)[:, -3:-1],
-            "the right classes in the other order: ascending order puts the third one before the second.",
-        ),
-        Mistake(
-            _first_made_zero,
-            "the largest logit was replaced by 0 so that it drops out. But where all other logits of the row are "
-            "below 0, it is still the largest.",
-        ),
+        (lambda z: z.topk(2, dim=1).indices,
+         "these are the first and the second class. The first one is the teacher's best guess; asked are the two "
+         "behind it."),
+        (lambda z: z.topk(3, dim=1).indices,
+         "three classes a row came back. The first of them is the best guess, which is not asked for."),
+        (lambda z: z.topk(3, dim=1).values[:, 1:],
+         "these are the logits themselves; asked are the numbers of the classes that have them."),
+        (lambda z: z.topk(3, dim=1).indices[1:3], lambda z: z.argsort(dim=1, descending=True)[1:3],
+         "rows 1 and 2 were cut out, that is, two images. In `table[a, b]` the first place picks rows, the second one "
+         "columns; a lone `:` means all of them."),
+        (lambda z: z.argsort(dim=1)[:, 1:3],
+         "this counts from the wrong end: these classes are the second and third *least* likely ones."),
+        (lambda z: z.topk(min(4, z.shape[1]), dim=1).indices[:, 2:4],
+         "these are the third and the fourth class. Counting begins at 0: the best guess is in column 0."),
+        (_first_made_zero,
+         "the largest logit was replaced by 0 so that it drops out. But where all other logits of the row are below "
+         "0, it is still the largest."),
     ),
-)
+    slips={
+        "reversed": "the right classes in the other order: the second one comes first. (Ascending order puts the "
+        "third one before it.)",
+    },
+)  # fmt: skip
 
 
 # --- two losses ----------------------------------------------------------------------------------
@@ -105,49 +86,34 @@ def _total(soft: Tensor, hard: Tensor, alpha: float) -> Tensor:
     return alpha * soft + (1 - alpha) * hard
 
 
+def _moved_inside(soft: Tensor, hard: Tensor, alpha: float) -> Tensor:
+    return _total(soft, hard, min(max(alpha, 0.0), 1.0))
+
+
 total_loss = Part(
-    name="total_loss",
-    cases=_total_cases,
-    expected=_total,
-    lesson="lesson 00, section 4",
+    "total_loss", _total_cases, _total, "lesson 00, section 4",
     mistakes=(
-        Mistake(
-            lambda soft, hard, alpha: (1 - alpha) * soft + alpha * hard,
-            "alpha weighs the hard loss here. It is the weight of the other one.",
-        ),
-        Mistake(
-            lambda soft, hard, alpha: alpha * soft + hard,
-            "only one of the two has a weight. Together the weights are 1: what alpha takes, the hard loss loses.",
-        ),
-        Mistake(
-            lambda soft, hard, alpha: soft + hard,
-            "alpha makes no difference: it is not used.",
-        ),
-        Mistake(
-            lambda soft, hard, alpha: (soft + hard) / 2,
-            "both losses count half, whatever alpha says.",
-        ),
-        Mistake(
-            lambda soft, hard, alpha: alpha * soft,
-            "only the soft loss is left; the hard one is missing.",
-        ),
-        Mistake(
-            lambda soft, hard, alpha: float(alpha * soft + (1 - alpha) * hard),
-            "this is a plain number, and nothing can be trained with it: training needs to know how the loss was "
-            "computed, and only a tensor remembers. Leave out `.item()` and `float()`.",
-        ),
-        Mistake(
-            lambda soft, hard, alpha: min(max(alpha, 0.0), 1.0) * soft + (1 - min(max(alpha, 0.0), 1.0)) * hard,
-            "an alpha outside 0 … 1 is quietly moved to the nearest end. Whoever asked for 1.5 meant something, "
-            "perhaps 0.15: raise a ValueError, so that they hear of it.",
-        ),
-        Mistake(
-            lambda soft, hard, alpha: alpha * soft + (1 - alpha) * hard,
-            "right for every alpha from 0 to 1. Outside, one of the losses gets a weight below 0, and training would "
-            "make it *larger*: raise a ValueError.",
-        ),
+        (_moved_inside,
+         "an alpha outside 0 … 1 is quietly moved to the nearest end. Whoever asked for 1.5 meant something, perhaps "
+         "0.15: raise a ValueError, so that they hear of it."),
+        (lambda soft, hard, alpha: alpha * soft + hard, lambda soft, hard, alpha: soft + (1 - alpha) * hard,
+         "only one of the two has a weight. Together the weights are 1: what alpha takes, the hard loss loses."),
+        (lambda soft, hard, alpha: soft + hard, "alpha makes no difference: it is not used."),
+        (lambda soft, hard, alpha: (soft + hard) / 2, "both losses count half, whatever alpha says."),
+        (lambda soft, hard, alpha: alpha * (soft + hard),
+         "both losses have the weight alpha. The hard one has 1 − alpha."),
+        (lambda soft, hard, alpha: alpha * soft, "only the soft loss is left; the hard one is missing."),
+        (lambda soft, hard, alpha: (1 - alpha) * hard, "only the hard loss is left; the soft one is missing."),
+        (lambda soft, hard, alpha: float(alpha * soft + (1 - alpha) * hard),
+         "this is a plain number, and nothing can be trained with it: training needs to know how the loss was "
+         "computed, and only a tensor remembers. Leave out `.item()` and `float()`."),
     ),
-)
+    slips={
+        "alpha turned": "alpha weighs the hard loss here. It is the weight of the other one.",
+        "not refused": "right for every alpha from 0 to 1. Outside, one of the losses gets a weight below 0, and "
+        "training would make it *larger*: raise a ValueError.",
+    },
+)  # fmt: skip
 
 
 # --- pair by pair --------------------------------------------------------------------------------
@@ -216,11 +182,6 @@ def _by_rank(baseline: Runs, student: Runs) -> tuple[list[int], float]:
     return _with_mean(one - other for one, other in zip(*ranked, strict=False))
 
 
-def _by_place_of_seed(baseline: Runs, student: Runs) -> tuple[list[int], float]:
-    in_order = (sorted(runs, key=lambda run: run["seed"]) for runs in (baseline, student))
-    return _by_place(*in_order)
-
-
 def _in_given_order(baseline: Runs, student: Runs) -> tuple[list[int], float]:
     return _common(baseline, student, order=list)
 
@@ -230,53 +191,27 @@ def _in_students_order(baseline: Runs, student: Runs) -> tuple[list[int], float]
     return [-one for one in saved], -mean
 
 
-def _rounded_mean(baseline: Runs, student: Runs, to: Callable[[float], int]) -> tuple[list[int], int]:
-    saved, mean = _common(baseline, student)
-    return saved, to(mean)
-
-
-_BOTH_RAN = (
-    "a seed that only one of the two has run gives no difference, and a mean that passes over it in silence is a mean "
-    "of something else: raise a ValueError."
-)
-_ORDER = (
-    "the right differences, in the order in which runs happened to be listed. Asked is ascending order of the seeds."
-)
-_ROUNDED = "the mean is rounded to a whole number. A mean of whole numbers need not be one."
-
 errors_saved = Part(
-    name="errors_saved",
-    cases=_saved_cases,
-    expected=_saved,
-    lesson="lesson 00, section 4",
+    "errors_saved", _saved_cases, _saved, "lesson 00, section 4",
     mistakes=(
-        Mistake(
-            _by_place,
-            "runs are subtracted that stand in the same place of their lists. What makes two runs a pair: their place, "
-            "or something that the records say?",
-        ),
-        Mistake(
-            _by_rank,
-            "both lists are sorted by errors, so that the best meets the best. A pair shares its seed; sorted errors "
-            "have forgotten theirs.",
-        ),
-        Mistake(
-            lambda baseline, student: _common(student, baseline),
-            "the sign is turned round: errors *saved* are above 0 where the student makes fewer.",
-        ),
-        Mistake(_in_given_order, _ORDER),
-        Mistake(_in_students_order, _ORDER),
-        Mistake(
-            lambda baseline, student: (_common(baseline, student)[0], sum(_common(baseline, student)[0])),
-            "the second number is the sum of the errors saved; asked is their mean.",
-        ),
-        Mistake(partial(_rounded_mean, to=round), _ROUNDED),
-        Mistake(partial(_rounded_mean, to=int), _ROUNDED),
-        Mistake(lambda baseline, student: _rounded_mean(baseline, student, lambda mean: int(mean // 1)), _ROUNDED),
-        Mistake(_common, _BOTH_RAN),
-        Mistake(_by_place_of_seed, _BOTH_RAN),
+        (_by_place,
+         "runs are subtracted that stand in the same place of their lists. What makes two runs a pair: their place, "
+         "or something that the records say?"),
+        (_by_rank,
+         "both lists are sorted by errors, so that the best meets the best. A pair shares its seed; sorted errors "
+         "have forgotten theirs."),
+        (_in_given_order, _in_students_order,
+         "the right differences, in the order in which runs happened to be listed. Asked is ascending order of the "
+         "seeds."),
     ),
-)
+    slips={
+        "negated": "the sign is turned round: errors *saved* are above 0 where the student makes fewer.",
+        "sum over rows": "this is the sum of the errors saved; asked is their mean.",
+        "rounded": "the mean is rounded to a whole number. A mean of whole numbers need not be one.",
+        "not refused": "a seed that only one of the two has run gives no difference, and a mean that passes over it "
+        "in silence is a mean of something else: raise a ValueError.",
+    },
+)  # fmt: skip
 
 
 # --- a fair pair ---------------------------------------------------------------------------------
@@ -337,74 +272,73 @@ def _differs(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
     return (key in one, one.get(key)) != (key in other, other.get(key))
 
 
-def _unfair(one: dict[str, Any], other: dict[str, Any], keys: Iterable[str] = _EQUAL) -> list[str]:
-    return [key for key in keys if _differs(one, other, key)]
+def _get_differs(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
+    return one.get(key) != other.get(key)
 
 
-_WHY_EQUAL = {
-    "train_data": "With other digits, or more of them, a student gets better without any teacher.",
-    "initial_weights": "A net that begins elsewhere ends elsewhere: some of the difference would be luck.",
-    "epochs": "Whoever trains for longer has an advantage that is not the teacher's.",
-    "batch_size": "With the same epochs, smaller batches make more steps.",
-    "augmentation": "Digits that are shifted are as good as more digits, with or without a teacher.",
-    "order_seed": "The same digits in another order end in another net: some of the difference would be luck.",
-}
-_WHY_FREE = {
-    "objective": "But it says what a student learns *from*: if that were equal, there would be nothing to compare.",
-    "seconds": "But nobody set it: it came out, and asking a teacher may take longer.",
-    "test_errors": "But nobody set it: it came out, and is what the comparison is about.",
-}
+def _unfair(
+    one: dict[str, Any], other: dict[str, Any], *, differs: Callable[..., bool] = _differs, **reported: bool
+) -> list[str]:
+    """The settings that differ; ``reported``: keys that are reported though they may differ, or never."""
+    keys = [key for key in _EQUAL + _FREE if reported.get(key, key in _EQUAL)]
+    return [key for key in keys if differs(one, other, key)]
+
 
 unfair = Part(
-    name="unfair",
-    cases=_unfair_cases,
-    expected=_unfair,
-    lesson="lesson 00, section 4",
+    "unfair", _unfair_cases, _unfair, "lesson 00, section 4",
     mistakes=(
-        Mistake(
-            partial(_unfair, keys=_EQUAL + _FREE),
-            "everything that differs is reported. Some of it may differ, and some has to: go through the table once "
-            "more, and ask of each line whether it could make one student better without any teacher.",
+        (partial(_unfair, **dict.fromkeys(_FREE, True)),
+         "everything that differs is reported. Some of it may differ, and some has to: go through the table once "
+         "more, and ask of each line whether it could make one student better without any teacher."),
+        *switched(
+            _unfair,
+            ({"differs": lambda one, other, key: not _differs(one, other, key)},
+             "these are the settings that *agree*."),
+            ({"differs": _get_differs},
+             "for a key that is missing, `.get` gives None. So does it for a key whose value is None, and the two "
+             "look equal: one record says that nothing was augmented, the other says nothing."),
+            ({"differs": lambda one, other, key: bool(one.get(key)) and _get_differs(one, other, key)},
+             "a setting whose value is 0 or None is passed over. 0 is a seed like any other."),
+            ({"differs": lambda one, other, key: key in one and _differs(one, other, key)},
+             "a setting that only the second record holds is not seen: go through the settings that must be equal, "
+             "not through those that one record happens to hold."),
+            ({"differs": lambda one, other, key: key in other and _differs(one, other, key)},
+             "a setting that only the first record holds is not seen: go through the settings that must be equal, not "
+             "through those that one record happens to hold."),
+            ({"differs": lambda one, other, key: key in one and key in other and one[key] != other[key]},
+             "a setting that only one of the two records holds is passed over; it counts as different."),
+            ({"train_data": False},
+             "train_data is never reported. With other digits, or more of them, a student gets better without any "
+             "teacher."),
+            ({"initial_weights": False},
+             "initial_weights is never reported. A net that begins elsewhere ends elsewhere: some of the difference "
+             "would be luck."),
+            ({"epochs": False},
+             "epochs is never reported. Whoever trains for longer has an advantage that is not the teacher's."),
+            ({"batch_size": False},
+             "batch_size is never reported. With the same epochs, smaller batches make more steps."),
+            ({"augmentation": False},
+             "augmentation is never reported. Digits that are shifted are as good as more digits, with or without a "
+             "teacher."),
+            ({"order_seed": False},
+             "order_seed is never reported. The same digits in another order end in another net: some of the "
+             "difference would be luck."),
+            ({"objective": True},
+             "objective is reported where it differs. But it says what a student learns *from*: if that were equal, "
+             "there would be nothing to compare."),
+            ({"seconds": True},
+             "seconds is reported where it differs. But nobody set it: it came out, and asking a teacher may take "
+             "longer."),
+            ({"test_errors": True},
+             "test_errors is reported where it differs. But nobody set it: it came out, and is what the comparison is "
+             "about."),
         ),
-        Mistake(
-            lambda one, other: [key for key in _EQUAL if not _differs(one, other, key)],
-            "these are the settings that *agree*.",
-        ),
-        Mistake(
-            lambda one, other: [key for key in _EQUAL if one.get(key) != other.get(key)],
-            "for a key that is missing, `.get` gives None. So does it for a key whose value is None, and the two look "
-            "equal: one record says that nothing was augmented, the other says nothing.",
-        ),
-        Mistake(
-            lambda one, other: [key for key in _EQUAL if one.get(key) and one.get(key) != other.get(key)],
-            "a setting whose value is 0 or None is passed over. 0 is a seed like any other.",
-        ),
-        Mistake(
-            lambda one, other: [key for key in _EQUAL if key in one and _differs(one, other, key)],
-            "a setting that only the second record holds is not seen: go through the settings that must be equal, not "
-            "through those that one record happens to hold.",
-        ),
-        Mistake(
-            lambda one, other: [key for key in _EQUAL if key in one and key in other and one[key] != other[key]],
-            "a setting that only one of the two records holds is passed over; it counts as different.",
-        ),
-        Mistake(
-            lambda one, other: sorted(_unfair(one, other)),
-            "the right settings in the order of the alphabet; asked is the order of the table.",
-        ),
-        *(
-            Mistake(
-                partial(_unfair, keys=[key for key in _EQUAL if key != left_out]),
-                f"{left_out} is never reported. {why}",
-            )
-            for left_out, why in _WHY_EQUAL.items()
-        ),
-        *(
-            Mistake(partial(_unfair, keys=[*_EQUAL, added]), f"{added} is reported where it differs. {why}")
-            for added, why in _WHY_FREE.items()
-        ),
+        (lambda one, other: sorted(_unfair(one, other)),
+         "the right settings in the order of the alphabet; asked is the order of the table."),
+        (lambda one, other: [key for key in {**one, **other} if key in _unfair(one, other)],
+         "the right settings in the order in which the records happen to hold them; asked is the order of the table."),
     ),
-)
+)  # fmt: skip
 
 
 # --- find the bug: coins foretold ----------------------------------------------------------------
@@ -458,51 +392,37 @@ def _validation_from_train(samples: int, sizes: list[int], seed: int) -> tuple[T
 
 
 def _test_is_the_rest(samples: int, sizes: list[int], seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    order = _shuffled(samples, seed)
-    return order[: sizes[0]], order[sizes[0] : sizes[0] + sizes[1]], order[sizes[0] + sizes[1] :]
+    train, validation, _ = _cut(order := _shuffled(samples, seed), sizes)
+    return train, validation, order[sizes[0] + sizes[1] :]
 
 
 mended_split = Part(
-    name="mended_split",
-    cases=_split_cases,
-    expected=_split,
-    lesson="lesson 00, section 2",
+    "mended_split", _split_cases, _split, "lesson 00, section 2",
     use=trying.splitting,
     mistakes=(
-        Mistake(
-            _drawn_anew,
-            "samples are still in more than one part. Take five samples, ask for parts of 3, 1 and 1, and write the "
-            "three parts down: what does the second one know of the first?",
-        ),
-        Mistake(
-            _test_drawn_anew,
-            "half mended: train and validation no longer share samples, but the test part shares some with both.",
-        ),
-        Mistake(
-            _validation_from_train,
-            "half mended: the test part is clean, but the validation samples are trained on as well.",
-        ),
-        Mistake(
-            lambda samples, sizes, seed: _cut(torch.randperm(samples), sizes),
-            "no sample is in two parts now, but the same seed gives another split every time. The draw does not "
-            "listen to the seed: it needs a generator that was started with it.",
-        ),
-        Mistake(
-            lambda samples, sizes, seed: _cut(_shuffled(samples, 0), sizes),
-            "every seed puts the same samples into the parts. Is the seed used, and is the order shuffled before it is "
-            "cut into parts?",
-        ),
-        Mistake(
-            _test_is_the_rest,
-            "the test part takes all that is left. It was asked for a certain size, and some samples may stay unused.",
-        ),
-        Mistake(
-            lambda samples, sizes, seed: _cut(_shuffled(samples, seed), sizes),
-            "where more samples are asked for than there are, the last part comes out too small, and nobody is told: "
-            "raise a ValueError.",
-        ),
+        (_drawn_anew,
+         "samples are still in more than one part. Take five samples, ask for parts of 3, 1 and 1, and write the "
+         "three parts down: what does the second one know of the first?"),
+        (_test_drawn_anew,
+         "half mended: train and validation no longer share samples, but the test part shares some with both."),
+        (_validation_from_train,
+         "half mended: the test part is clean, but the validation samples are trained on as well."),
+        (lambda samples, sizes, seed: _cut(torch.randperm(samples), sizes),
+         "no sample is in two parts now, but the same seed gives another split every time. The draw does not listen "
+         "to the seed: it needs a generator that was started with it."),
+        (lambda samples, sizes, seed: _cut(_shuffled(samples, 0), sizes),
+         "every seed puts the same samples into the parts. Is the seed used, and is the order shuffled before it is "
+         "cut into parts?"),
+        (_test_is_the_rest,
+         "the test part takes all that is left. It was asked for a certain size, and some samples may stay unused."),
+        (lambda samples, sizes, seed: _cut(1 + _shuffled(samples, seed), sizes),
+         "one number is not a sample: samples are counted from 0, so the last one is `samples` − 1."),
     ),
-)
+    slips={
+        "not refused": "where more samples are asked for than there are, the last part comes out too small, and "
+        "nobody is told: raise a ValueError.",
+    },
+)  # fmt: skip
 
 
 # --- find the bug: a gain from nothing -----------------------------------------------------------
@@ -519,7 +439,7 @@ def _trials(generator: torch.Generator, count: int) -> Trials:
 
 def _report_cases(generator: torch.Generator) -> list[Case]:
     """Trials of both such that no two ways of choosing give the same throughout."""
-    ways = (_report, *(mistake.gives for mistake in _REPORT_MISTAKES))
+    ways = (_report, lambda baseline, student: _report(student, baseline), *(way for way, _ in mended_report.mistakes))
     while True:
         cases = [{"baseline": _trials(generator, n), "student": _trials(generator, n)} for n in (5, 4, 8, 1)]
         found = {tuple(way(**case) for case in cases) for way in ways}
@@ -540,10 +460,6 @@ def _report(
 ) -> tuple[int, int]:
     rival = baseline[0] if baseline_by is None else _chosen(baseline, baseline_by)
     return rival[report], _chosen(student, student_by)[report]
-
-
-def _turned(baseline: Trials, student: Trials) -> tuple[int, int]:
-    return _report(student, baseline)
 
 
 def _at_the_students_place(baseline: Trials, student: Trials, by: str) -> tuple[int, int]:
@@ -568,61 +484,37 @@ def _mean_and_chosen(baseline: Trials, student: Trials) -> tuple[float, float]:
     return _mean_of(baseline), _chosen(student)["test"]
 
 
-_PLACE = (
-    "the baseline is judged in the setting that stands in the student's place. Its settings are its own: which of "
-    "them would *its* author have chosen?"
-)
-_REPORT_MISTAKES = (
-    Mistake(
-        partial(_report, baseline_by=None, student_by="test"),
-        "nothing has changed: two faults are still there. How many chances has the student to be lucky, how many the "
-        "baseline? And which digits decide what is lucky?",
-    ),
-    Mistake(
-        partial(_report, baseline_by=None),
-        "half mended: the student's number is honest now. But the student is the best of several, and the baseline is "
-        "whatever came first.",
-    ),
-    Mistake(
-        partial(_report, baseline_by="test", student_by="test"),
-        "half mended: both may choose now, and the gain from nothing is gone. But both numbers are still lower than "
-        "the truth: whoever was lucky on these digits was chosen, and the luck is reported.",
-    ),
-    Mistake(
-        partial(_report, student_by="test"),
-        "half mended: the baseline is chosen as it should be; the student is not yet.",
-    ),
-    Mistake(
-        partial(_report, baseline_by="test"),
-        "the student is chosen as it should be. The baseline is chosen by other digits than the student: now it is "
-        "the one that has the advantage.",
-    ),
-    Mistake(
-        partial(_report, report="validation"),
-        "both are chosen as they should be, but what chose is also what is reported. Which digits have not been "
-        "looked at yet?",
-    ),
-    Mistake(_turned, "the two numbers come back in the other order: the baseline's first, then the student's."),
-    Mistake(partial(_at_the_students_place, by="validation"), _PLACE),
-    Mistake(partial(_at_the_students_place, by="test"), _PLACE),
-    Mistake(_most_errors, "the setting with *most* validation errors is chosen."),
-    Mistake(
-        _means,
-        "these are means over all settings. Nobody uses a mean of settings: each side is to choose one of its own.",
-    ),
-    Mistake(
-        _mean_and_chosen,
-        "the student may choose its setting, and the baseline gets the mean of all of its own, the bad ones among "
-        "them.",
-    ),
-)
-
 mended_report = Part(
-    name="mended_report",
-    cases=_report_cases,
-    expected=_report,
-    lesson="lesson 00, sections 2 and 4",
-    mistakes=_REPORT_MISTAKES,
-)
+    "mended_report", _report_cases, _report, "lesson 00, sections 2 and 4",
+    mistakes=(
+        (partial(_report, baseline_by=None, student_by="test"),
+         "nothing has changed: two faults are still there. How many chances has the student to be lucky, how many the "
+         "baseline? And which digits decide what is lucky?"),
+        (partial(_report, baseline_by=None),
+         "half mended: the student's number is honest now. But the student is the best of several, and the baseline "
+         "is whatever came first."),
+        (partial(_report, baseline_by="test", student_by="test"),
+         "half mended: both may choose now, and the gain from nothing is gone. But both numbers are still lower than "
+         "the truth: whoever was lucky on these digits was chosen, and the luck is reported."),
+        (partial(_report, student_by="test"),
+         "half mended: the baseline is chosen as it should be; the student is not yet."),
+        (partial(_report, baseline_by="test"),
+         "the student is chosen as it should be. The baseline is chosen by other digits than the student: now it is "
+         "the one that has the advantage."),
+        (partial(_report, report="validation"),
+         "both are chosen as they should be, but what chose is also what is reported. Which digits have not been "
+         "looked at yet?"),
+        (partial(_at_the_students_place, by="validation"), partial(_at_the_students_place, by="test"),
+         "the baseline is judged in the setting that stands in the student's place. Its settings are its own: which "
+         "of them would *its* author have chosen?"),
+        (_most_errors, "the setting with *most* validation errors is chosen."),
+        (_means,
+         "these are means over all settings. Nobody uses a mean of settings: each side is to choose one of its own."),
+        (_mean_and_chosen,
+         "the student may choose its setting, and the baseline gets the mean of all of its own, the bad ones among "
+         "them."),
+    ),
+    slips={"reversed": "the two numbers come back in the other order: the baseline's first, then the student's."},
+)  # fmt: skip
 
 PARTS = (runners_up, total_loss, errors_saved, unfair, mended_split, mended_report)

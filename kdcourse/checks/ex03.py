@@ -1,5 +1,6 @@
 """Exercise 03, distilling on MNIST: its parts, their inputs, and the mistakes they know."""
 
+import copy
 import math
 import statistics
 from collections.abc import Callable, Iterator
@@ -11,13 +12,13 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdcourse.checks import trying
+from kdcourse.checks import slips, trying
 from kdcourse.checks.ex02 import distillation, loss_mistakes
-from kdcourse.checks.part import Mistake, Part
+from kdcourse.checks.part import Mistake, Part, switched
 from kdcourse.checks.trying import Case
 
 WEIGHTS = 63
-"""Of the nets that :mod:`kdcourse.checks.trying` builds."""
+"""Number of weights of the nets that :mod:`kdcourse.checks.trying` builds."""
 
 
 def _weights(generator: torch.Generator) -> Tensor:
@@ -58,44 +59,31 @@ def _freeze_layers(teacher: nn.Module) -> nn.Module:
     return teacher.eval()
 
 
-def _freeze_silently(teacher: nn.Module) -> None:
-    _freeze(teacher)
-
-
 freeze = Part(
-    name="freeze",
-    cases=_freeze_cases,
-    expected=_freeze,
-    lesson="lesson 03, section 1",
+    "freeze", _freeze_cases, _freeze, "lesson 03, section 1",
     use=trying.frozen,
     mistakes=(
-        Mistake(
-            lambda teacher: teacher.eval(),
-            "its parameters still want gradients: eval mode is about dropout and batch norm. (And where a module is "
-            "given `requires_grad = False`, that is a new attribute which nobody reads: parameters have that switch, "
-            "modules have a method whose name ends in an underscore.)",
-        ),
-        Mistake(
-            lambda teacher: teacher.requires_grad_(False),
-            "it is still in train mode: without gradients, too, its batch norm takes in every batch it is shown, and "
-            "its dropout makes it answer at random.",
-        ),
-        Mistake(
-            _freeze_top,
-            "only the outermost module has left train mode. The layers inside have a mode of their own; a method of "
-            "the module reaches them all.",
-        ),
-        Mistake(
-            _freeze_layers,
-            "the linear layers are frozen, but batch norm has parameters too. Go through `teacher.parameters()`, or "
-            "let the module do it.",
-        ),
-        Mistake(
-            _freeze_silently,
-            "the teacher is frozen as it should be, but nothing is returned: give the teacher back.",
-        ),
+        (lambda teacher: teacher,
+         "nothing has happened: the teacher is in the mode in which it came, and its parameters want gradients."),
+        (lambda teacher: teacher.eval(),
+         "its parameters still want gradients: eval mode is about dropout and batch norm. (And where a module is "
+         "given `requires_grad = False`, that is a new attribute which nobody reads: parameters have that switch, "
+         "modules have a method whose name ends in an underscore.)"),
+        (lambda teacher: teacher.requires_grad_(False),
+         "it is still in train mode: without gradients, too, its batch norm takes in every batch it is shown, and its "
+         "dropout makes it answer at random."),
+        (_freeze_top,
+         "only the outermost module has left train mode. The layers inside have a mode of their own; a method of the "
+         "module reaches them all."),
+        (_freeze_layers,
+         "the linear layers are frozen, but batch norm has parameters too. Go through `teacher.parameters()`, or let "
+         "the module do it."),
+        (lambda teacher: _freeze(teacher) and None,
+         "the teacher is frozen as it should be, but nothing is returned: give the teacher back."),
+        (lambda teacher: _freeze(copy.deepcopy(teacher)),
+         "a copy was frozen and came back. Give back the teacher itself: it is the one that will be asked."),
     ),
-)
+)  # fmt: skip
 
 
 # --- one step ------------------------------------------------------------------------------------
@@ -168,70 +156,49 @@ _DRIFT = (
     "the teacher is in train mode: it normalises by the batch in front of it, and its own batch statistics drift with "
     "every step. `no_grad` does not prevent that."
 )
-_GRAPH = "gradients flow into the teacher: ask it without recording a graph."
+_STAYS = (
+    "a student that comes in eval mode stays there: no dropout, no batch statistics. The step has to see to the "
+    "student's mode itself."
+)
+_ADDS = "the gradients of the first step are still there in the second: `backward` *adds* to what it finds."
 
 training_step = Part(
-    name="training_step",
-    cases=_step_cases,
-    expected=_step,
-    lesson="lesson 03, section 1, and about the loss lesson 02, section 8",
+    "training_step", _step_cases, _step, "lesson 03, section 1, and about the loss lesson 02, section 8",
     use=trying.two_steps,
     mistakes=(
-        Mistake(
-            partial(_step, zero=False),
-            "the gradients of the first step are still there in the second: `backward` *adds* to what it finds.",
-        ),
-        Mistake(partial(_step, quiet=False), _DRIFT),
-        Mistake(partial(_step, graph=True), _GRAPH),
-        Mistake(partial(_step, quiet=False, graph=True), f"two things are missing. First, {_DRIFT} Second, {_GRAPH}"),
-        Mistake(
-            partial(_step, graph=True, detach=True),
-            "the weights come out right, but a graph of the teacher's whole forward pass is recorded before it is cut "
-            "off: memory and time for nothing. Ask it where nothing is recorded.",
-        ),
-        Mistake(
-            partial(_step, train=False),
-            "a student that comes in eval mode stays there: no dropout, no batch statistics. The step has to see to "
-            "the student's mode itself.",
-        ),
-        Mistake(
-            partial(_step, train=False, graph=True),
-            f"the student's mode is left as it came, and where that was eval it learns without dropout. And {_GRAPH}",
-        ),
-        Mistake(
-            partial(_step, train=False, quiet=False),
-            f"nobody sees to the modes. A student that comes in eval mode stays there; and {_DRIFT}",
-        ),
-        Mistake(
-            partial(_step, train=False, quiet=False, graph=True),
-            "the modes are left as they come, and the teacher gets gradients. Before anything is computed, decide for "
-            "student and teacher: train or eval, with gradients or without?",
-        ),
-        Mistake(
-            partial(_step, move=False),
-            "the student's weights do not move: is `backward()` there, then `optimizer.step()`, and does `zero_grad()` "
-            "come before both?",
-        ),
-        Mistake(
-            partial(_step, plain=False),
-            "the loss comes back as a tensor. A list of such losses can keep every batch's graph in memory; expected "
-            "is a plain float.",
-        ),
-        Mistake(partial(_step, silent=True), "the step is right, but its loss is not returned."),
-        Mistake(partial(_step, loss=_labels_only), "the teacher makes no difference: it is not in the loss."),
-        Mistake(
-            partial(_step, train=None),
-            "the student is in eval mode while it learns: no dropout, and batch norm takes nothing in. It is the "
-            "*teacher* that is judged, not trained.",
-        ),
-        Mistake(
-            partial(_step, train=False, zero=False),
-            "two things. The student's mode is left as it came, and where that was eval it learns without dropout. And "
-            "the gradients of the first step are still there in the second.",
+        (partial(_step, train=False, quiet=False, graph=True),
+         "the modes are left as they come, and the teacher gets gradients. Before anything is computed, decide for "
+         "student and teacher: train or eval, with gradients or without?"),
+        (partial(_step, train=False, quiet=False),
+         f"nobody sees to the modes. A student that comes in eval mode stays there; and {_DRIFT}"),
+        (partial(_step, loss=_labels_only), "the teacher makes no difference: it is not in the loss."),
+        *switched(
+            _step,
+            ({"zero": False}, _ADDS),
+            ({"quiet": False}, _DRIFT),
+            ({"graph": True}, "gradients flow into the teacher: ask it without recording a graph."),
+            ({"graph": True, "detach": True},
+             "the weights come out right, but a graph of the teacher's whole forward pass is recorded before it is "
+             "cut off: memory and time for nothing. Ask it where nothing is recorded."),
+            ({"train": False}, _STAYS),
+            ({"train": None},
+             "the student is in eval mode while it learns: no dropout, and batch norm takes nothing in. It is the "
+             "*teacher* that is judged, not trained."),
+            ({"move": False},
+             "the student's weights do not move: is `backward()` there, then `optimizer.step()`, and does "
+             "`zero_grad()` come before both?"),
+            ({"plain": False},
+             "the loss comes back as a tensor. A list of such losses can keep every batch's graph in memory; expected "
+             "is a plain float."),
+            ({"silent": True}, "the step is right, but its loss is not returned."),
+            most=3,
         ),
         *loss_mistakes(lambda loss: partial(_step, loss=loss)),
+        *(Mistake(partial(_step, loss=loss, **options), slips.in_one(one, other))
+          for options, one in (({"quiet": False}, _DRIFT), ({"train": False}, _STAYS), ({"zero": False}, _ADDS))
+          for loss, other in loss_mistakes(most=1)),
     ),
-)
+)  # fmt: skip
 
 
 # --- counting errors -----------------------------------------------------------------------------
@@ -271,48 +238,33 @@ def _count(
     return give(wrong)
 
 
-_LEFT = "a model that came in train mode is left in eval mode: from then on it trains without dropout."
 _RECORDED = "a graph is recorded for every image, and nobody will use it: no gradients are needed to count."
 
 count_errors = Part(
-    name="count_errors",
-    cases=_count_cases,
-    expected=_count,
-    lesson="lesson 03, section 1",
+    "count_errors", _count_cases, _count, "lesson 03, section 1",
     use=trying.counting,
-    mistakes=(
-        Mistake(
-            partial(_count, quiet=False),
-            "the model is judged in train mode: dropout guesses at random, and batch norm takes the test images in.",
-        ),
-        Mistake(
-            partial(_count, quiet=False, graph=True),
-            "the model is judged in whatever mode it came (dropout guesses at random, batch norm takes the test images "
-            "in), and a graph is recorded that nobody will use.",
-        ),
-        Mistake(partial(_count, restore=False), f"{_LEFT} Leave it in the mode you found."),
-        Mistake(partial(_count, restore=False, graph=True), f"two things. First, {_LEFT} Second, {_RECORDED}"),
-        Mistake(
-            partial(_count, loud=True),
-            "a model that came in eval mode is left in train mode. Which mode was it in *before*? Write that down.",
-        ),
-        Mistake(partial(_count, loud=True, graph=True), f"it always ends in train mode; and {_RECORDED}"),
-        Mistake(partial(_count, graph=True), _RECORDED),
-        Mistake(partial(_count, give=lambda wrong: int((~wrong).sum())), "these are the hits; errors are expected."),
-        Mistake(
-            partial(_count, give=lambda wrong: wrong.float().mean().item()),
-            "this is a share; expected is the number of errors.",
-        ),
-        Mistake(
-            partial(_count, give=lambda wrong: 1 - wrong.float().mean().item()),
-            "this is the accuracy; expected is the number of errors.",
-        ),
-        Mistake(
-            partial(_count, give=lambda wrong: wrong.sum()),
-            "the number comes back as a tensor; expected is a plain int. `.item()` or `int(…)` makes one.",
-        ),
+    mistakes=switched(
+        _count,
+        ({"quiet": False},
+         "the model is judged in train mode: dropout guesses at random, and batch norm takes the test images in."),
+        ({"restore": False},
+         "a model that came in train mode is left in eval mode: from then on it trains without dropout. Leave it in "
+         "the mode you found."),
+        ({"loud": True},
+         "a model that came in eval mode is left in train mode. Which mode was it in *before*? Write that down."),
+        ({"graph": True}, _RECORDED),
+        ({"give": lambda wrong: int((~wrong).sum())}, "these are the hits; errors are expected."),
+        ({"give": lambda wrong: wrong.float().mean().item()}, "this is a share; expected is the number of errors."),
+        ({"give": lambda wrong: 1 - wrong.float().mean().item()},
+         "this is the accuracy; expected is the number of errors."),
+        ({"give": lambda wrong: float(wrong.sum()) * 100 / len(wrong)},
+         "these are percent; expected is the number of errors."),
+        ({"give": lambda wrong: wrong.sum()},
+         "the number comes back as a tensor; expected is a plain int. `.item()` or `int(…)` makes one."),
+        ({"give": lambda wrong: wrong}, "it is told which are wrong; expected is how many."),
+        most=3,
     ),
-)
+)  # fmt: skip
 
 
 # --- cached logits -------------------------------------------------------------------------------
@@ -350,60 +302,44 @@ def _in_shuffled_order(images: Tensor, size: int) -> Any:
     return torch.utils.data.DataLoader(images, batch_size=size, shuffle=True)  # type: ignore[arg-type]
 
 
-_TOO_MANY = (
-    "more than `batch_size` images go through the teacher at once. A large teacher with 50,000 images would fill the "
-    "memory."
-)
-_GRAPH_OF_TABLE = (
-    "a graph of the teacher is recorded, which costs memory even if it is cut off afterwards: ask it without gradients."
-)
-
 cache_logits = Part(
-    name="cache_logits",
-    cases=_cache_cases,
-    expected=_cache,
-    lesson="lesson 03, section 5",
+    "cache_logits", _cache_cases, _cache, "lesson 03, section 5",
     use=trying.caching,
     mistakes=(
-        Mistake(
-            partial(_cache, parts=_whole_batches),
-            "the images that do not fill a whole batch at the end have no row. The last batch may be a short one.",
+        (partial(_cache, quiet=False, graph=True),
+         "the teacher answers in train mode (a picture's row depends on dropout and on its batch), and a graph of it "
+         "is recorded. Both can be prevented before the first batch."),
+        *switched(
+            _cache,
+            ({"parts": _whole_batches},
+             "the images that do not fill a whole batch at the end have no row. The last batch may be a short one."),
+            ({"quiet": False},
+             "the teacher answers in train mode: a picture's row depends on dropout, and on which others are in its "
+             "batch."),
+            ({"graph": True},
+             "a graph of the teacher is recorded, which costs memory even if it is cut off afterwards: ask it without "
+             "gradients."),
+            ({"parts": lambda images, size: images.chunk(size)},
+             "this makes `batch_size` pieces. Expected are pieces *of* `batch_size` images; `split` and `chunk` "
+             "differ in that."),
+            ({"parts": lambda images, size: images.split(size + 1)}, {"parts": lambda images, size: [images]},
+             "more than `batch_size` images go through the teacher at once. A large teacher with 50,000 images would "
+             "fill the memory."),
+            ({"parts": _in_shuffled_order},
+             "the rows are in shuffled order: row 0 belongs to some other picture than image 0."),
+            ({"parts": lambda images, size: images.split(size)[::-1]},
+             "the batches are in reversed order: row 0 belongs to some other picture than image 0."),
+            ({"parts": lambda images, size: images.split(size)[:1]}, "only the first batch has rows."),
+            ({"give": lambda rows: torch.cat(rows).softmax(dim=1)},
+             "these are probabilities. A table of *logits* can be softened at any temperature later."),
+            ({"give": lambda rows: torch.cat(rows).log_softmax(dim=1)},
+             "these are log-probabilities; the logits themselves are expected."),
+            ({"give": lambda rows: torch.cat(rows).argmax(dim=1)},
+             "these are the teacher's first choices; what it says about the other classes is lost. Keep its logits."),
+            ({"give": list}, "this is a list of batches; expected is one tensor [N, C]."),
         ),
-        Mistake(
-            partial(_cache, quiet=False),
-            "the teacher answers in train mode: a picture's row depends on dropout, and on which others are in its "
-            "batch.",
-        ),
-        Mistake(partial(_cache, graph=True), _GRAPH_OF_TABLE),
-        Mistake(
-            partial(_cache, quiet=False, graph=True),
-            "the teacher answers in train mode (a picture's row depends on dropout and on its batch), and a graph of "
-            "it is recorded. Both can be prevented before the first batch.",
-        ),
-        Mistake(
-            partial(_cache, parts=lambda images, size: images.chunk(size)),
-            "this makes `batch_size` pieces. Expected are pieces *of* `batch_size` images; `split` and `chunk` differ "
-            "in that.",
-        ),
-        Mistake(
-            partial(_cache, parts=lambda images, size: images.split(size + 1)),
-            _TOO_MANY,
-        ),
-        Mistake(
-            partial(_cache, parts=lambda images, size: [images]),
-            _TOO_MANY,
-        ),
-        Mistake(
-            partial(_cache, parts=_in_shuffled_order),
-            "the rows are in shuffled order: row 0 belongs to some other picture than image 0.",
-        ),
-        Mistake(
-            partial(_cache, give=lambda rows: torch.cat(rows).softmax(dim=1)),
-            "these are probabilities. A table of *logits* can be softened at any temperature later.",
-        ),
-        Mistake(partial(_cache, give=list), "this is a list of batches; expected is one tensor [N, C]."),
     ),
-)
+)  # fmt: skip
 
 
 # --- the same view -------------------------------------------------------------------------------
@@ -443,59 +379,42 @@ def _view(
     return (teacher_logits, student_logits) if turned else (student_logits, teacher_logits)
 
 
-_TWO_VIEWS = (
-    "the augmentation is drawn twice, so the teacher speaks about another picture than the student sees. Draw once."
-)
-
 same_view = Part(
-    name="same_view",
-    cases=_view_cases,
-    expected=_view,
-    lesson="lesson 03, section 5",
+    "same_view", _view_cases, _view, "lesson 03, section 5",
     use=trying.viewing,
     mistakes=(
-        Mistake(partial(_view, choose=lambda images, augment: (augment(images), augment(images))), _TWO_VIEWS),
-        Mistake(partial(_view, choose=lambda images, augment: (augment(images), augment(images))[::-1]), _TWO_VIEWS),
-        Mistake(
-            partial(_view, choose=lambda images, augment: (augment(images), images)),
-            "the teacher sees the images as they were, and answers for those: this is what a table of logits would do.",
-        ),
-        Mistake(
-            partial(_view, choose=lambda images, augment: (images, augment(images))),
-            "the student sees the images as they were, and is given answers about others.",
-        ),
-        Mistake(
-            partial(_view, choose=lambda images, augment: (images, images)),
-            "nothing is augmented: both see the images as they were.",
-        ),
-        Mistake(
-            partial(_view, quiet=False),
-            "the teacher is in train mode: it normalises by this batch instead of by what it has learned.",
-        ),
-        Mistake(
-            partial(_view, graph=True),
-            "a graph of the teacher is recorded: its logits need no gradients, only the student's do.",
-        ),
-        Mistake(
-            partial(_view, quiet=False, graph=True),
-            "the teacher answers in train mode, and a graph of it is recorded. It is asked, not trained.",
-        ),
-        Mistake(
-            partial(_view, student_graph=False),
-            "the student's logits carry no graph, so a loss of them cannot train it: only the *teacher* is asked "
-            "without gradients.",
-        ),
-        Mistake(
-            partial(_view, inference=True),
-            "the teacher's logits were made in inference mode, and PyTorch refuses to go back through a loss that "
-            "holds them. `torch.no_grad` makes plain tensors.",
-        ),
-        Mistake(
-            partial(_view, turned=True),
-            "the two come back in the other order: the student's logits first, then the teacher's.",
+        (partial(_view, quiet=False, graph=True),
+         "the teacher answers in train mode, and a graph of it is recorded. It is asked, not trained."),
+        *switched(
+            _view,
+            ({"choose": lambda images, augment: (augment(images), augment(images))},
+             {"choose": lambda images, augment: (augment(images), augment(images))[::-1]},
+             "the augmentation is drawn twice, so the teacher speaks about another picture than the student sees. "
+             "Draw once."),
+            ({"choose": lambda images, augment: (augment(images), images)},
+             "the teacher sees the images as they were, and answers for those: this is what a table of logits would "
+             "do."),
+            ({"choose": lambda images, augment: (images, augment(images))},
+             "the student sees the images as they were, and is given answers about others."),
+            ({"choose": lambda images, augment: (images, images)},
+             "nothing is augmented: both see the images as they were."),
+            ({"choose": lambda images, augment: 2 * (augment(augment(images)),)},
+             "the view is augmented twice over: `augment` of `augment`."),
+            ({"quiet": False},
+             "the teacher is in train mode: it normalises by this batch instead of by what it has learned."),
+            ({"graph": True},
+             "a graph of the teacher is recorded: its logits need no gradients, only the student's do."),
+            ({"student_graph": False},
+             "the student's logits carry no graph, so a loss of them cannot train it: only the *teacher* is asked "
+             "without gradients."),
+            ({"inference": True},
+             "the teacher's logits were made in inference mode, and PyTorch refuses to go back through a loss that "
+             "holds them. `torch.no_grad` makes plain tensors."),
+            ({"turned": True}, "the two come back in the other order: the student's logits first, then the teacher's."),
+            most=3,
         ),
     ),
-)
+)  # fmt: skip
 
 
 # --- an interval by pairs ------------------------------------------------------------------------
@@ -552,58 +471,43 @@ def _unpaired(baseline_errors: list[int], student_errors: list[int], equal: bool
     return mean, mean - half, mean + half
 
 
-_NOT_PAIRED = (
-    "the two groups are treated as if they had nothing to do with each other. A pair shares its seed: what makes a "
-    "seed hard for one makes it hard for the other, and drops out of the *difference*."
-)
-
 paired_interval = Part(
-    name="paired_interval",
-    cases=_interval_cases,
-    expected=_interval,
-    lesson="lesson 03, section 3",
-    use=trying.refusing,
-    tolerance=1e-3,
+    "paired_interval", _interval_cases, _interval, "lesson 03, section 3",
+    use=trying.figures,
+    tolerance=3e-3,
+    of_largest=True,
     mistakes=(
-        Mistake(partial(_unpaired, equal=False), _NOT_PAIRED),
-        Mistake(partial(_unpaired, equal=True), _NOT_PAIRED),
-        Mistake(
-            partial(_interval, factor=lambda n: 1.96),
-            "the factor is the normal distribution's 1.96. The spread is itself estimated, from a few differences: "
-            "that is what Student's t is for.",
-        ),
-        Mistake(
-            partial(_interval, factor=lambda n: 2.776),
-            "2.776 belongs to five pairs. With another number of pairs the factor is another.",
-        ),
-        Mistake(
-            partial(_interval, factor=lambda n: float(stats.t.ppf(0.95, n - 1))),
-            "this interval leaves out 5 % on *each* side, so it holds 90 %. For 95 %, how much may stay out above?",
-        ),
-        Mistake(
-            partial(_interval, factor=lambda n: float(stats.t.ppf(0.975, n))),
-            "there are as many degrees of freedom as pairs; one was used up by the mean.",
-        ),
-        Mistake(
-            partial(_interval, spread=statistics.pstdev),
-            "this is the standard deviation of a whole population (divided by n). These seeds are a sample of all "
-            "seeds: divide by n − 1.",
-        ),
-        Mistake(
-            partial(_interval, root=False),
-            "this is about where *one more* seed's difference may lie. The mean of n differences is less uncertain, "
-            "by √n.",
-        ),
-        Mistake(
-            partial(_interval, sign=-1),
-            "the sign is turned round: errors *saved* are above 0 where the student makes fewer.",
-        ),
-        Mistake(
-            partial(_interval, strict=False),
-            "lists of different lengths, or a single pair, give numbers here that mean nothing: raise a ValueError.",
+        (partial(_unpaired, equal=False), partial(_unpaired, equal=True),
+         "the two groups are treated as if they had nothing to do with each other. A pair shares its seed: what makes "
+         "a seed hard for one makes it hard for the other, and drops out of the *difference*."),
+        *switched(
+            _interval,
+            ({"factor": lambda n: 1.96},
+             "the factor is the normal distribution's 1.96. The spread is itself estimated, from a few differences: "
+             "that is what Student's t is for."),
+            ({"factor": lambda n: 2.776},
+             "2.776 belongs to five pairs. With another number of pairs the factor is another."),
+            ({"factor": lambda n: float(stats.t.ppf(0.95, n - 1))},
+             "this interval leaves out 5 % on *each* side, so it holds 90 %. For 95 %, how much may stay out above?"),
+            ({"factor": lambda n: float(stats.t.ppf(0.975, n))},
+             "there are as many degrees of freedom as pairs; one was used up by the mean."),
+            ({"factor": lambda n: 1.0}, "the factor t is missing: this is one standard error to each side."),
+            ({"factor": lambda n: 2.0},
+             "the factor is 2, a rule of thumb for many pairs. Of a few, Student's t is larger."),
+            ({"spread": statistics.pstdev},
+             "this is the standard deviation of a whole population (divided by n). These seeds are a sample of all "
+             "seeds: divide by n − 1."),
+            ({"spread": statistics.variance}, "the variance stands where its root belongs, the standard deviation."),
+            ({"root": False},
+             "this is about where *one more* seed's difference may lie. The mean of n differences is less uncertain, "
+             "by √n."),
+            ({"sign": -1},
+             "the sign is turned round: errors *saved* are above 0 where the student makes fewer."),
+            ({"strict": False},
+             "lists of different lengths, or a single pair, give numbers here that mean nothing: raise a ValueError."),
         ),
     ),
-)
+)  # fmt: skip
 
 
 # --- find the bug: three teachers, one student ---------------------------------------------------
@@ -660,38 +564,24 @@ def _guesses(z: Tensor, t: Tensor, targets: Tensor, temperature: float, alpha: f
 
 
 mended_training = Part(
-    name="mended_training",
-    cases=_article_cases,
-    expected=_article,
-    lesson="lesson 03, section 9",
+    "mended_training", _article_cases, _article, "lesson 03, section 9",
     use=trying.trained,
     tolerance=1e-4,
     mistakes=(
-        Mistake(
-            partial(_article, loss=_labels_only),
-            "nothing has changed: whatever the teacher says, the student becomes the same. Follow what the teacher "
-            "gives from line to line. Where does it end?",
-        ),
-        Mistake(
-            partial(_article, loss=_without_student),
-            "the soft term is in the loss now, and still moves nothing: it has no gradient for the student. Is the "
-            "student's answer in it, and is it computed outside `no_grad`?",
-        ),
-        Mistake(
-            partial(_article, loss=_soft_alone),
-            "now the labels are gone. The article asks for a mixture of two terms.",
-        ),
-        Mistake(
-            partial(_article, loss=_unweighted),
-            "both terms are there, but alpha makes no difference: it weighs the soft one, 1 − alpha the other.",
-        ),
-        Mistake(
-            partial(_article, loss=_guesses),
-            "the teacher's first choice is taken for a label. What it says about the other classes is lost.",
-        ),
-        *loss_mistakes(lambda loss: partial(_article, loss=loss)),
+        (partial(_article, loss=_labels_only),
+         "nothing has changed: whatever the teacher says, the student becomes the same. Follow what the teacher gives "
+         "from line to line. Where does it end?"),
+        (partial(_article, loss=_without_student),
+         "the soft term is in the loss now, and still moves nothing: it has no gradient for the student. Is the "
+         "student's answer in it, and is it computed outside `no_grad`?"),
+        (partial(_article, loss=_soft_alone), "now the labels are gone. The article asks for a mixture of two terms."),
+        (partial(_article, loss=_unweighted),
+         "both terms are there, but alpha makes no difference: it weighs the soft one, 1 − alpha the other."),
+        (partial(_article, loss=_guesses),
+         "the teacher's first choice is taken for a label. What it says about the other classes is lost."),
+        *loss_mistakes(lambda loss: partial(_article, loss=loss), most=1),
     ),
-)
+)  # fmt: skip
 
 
 # --- find the bug: whose answers? ----------------------------------------------------------------
@@ -731,36 +621,25 @@ def _batches(
 
 
 mended_batches = Part(
-    name="mended_batches",
-    cases=_batch_cases,
-    expected=_batches,
-    lesson="lesson 03, section 5",
+    "mended_batches", _batch_cases, _batches, "lesson 03, section 5",
     use=trying.batches_of,
-    mistakes=(
-        Mistake(
-            partial(_batches, look_up=lambda table, index, rows, place: table[place]),
-            "nothing has changed: images come in the new order, answers in the table's. Take one batch, and ask for "
-            "each of the three parts which picture it speaks of.",
-        ),
-        Mistake(
-            partial(_batches, look_up=lambda table, index, rows, place: table[rows]),
-            "half mended: the answers follow the order now. But `rows` counts within the chosen digits, and the table "
-            "has a row for *every* training digit. Which argument says where a chosen digit comes from?",
-        ),
-        Mistake(
-            partial(_batches, look_up=lambda table, index, rows, place: table[index[place]]),
-            "half mended: these are answers about the chosen digits now, but not in the order of the images.",
-        ),
-        Mistake(
-            partial(_batches, shuffled=False),
-            "images and answers belong together now, but the order is no longer shuffled: it has to be the given one.",
-        ),
-        Mistake(
-            partial(_batches, whole=True),
-            "the last, shorter batch is missing, and its digits are never trained on.",
-        ),
+    mistakes=switched(
+        _batches,
+        ({"look_up": lambda table, index, rows, place: table[place]},
+         "nothing has changed: images come in the new order, answers in the table's. Take one batch, and ask for each "
+         "of the three parts which picture it speaks of."),
+        ({"look_up": lambda table, index, rows, place: table[rows]},
+         "half mended: the answers follow the order now. But `rows` counts within the chosen digits, and the table "
+         "has a row for *every* training digit. Which argument says where a chosen digit comes from?"),
+        ({"look_up": lambda table, index, rows, place: table[index[place]]},
+         "half mended: these are answers about the chosen digits now, but not in the order of the images."),
+        ({"look_up": lambda table, index, rows, place: table[index][rows].argmax(dim=1)},
+         "these are the teacher's first choices; expected are its logits."),
+        ({"shuffled": False},
+         "images and answers belong together now, but the order is no longer shuffled: it has to be the given one."),
+        ({"whole": True}, "the last, shorter batch is missing, and its digits are never trained on."),
     ),
-)
+)  # fmt: skip
 
 
 # --- find the bug: what stops after the first epoch ----------------------------------------------
@@ -791,6 +670,8 @@ def _epochs(
     start: bool = True,
     again: bool = True,
     quiet: bool = True,
+    zero: bool = True,
+    plain: bool = True,
 ) -> list[float]:
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05)
     student.train(start)
@@ -799,41 +680,40 @@ def _epochs(
         if again:
             student.train()
         for rows in torch.arange(len(images)).split(8):
-            optimizer.zero_grad()
+            if zero:
+                optimizer.zero_grad()
             F.cross_entropy(student(images[rows]), targets[rows]).backward()
             optimizer.step()
         if quiet:
             student.eval()
         with torch.no_grad():
-            found.append(F.cross_entropy(student(held_out), held_out_targets).item())
+            loss = F.cross_entropy(student(held_out), held_out_targets)
+            found.append(loss.item() if plain else loss)
     return found
 
 
 mended_epochs = Part(
-    name="mended_epochs",
-    cases=_epochs_cases,
-    expected=_epochs,
-    lesson="lesson 03, section 1",
+    "mended_epochs", _epochs_cases, _epochs, "lesson 03, section 1",
     use=trying.watched_training,
     tolerance=1e-4,
     mistakes=(
-        Mistake(
-            partial(_epochs, again=False),
-            "nothing has changed: from the second epoch on, batch norm counts no batches. What was done to the student "
-            "between the first epoch and the second, and who undoes it?",
-        ),
-        Mistake(
-            partial(_epochs, quiet=False),
-            "now the student is *judged* in train mode: dropout blurs the held-out loss, and batch norm takes the "
-            "held-out images in. Judging needs eval mode, up to its last line; training needs something else.",
-        ),
-        Mistake(
-            partial(_epochs, start=False, again=False),
-            "now the student is never in train mode while it learns: no dropout, and batch norm counts no batch. The "
-            "first epoch was right before.",
+        (partial(_epochs, start=False, again=False),
+         "now the student is never in train mode while it learns: no dropout, and batch norm counts no batch. The "
+         "first epoch was right before."),
+        *switched(
+            _epochs,
+            ({"again": False},
+             "nothing has changed: from the second epoch on, batch norm counts no batches. What was done to the "
+             "student between the first epoch and the second, and who undoes it?"),
+            ({"quiet": False},
+             "now the student is *judged* in train mode: dropout blurs the held-out loss, and batch norm takes the "
+             "held-out images in. Judging needs eval mode, up to its last line; training needs something else."),
+            ({"zero": False},
+             "the gradients of one batch are still there in the next: `zero_grad` was lost in mending."),
+            ({"plain": False}, "the losses come back as tensors; expected are plain floats."),
         ),
     ),
-)
+)  # fmt: skip
 
 PARTS = (
     freeze,

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
-from kdcourse.checks.part import Mistake, Part
+from kdcourse.checks.part import Part
 from kdcourse.checks.trying import Case
 
 
@@ -28,36 +28,26 @@ def _smoothing_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _smoothed(targets: Tensor, classes: int, smoothing: float) -> Tensor:
-    return (1 - smoothing) * functional.one_hot(targets, classes).float() + smoothing / classes
+    return (1 - smoothing) * F.one_hot(targets, classes).float() + smoothing / classes
 
 
 smoothed_targets = Part(
-    name="smoothed_targets",
-    cases=_smoothing_cases,
-    expected=_smoothed,
-    lesson="lesson 04, section 4",
+    "smoothed_targets", _smoothing_cases, _smoothed, "lesson 04, section 4",
+    exact_dtype=True,
     mistakes=(
-        Mistake(
-            lambda targets, classes, smoothing: torch.where(
-                functional.one_hot(targets, classes).bool(), 1 - smoothing, smoothing / (classes - 1)
-            ),
-            "the smoothing is shared among the wrong classes alone. As PyTorch and the lesson have it, it is shared "
-            "among *all* classes, the right one too.",
-        ),
-        Mistake(
-            lambda targets, classes, smoothing: functional.one_hot(targets, classes).float() + smoothing / classes,
-            "rows add up to more than 1: what is shared out has to be taken from the label first.",
-        ),
-        Mistake(
-            lambda targets, classes, smoothing: (1 - smoothing) * functional.one_hot(targets, classes) + smoothing,
-            "every class gets all of the smoothing; shared among the classes, each gets a part of it.",
-        ),
-        Mistake(
-            lambda targets, classes, smoothing: functional.one_hot(targets, classes).float(),
-            "these are the plain labels: the smoothing is not used.",
-        ),
+        (lambda y, c, e: torch.where(F.one_hot(y, c).bool(), 1 - e, e / (c - 1)),
+         "the smoothing is shared among the wrong classes alone. As PyTorch and the lesson have it, it is shared "
+         "among *all* classes, the right one too."),
+        (lambda y, c, e: torch.where(F.one_hot(y, c).bool(), 1 - e, e / c),
+         "rows add up to less than 1: the label gets a part of the smoothing, too."),
+        (lambda y, c, e: F.one_hot(y, c).float() + e / c,
+         "rows add up to more than 1: what is shared out has to be taken from the label first."),
+        (lambda y, c, e: (1 - e) * F.one_hot(y, c) + e,
+         "every class gets all of the smoothing; shared among the classes, each gets a part of it."),
+        (lambda y, c, e: _smoothed(y, c, 1 - e), "smoothing and 1 − smoothing are exchanged."),
     ),
-)
+    slips={"smoothing ignored": "these are the plain labels: the smoothing is not used."},
+)  # fmt: skip
 
 
 # --- parts of a soft target ----------------------------------------------------------------------
@@ -71,92 +61,51 @@ def _target_cases(generator: torch.Generator) -> list[Case]:
     ]
 
 
-def _confidence(probabilities: Tensor, targets: Tensor) -> Tensor:
+def _confidence(probabilities: Tensor, targets: Tensor, fewer: int = 1, kept: bool = True) -> Tensor:
     right = probabilities.gather(1, targets[:, None])
-    rest = (1 - right) / (probabilities.shape[1] - 1)
-    return rest.expand_as(probabilities).scatter(1, targets[:, None], right)
-
-
-def _confidence_of_the_largest(probabilities: Tensor, targets: Tensor) -> Tensor:
-    return _confidence(probabilities, probabilities.argmax(dim=1))
+    rest = (1 - right) / (probabilities.shape[1] - fewer)
+    return rest.expand_as(probabilities).scatter(1, targets[:, None], right if kept else rest)
 
 
 confidence_only = Part(
-    name="confidence_only",
-    cases=_target_cases,
-    expected=_confidence,
-    lesson="lesson 04, section 4",
+    "confidence_only", _target_cases, _confidence, "lesson 04, section 4",
     mistakes=(
-        Mistake(
-            _confidence_of_the_largest,
-            "the largest probability is kept. A teacher can be wrong: keep the one of the *label*, whatever its size.",
-        ),
-        Mistake(
-            lambda probabilities, targets: (
-                (1 - probabilities.gather(1, targets[:, None]))
-                .div(probabilities.shape[1])
-                .expand_as(probabilities)
-                .scatter(1, targets[:, None], probabilities.gather(1, targets[:, None]))
-            ),
-            "rows add up to less than 1: the rest is divided by the number of all classes, but fewer share it.",
-        ),
-        Mistake(
-            lambda probabilities, targets: (
-                (1 - probabilities.gather(1, targets[:, None]))
-                .div(probabilities.shape[1] - 1)
-                .expand_as(probabilities)
-                .clone()
-            ),
-            "the label's own probability was overwritten: it is the one number to keep.",
-        ),
-        Mistake(
-            lambda probabilities, targets: _smoothed(targets, probabilities.shape[1], 0.1).to(probabilities),
-            "this is label smoothing, the same for every sample; here each sample keeps the teacher's own confidence.",
-        ),
+        (lambda p, y: _confidence(p, y, fewer=0),
+         "rows add up to less than 1: the rest is divided by the number of all classes, but fewer share it."),
+        (lambda p, y: _confidence(p, y, kept=False),
+         "the label's own probability was overwritten: it is the one number to keep."),
+        (lambda p, y: _smoothed(y, p.shape[1], 0.1).to(p),
+         "this is label smoothing, the same for every sample; here each sample keeps the teacher's own confidence."),
     ),
-)
+    slips={
+        "targets guessed": "the largest probability is kept. A teacher can be wrong: keep the one of the *label*, "
+        "whatever its size.",
+    },
+)  # fmt: skip
 
 
-def _means(probabilities: Tensor, targets: Tensor) -> Tensor:
-    means = torch.stack([probabilities[targets == target].mean(dim=0) for target in targets])
-    return means
+def _means_cases(generator: torch.Generator) -> list[Case]:
+    three = torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
+    return [
+        {"probabilities": three, "targets": torch.tensor([0, 1, 0])},
+        {"probabilities": _probabilities(generator, 12, 4), "targets": torch.arange(12) % 4},
+        {"probabilities": _probabilities(generator, 9, 10), "targets": torch.arange(9) % 3 + 5},
+    ]
 
 
 class_means = Part(
-    name="class_means",
-    cases=lambda generator: [
-        {
-            "probabilities": torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]),
-            "targets": torch.tensor([0, 1, 0]),
-        },
-        {"probabilities": _probabilities(generator, 12, 4), "targets": torch.arange(12) % 4},
-        {"probabilities": _probabilities(generator, 9, 10), "targets": torch.arange(9) % 3 + 5},
-    ],
-    expected=_means,
-    lesson="lesson 04, sections 2 and 4",
+    "class_means", _means_cases, lambda p, y: torch.stack([p[y == label].mean(dim=0) for label in y]),
+    "lesson 04, sections 2 and 4",
     mistakes=(
-        Mistake(
-            lambda probabilities, targets: torch.stack(
-                [probabilities[probabilities.argmax(1) == c].mean(0) for c in probabilities.argmax(1)]
-            ),
-            "samples are grouped by what the teacher says. Group them by their label.",
-        ),
-        Mistake(
-            lambda probabilities, targets: probabilities.mean(dim=0).expand_as(probabilities).clone(),
-            "every sample has the mean of all samples. Take the mean over the samples with the same label.",
-        ),
-        Mistake(
-            lambda probabilities, targets: torch.stack(
-                [probabilities[targets == c].mean(dim=0) for c in targets.unique()]
-            ),
-            "this has a row a class; expected is a row a sample, the mean of its class.",
-        ),
-        Mistake(
-            lambda probabilities, targets: torch.stack([probabilities[targets == t].sum(dim=0) for t in targets]),
-            "these are sums: rows add up to the number of samples of the class, not to 1.",
-        ),
+        (lambda p, y: p.mean(dim=0).expand_as(p).clone(),
+         "every sample has the mean of all samples. Take the mean over the samples with the same label."),
+        (lambda p, y: torch.stack([p[y == label].mean(dim=0) for label in y.unique()]),
+         "this has a row a class; expected is a row a sample, the mean of its class."),
+        (lambda p, y: torch.stack([p[y == label].sum(dim=0) for label in y]),
+         "these are sums: rows add up to the number of samples of the class, not to 1."),
     ),
-)
+    slips={"targets guessed": "samples are grouped by what the teacher says. Group them by their label."},
+)  # fmt: skip
 
 
 # --- dealing out anew ----------------------------------------------------------------------------
@@ -171,41 +120,27 @@ def _dealt(probabilities: Tensor, targets: Tensor, order: Tensor) -> Tensor:
 
 
 def _deal_cases(generator: torch.Generator) -> list[Case]:
-    first = {
-        "probabilities": torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]]),
-        "targets": torch.tensor([0, 2]),
-    }
+    two = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]])
     turned = torch.roll(torch.arange(9), 1 + int(torch.randint(0, 7, (1,), generator=generator)))
     return [
-        {**first, "order": torch.tensor([1, 2, 0])},
+        {"probabilities": two, "targets": torch.tensor([0, 2]), "order": torch.tensor([1, 2, 0])},
         {"probabilities": _probabilities(generator, 5, 10), "targets": _labels(generator, 5, 10), "order": turned},
     ]
 
 
 dealt_anew = Part(
-    name="dealt_anew",
-    cases=_deal_cases,
-    expected=_dealt,
-    lesson="lesson 04, section 4",
+    "dealt_anew", _deal_cases, _dealt, "lesson 04, section 4",
     mistakes=(
-        Mistake(
-            lambda probabilities, targets, order: _dealt(probabilities, targets, order.argsort()),
-            "the order is applied backwards: the wrong class in place i is to *get* what stood in place order[i].",
-        ),
-        Mistake(
-            lambda probabilities, targets, order: torch.cat([probabilities[:, :1], probabilities[:, 1:][:, order]], 1),
-            "class 0 is kept in every row. Keep the class of the row's own label.",
-        ),
-        Mistake(
-            lambda probabilities, targets, order: _dealt(probabilities, probabilities.argmax(dim=1), order),
-            "the class with the largest probability stays in its place; it has to be the label's.",
-        ),
-        Mistake(
-            lambda probabilities, targets, order: probabilities.clone(),
-            "nothing has moved: the order is not used.",
-        ),
+        (lambda p, y, order: torch.cat([p[:, :1], p[:, 1:][:, order]], 1),
+         "class 0 is kept in every row. Keep the class of the row's own label."),
     ),
-)
+    slips={
+        "order backwards": "the order is applied backwards: the wrong class in place i is to *get* what stood in "
+        "place order[i].",
+        "order ignored": "nothing has moved: the order is not used.",
+        "targets guessed": "the class with the largest probability stays in its place; it has to be the label's.",
+    },
+)  # fmt: skip
 
 
 # --- the digit never seen ------------------------------------------------------------------------
@@ -231,59 +166,33 @@ def _bias_cases(generator: torch.Generator) -> list[Case]:
     return cases
 
 
-def _raised(logits: Tensor, unseen: int, bias: float) -> Tensor:
-    raised = logits.clone()
-    raised[:, unseen] += bias
-    return raised
+def _errors(logits: Tensor, targets: Tensor, unseen: int, bias: float) -> int:
+    raised = logits + bias * F.one_hot(torch.tensor(unseen), logits.shape[1])
+    return int((raised.argmax(dim=1) != targets).sum())
 
 
-def _errors(logits: Tensor, targets: Tensor) -> int:
-    return int((logits.argmax(dim=1) != targets).sum())
-
-
-def _bias(logits: Tensor, targets: Tensor, unseen: int, biases: list[float]) -> float:
-    return min(biases, key=lambda bias: (_errors(_raised(logits, unseen, bias), targets), bias))
-
-
-def _bias_for_the_unseen(logits: Tensor, targets: Tensor, unseen: int, biases: list[float]) -> float:
-    of_it = targets == unseen
-    return min(biases, key=lambda bias: (_errors(_raised(logits, unseen, bias)[of_it], targets[of_it]), bias))
-
-
-def _bias_without_labels(logits: Tensor, targets: Tensor, unseen: int, biases: list[float]) -> float:
-    others = targets != unseen
-    return min(biases, key=lambda bias: (_errors(_raised(logits, unseen, bias)[others], targets[others]), bias))
-
-
-def _count(logits: Tensor, targets: Tensor, unseen: int, biases: list[float]) -> float:
-    return float(min(_errors(_raised(logits, unseen, bias), targets) for bias in biases))
+def _bias(logits: Tensor, targets: Tensor, unseen: int, biases: list[float], sign: int = 1) -> float:
+    return min(biases, key=lambda bias: sign * _errors(logits, targets, unseen, bias))
 
 
 best_bias = Part(
-    name="best_bias",
-    cases=_bias_cases,
-    expected=_bias,
-    lesson="lesson 04, section 3",
+    "best_bias", _bias_cases, _bias, "lesson 04, section 3",
     mistakes=(
-        Mistake(
-            _bias_for_the_unseen,
-            "only samples of the unseen class are counted. A large bias finds all of them and calls others so, too: "
-            "count the errors on *all* samples.",
-        ),
-        Mistake(
-            _bias_without_labels,
-            "0 comes out, whatever goes in. Where samples of the unseen class are left out of the count, every bias "
-            "can only do harm: they are needed here.",
-        ),
-        Mistake(_count, "this is the smallest number of errors; expected is the bias that has it."),
-        Mistake(
-            lambda logits, targets, unseen, biases: max(
-                biases, key=lambda bias: (_errors(_raised(logits, unseen, bias), targets), -bias)
-            ),
-            "this is the bias with *most* errors.",
-        ),
+        (lambda z, y, unseen, biases: _bias(z[y == unseen], y[y == unseen], unseen, biases),
+         "only samples of the unseen class are counted. A large bias finds all of them and calls others so, too: "
+         "count the errors on *all* samples."),
+        (lambda z, y, unseen, biases: _bias(z[y != unseen], y[y != unseen], unseen, biases),
+         "0 comes out, whatever goes in. Where samples of the unseen class are left out of the count, every bias can "
+         "only do harm: they are needed here."),
+        (lambda z, y, unseen, biases: float(min(_errors(z, y, unseen, bias) for bias in biases)),
+         "this is the smallest number of errors; expected is the bias that has it."),
+        (lambda z, y, unseen, biases: _bias(z, y, unseen, biases, sign=-1), "this is the bias with *most* errors."),
+        (lambda z, y, unseen, biases: float(biases.index(_bias(z, y, unseen, biases))),
+         "this is the bias's place in the list; expected is the bias itself."),
+        (lambda z, y, unseen, biases: _bias(z, y, unseen, biases[::-1]),
+         "of several biases with the same number of errors, the last one comes back; the text asks for the first."),
     ),
-)
+)  # fmt: skip
 
 
 # --- find the bug: the transfer set --------------------------------------------------------------
@@ -292,103 +201,66 @@ best_bias = Part(
 def _transfer_cases(generator: torch.Generator) -> list[Case]:
     cases = []
     for rows, classes, left_out in ((6, 3, 1), (20, 10, 3)):
-        targets = torch.arange(rows) % classes
         images = torch.randn(rows, 4, generator=generator)
         answers = torch.randn(rows, classes, generator=generator)
-        cases.append({"images": images, "answers": answers, "targets": targets, "left_out": left_out})
-    absent = dict(cases[0])
-    absent["left_out"] = 7
-    return [*cases, absent]
-
-
-def _transfer(images: Tensor, answers: Tensor, targets: Tensor, left_out: int) -> tuple[Tensor, Tensor]:
-    kept = targets != left_out
-    return images[kept], answers[kept]
-
-
-def _transfer_article(images: Tensor, answers: Tensor, targets: Tensor, left_out: int) -> tuple[Tensor, Tensor]:
-    kept = targets != left_out
-    return images[kept], answers[: int(kept.sum())]
+        cases.append(
+            {"images": images, "answers": answers, "targets": torch.arange(rows) % classes, "left_out": left_out}
+        )
+    return [*cases, {**cases[0], "left_out": 7}]
 
 
 transfer_set = Part(
-    name="transfer_set",
-    cases=_transfer_cases,
-    expected=_transfer,
-    lesson="lesson 04, section 3",
+    "transfer_set", _transfer_cases, lambda x, a, y, c: (x[y != c], a[y != c]), "lesson 04, section 3",
     mistakes=(
-        Mistake(
-            _transfer_article,
-            "after the first image that was left out, each image still has its neighbour's answer.",
-        ),
-        Mistake(
-            lambda images, answers, targets, left_out: (
-                images[answers.argmax(1) != left_out],
-                answers[answers.argmax(1) != left_out],
-            ),
-            "images are left out by what the teacher says about them; leave them out by their label.",
-        ),
-        Mistake(
-            lambda images, answers, targets, left_out: (images[targets == left_out], answers[targets == left_out]),
-            "this keeps what was to be left out.",
-        ),
-        Mistake(
-            lambda images, answers, targets, left_out: (
-                images[targets != left_out],
-                torch.cat([answers[:, :left_out], answers[:, left_out + 1 :]], dim=1)[targets != left_out],
-            ),
-            "the answers have lost a column. The student still has a logit for that class: it is what it learns from.",
-        ),
+        (lambda x, a, y, c: (x[y != c], a[: int((y != c).sum())]),
+         "after the first image that was left out, each image still has its neighbour's answer."),
+        (lambda x, a, y, c: (x[y == c], a[y == c]), "this keeps what was to be left out."),
+        (lambda x, a, y, c: (x[y != c], torch.cat([a[:, :c], a[:, c + 1 :]], dim=1)[y != c]),
+         "the answers have lost a column. The student still has a logit for that class: it is what it learns from."),
+        (lambda x, a, y, c: (x[y != c], a), "the answers are all still there, also to images that were left out."),
     ),
-)
+    slips={"targets guessed": "images are left out by what the teacher says; leave them out by their label."},
+)  # fmt: skip
 
 
 # --- find the bug: agreement ---------------------------------------------------------------------
 
 
 def _agreement_cases(generator: torch.Generator) -> list[Case]:
-    def said(wrong: float) -> Tensor:
-        logits = 3.0 * functional.one_hot(torch.arange(40) % 4, 4) + torch.randn(40, 4, generator=generator)
+    def logits(wrong: float) -> Tensor:
+        logits = 3.0 * F.one_hot(torch.arange(40) % 4, 4) + torch.randn(40, 4, generator=generator)
         moved = torch.randperm(40, generator=generator)[: int(40 * wrong)]
         logits[moved] = logits[moved].roll(1, 1)
         return logits
 
-    return [
-        {"student": said(0.2), "teacher": said(0.1), "unrelated": said(0.1)},
-        {"student": said(0.4), "teacher": said(0.2), "unrelated": said(0.15)},
-    ]
+    wrong = ((0.2, 0.1, 0.1), (0.4, 0.2, 0.15))
+    return [dict(zip(("student", "teacher", "unrelated"), map(logits, shares), strict=True)) for shares in wrong]
 
 
 def _agreement(one: Tensor, other: Tensor) -> float:
     return (one.argmax(dim=1) == other.argmax(dim=1)).float().mean().item()
 
 
+def _distance(one: Tensor, other: Tensor) -> float:
+    return (torch.softmax(one, 1) - torch.softmax(other, 1)).abs().mean().item()
+
+
 beyond_the_control = Part(
-    name="beyond_the_control",
-    cases=_agreement_cases,
-    expected=lambda student, teacher, unrelated: _agreement(student, teacher) - _agreement(student, unrelated),
-    lesson="lesson 04, section 5",
+    "beyond_the_control", _agreement_cases, lambda s, t, u: _agreement(s, t) - _agreement(s, u), "lesson 04, section 5",
     mistakes=(
-        Mistake(
-            lambda student, teacher, unrelated: _agreement(student, teacher),
-            "this is the agreement with the teacher alone. How much of it would any good net have?",
-        ),
-        Mistake(
-            lambda student, teacher, unrelated: _agreement(student, unrelated) - _agreement(student, teacher),
-            "the two are subtracted the wrong way round.",
-        ),
-        Mistake(
-            lambda student, teacher, unrelated: _agreement(student, teacher) - _agreement(teacher, unrelated),
-            "the control compares the two teachers with each other. Compare the *student* with both.",
-        ),
-        Mistake(
-            lambda student, teacher, unrelated: (
-                (torch.softmax(student, 1) - torch.softmax(unrelated, 1)).abs().mean()
-                - (torch.softmax(student, 1) - torch.softmax(teacher, 1)).abs().mean()
-            ).item(),
-            "these are distances of probabilities. Agreement is a share of samples: same most probable class.",
-        ),
+        (lambda s, t, u: _agreement(s, t),
+         "this is the agreement with the teacher alone. How much of it would any good net have?"),
+        (lambda s, t, u: _agreement(s, u), "this is the control alone, the agreement with the unrelated teacher."),
+        (lambda s, t, u: _agreement(s, t) / _agreement(s, u),
+         "the two agreements are divided. What is beyond the control is a difference."),
+        (lambda s, t, u: _distance(s, u) - _distance(s, t),
+         "these are distances of probabilities. Agreement is a share of samples: same most probable class."),
     ),
-)
+    slips={
+        "negated": "the two are subtracted the wrong way round.",
+        "student and teacher exchanged": "the control compares the two teachers with each other. Compare the "
+        "*student* with both.",
+    },
+)  # fmt: skip
 
 PARTS = (smoothed_targets, confidence_only, class_means, dealt_anew, best_bias, transfer_set, beyond_the_control)

@@ -4,86 +4,70 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
-from kdcourse.checks.part import Mistake, Part
+from kdcourse.checks.part import Part, switched
 from kdcourse.checks.trying import Case
 
 # --- sizes ---------------------------------------------------------------------------------------
-
-
-def _layer(channels: int, kernel: int, stride: int, padding: int, pool: int) -> dict:
-    return {"channels": channels, "kernel": kernel, "stride": stride, "padding": padding, "pool": pool}
 
 
 def _size_cases(generator: torch.Generator) -> list[Case]:
     def pick(*choices: int) -> int:
         return choices[int(torch.randint(0, len(choices), (1,), generator=generator))]
 
+    def case(image_size: int, *layers: tuple[int, ...]) -> Case:
+        keys = ("channels", "kernel", "stride", "padding", "pool")
+        return {"image_size": image_size, "layers": [dict(zip(keys, layer, strict=True)) for layer in layers]}
+
     return [
-        {"image_size": 32, "layers": [_layer(16, 3, 1, 1, 2), _layer(32, 3, 1, 1, 2)]},
-        {"image_size": 28, "layers": [_layer(6, 5, 1, 0, 2), _layer(16, 5, 1, 0, 2)]},
-        {"image_size": 33, "layers": [_layer(pick(8, 12, 20), 4, 2, 1, 1)]},
-        {"image_size": pick(29, 35, 39), "layers": [_layer(8, 3, 2, 1, 2), _layer(pick(10, 14), 2, 1, 0, 3)]},
+        case(32, (16, 3, 1, 1, 2), (32, 3, 1, 1, 2)),
+        case(28, (6, 5, 1, 0, 2), (16, 5, 1, 0, 2)),
+        case(33, (pick(8, 12, 20), 4, 2, 1, 1)),
+        case(pick(29, 35, 39), (8, 3, 2, 1, 2), (pick(10, 14), 2, 1, 0, 3)),
     ]
 
 
-def _sides(image_size: int, layers: list[dict], padded: bool = True, strided: bool = True, pooled: bool = True) -> int:
+def _flattened(
+    image_size: int,
+    layers: list[dict],
+    *,
+    paddings: int = 2,
+    strided: bool = True,
+    pooled: bool = True,
+    one: int = 1,
+    up: bool = False,
+    sides: int = 2,
+    channels: str = "last",
+) -> int:
+    """Features after the last layer; each option changes something."""
     size = image_size
     for layer in layers:
-        padding = layer["padding"] if padded else 0
-        size = (size + 2 * padding - layer["kernel"]) // (layer["stride"] if strided else 1) + 1
-        size = size // (layer["pool"] if pooled else 1)
-    return size
-
-
-def _flattened(image_size: int, layers: list[dict]) -> int:
-    return layers[-1]["channels"] * _sides(image_size, layers) ** 2
-
-
-def _rounded_up(image_size: int, layers: list[dict]) -> int:
-    size = image_size
-    for layer in layers:
-        size = math.ceil((size + 2 * layer["padding"] - layer["kernel"]) / layer["stride"]) + 1
-        size = math.ceil(size / layer["pool"])
-    return layers[-1]["channels"] * size**2
+        size = size + paddings * layer["padding"] - layer["kernel"]
+        for below, after in ((layer["stride"] if strided else 1, one), (layer["pool"] if pooled else 1, 0)):
+            size = (-(-size // below) if up else size // below) + after
+    return {"last": layers[-1]["channels"], "first": layers[0]["channels"], "none": 1}[channels] * size**sides
 
 
 flattened_features = Part(
-    name="flattened_features",
-    cases=_size_cases,
-    expected=_flattened,
-    lesson="lesson 05, section 1",
+    "flattened_features", _size_cases, _flattened, "lesson 05, section 1",
     mistakes=(
-        Mistake(
-            lambda image_size, layers: layers[-1]["channels"] * _sides(image_size, layers),
-            "the side is counted once. An image has height and width.",
+        *switched(
+            _flattened,
+            ({"sides": 1}, "the side is counted once. An image has height and width."),
+            ({"channels": "none"}, "the channels are missing: each has an image of its own."),
+            ({"channels": "first"}, "the first layer's channels are counted; the last layer's are what comes out."),
+            ({"paddings": 0}, "the padding is left out; it lengthens the image at both ends."),
+            ({"paddings": 1}, "the padding is added once; it lengthens the image at both ends."),
+            ({"strided": False}, "the stride is left out: the stencil moves on by more than one pixel."),
+            ({"pooled": False}, "the pooling is left out."),
+            ({"one": 0}, "the + 1 is left out: a stencil that fits exactly once comes out as 0 places."),
+            ({"up": True}, "sizes are rounded up: where the stencil no longer fits, nothing comes out; round down."),
         ),
-        Mistake(
-            lambda image_size, layers: _sides(image_size, layers) ** 2,
-            "the channels are missing: each has an image of its own.",
-        ),
-        Mistake(
-            lambda image_size, layers: layers[-1]["channels"] * _sides(image_size, layers, padded=False) ** 2,
-            "the padding is left out; it lengthens the image at both ends.",
-        ),
-        Mistake(
-            lambda image_size, layers: layers[-1]["channels"] * _sides(image_size, layers, strided=False) ** 2,
-            "the stride is left out: the stencil moves on by more than one pixel.",
-        ),
-        Mistake(
-            lambda image_size, layers: layers[-1]["channels"] * _sides(image_size, layers, pooled=False) ** 2,
-            "the pooling is left out.",
-        ),
-        Mistake(_rounded_up, "sizes are rounded up: where the stencil no longer fits, nothing comes out; round down."),
-        Mistake(
-            lambda image_size, layers: (
-                layers[-1]["channels"] * (image_size // math.prod(layer["pool"] for layer in layers)) ** 2
-            ),
-            "only the pooling is counted. A convolution changes the size, too, unless its padding makes up for it.",
-        ),
+        (lambda n, layers: layers[-1]["channels"] * (n // math.prod(layer["pool"] for layer in layers)) ** 2,
+         "only the pooling is counted. A convolution changes the size, too, unless its padding makes up for it."),
     ),
-)
+)  # fmt: skip
 
 
 # --- costs ---------------------------------------------------------------------------------------
@@ -93,64 +77,49 @@ def _cost_cases(generator: torch.Generator) -> list[Case]:
     def some() -> int:
         return 8 * int(torch.randint(2, 9, (1,), generator=generator)) + 2
 
-    return [
-        {"channels_in": 3, "channels_out": 16, "kernel": 3, "size": 32},
-        {"channels_in": some(), "channels_out": some() + 1, "kernel": 5, "size": 8},
-    ]
+    names = ("channels_in", "channels_out", "kernel", "size")
+    return [dict(zip(names, case, strict=True)) for case in ((3, 16, 3, 32), (some(), some() + 1, 5, 8))]
 
 
-def _costs(channels_in: int, channels_out: int, kernel: int, size: int) -> dict:
-    whole = kernel**2 * channels_in * channels_out
-    split = kernel**2 * channels_in + channels_in * channels_out
+def _costs(
+    channels_in: int,
+    channels_out: int,
+    kernel: int,
+    size: int,
+    *,
+    stencil: int = 2,
+    places: int = 2,
+    deep: bool = True,
+    biases: bool = False,
+    many: bool = False,
+    wide: bool = False,
+) -> dict:
+    """The four numbers; each option changes something."""
+    area = kernel**stencil
+    whole = area * (channels_in if deep else 1) * channels_out + biases * channels_out
+    first = area * channels_in * (channels_out if many else 1) + biases * channels_in
+    split = first + (area if wide else 1) * channels_in * channels_out + biases * channels_out
     return {
         "parameters": whole,
-        "multiply_adds": whole * size**2,
+        "multiply_adds": whole * size**places,
         "separable_parameters": split,
-        "separable_multiply_adds": split * size**2,
-    }
-
-
-def _other_costs(whole: int, split: int, places: int) -> dict:
-    return {
-        "parameters": whole,
-        "multiply_adds": whole * places,
-        "separable_parameters": split,
-        "separable_multiply_adds": split * places,
+        "separable_multiply_adds": split * size**places,
     }
 
 
 convolution_costs = Part(
-    name="convolution_costs",
-    cases=_cost_cases,
-    expected=_costs,
-    lesson="lesson 05, section 1",
-    mistakes=(
-        Mistake(
-            lambda i, o, k, s: _other_costs(k * i * o, k * i + i * o, s**2),
-            "a stencil of side k has k times k weights, not k.",
-        ),
-        Mistake(
-            lambda i, o, k, s: _other_costs(k**2 * i * o, k**2 * i + i * o, s),
-            "the stencil is used at every place of an image, and an image has size times size of them.",
-        ),
-        Mistake(
-            lambda i, o, k, s: _other_costs(k**2 * o, k**2 * i + i * o, s**2),
-            "a stencil is as deep as the channels that come in.",
-        ),
-        Mistake(
-            lambda i, o, k, s: _other_costs(k**2 * i * o + o, k**2 * i + i * o + i + o, s**2),
-            "biases are counted; these convolutions have none.",
-        ),
-        Mistake(
-            lambda i, o, k, s: _other_costs(k**2 * i * o, k**2 * i * o + i * o, s**2),
-            "the depthwise half has one stencil a channel, one channel deep.",
-        ),
-        Mistake(
-            lambda i, o, k, s: _other_costs(k**2 * i * o, k**2 * i + k**2 * i * o, s**2),
-            "the second half of a separable convolution looks at one pixel: its stencil has side 1.",
-        ),
+    "convolution_costs", _cost_cases, _costs, "lesson 05, section 1",
+    mistakes=switched(
+        _costs,
+        ({"stencil": 1}, "a stencil of side k has k times k weights, not k."),
+        ({"places": 1}, "the stencil is used at every place of an image, and an image has size times size of them."),
+        ({"places": 0}, "multiplications are counted at one place; the stencil is used at every place of an image."),
+        ({"deep": False}, "a stencil is as deep as the channels that come in."),
+        ({"biases": True}, "biases are counted; these convolutions have none."),
+        ({"many": True}, "the depthwise half has one stencil a channel, one channel deep."),
+        ({"wide": True}, "the second half of a separable convolution looks at one pixel: its stencil has side 1."),
     ),
-)
+)  # fmt: skip
 
 
 # --- a view --------------------------------------------------------------------------------------
@@ -171,63 +140,47 @@ def _view_cases(generator: torch.Generator) -> list[Case]:
     ]
 
 
-def _shifted(image: Tensor, down: int, right: int) -> Tensor:
-    side = image.shape[-1]
-    padded = functional.pad(image, (side, side, side, side))
-    return padded[:, side - down : 2 * side - down, side - right : 2 * side - right]
+def _view(
+    images: Tensor,
+    mirrored: Tensor,
+    shifts: Tensor,
+    *,
+    axis: int = 3,
+    circular: bool = False,
+    late: bool = False,
+    sign: int = 1,
+    turned: bool = False,
+) -> Tensor:
+    """The view; each option changes something."""
 
+    def mirror(some: Tensor) -> Tensor:
+        return torch.where(mirrored[:, None, None, None], some.flip(axis), some)
 
-def _view(images: Tensor, mirrored: Tensor, shifts: Tensor) -> Tensor:
-    turned = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    return torch.stack([_shifted(image, *shift) for image, shift in zip(turned, shifts.tolist(), strict=True)])
-
-
-def _view_in_circles(images: Tensor, mirrored: Tensor, shifts: Tensor) -> Tensor:
-    turned = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    return torch.stack([image.roll(tuple(shift), (1, 2)) for image, shift in zip(turned, shifts.tolist(), strict=True)])
-
-
-def _view_shifted_first(images: Tensor, mirrored: Tensor, shifts: Tensor) -> Tensor:
-    moved = _view(images, torch.zeros_like(mirrored), shifts)
-    return torch.where(mirrored[:, None, None, None], moved.flip(3), moved)
+    side, moved = images.shape[-1], []
+    for image, shift in zip(images if late else mirror(images), shifts.flip(1) if turned else shifts, strict=True):
+        room = 0 if circular else side
+        shifted = F.pad(image, (room,) * 4).roll(tuple(sign * shift), (1, 2))
+        moved.append(shifted[:, room : room + side, room : room + side])
+    return mirror(torch.stack(moved)) if late else torch.stack(moved)
 
 
 one_view = Part(
-    name="one_view",
-    cases=_view_cases,
-    expected=_view,
-    lesson="lesson 05, section 3",
-    write_yourself=(),
-    mistakes=(
-        Mistake(
-            _view_in_circles,
-            "what leaves the image on one side comes in on the other. Places that nothing moves to are 0.",
-        ),
-        Mistake(lambda images, mirrored, shifts: _view(images, mirrored, -shifts), "the shifts go the other way."),
-        Mistake(
-            lambda images, mirrored, shifts: _view(images, mirrored, shifts.flip(1)),
-            "down and right are exchanged: the first number moves rows, the second columns.",
-        ),
-        Mistake(
-            lambda images, mirrored, shifts: torch.stack(
-                [
-                    _shifted(image.flip(1) if turn else image, *shift)
-                    for image, turn, shift in zip(images, mirrored, shifts.tolist(), strict=True)
-                ]
-            ),
-            "images stand on their heads: left and right are the last dimension.",
-        ),
-        Mistake(_view_shifted_first, "images are shifted first and mirrored then; that shifts the other way."),
-        Mistake(
-            lambda images, mirrored, shifts: _view(images, ~mirrored, shifts),
-            "those are mirrored that should not be, and the other way round.",
-        ),
-        Mistake(
-            lambda images, mirrored, shifts: _view(images, torch.ones_like(mirrored), shifts),
-            "all images are mirrored; `mirrored` says which.",
-        ),
+    "one_view", _view_cases, _view, "lesson 05, section 3",
+    mistakes=switched(
+        _view,
+        ({"circular": True},
+         "what leaves the image on one side comes in on the other. Places that nothing moves to are 0."),
+        ({"sign": -1}, "the shifts go the other way."),
+        ({"turned": True}, "down and right are exchanged: the first number moves rows, the second columns."),
+        ({"axis": 2}, "images stand on their heads: left and right are the last dimension."),
+        ({"late": True}, "images are shifted first and mirrored then; that shifts the other way."),
     ),
-)
+    slips={
+        "mirrored inverted": "those are mirrored that should not be, and the other way round.",
+        "mirrored ignored": "all images are mirrored; `mirrored` says which.",
+        "mirrored never": "no image is mirrored; `mirrored` says which are to be.",
+    },
+)  # fmt: skip
 
 
 # --- find the bug: two views ---------------------------------------------------------------------
@@ -247,43 +200,37 @@ def _bug_cases(generator: torch.Generator) -> list[Case]:
     return [twins, case(16, 4), case(24, 3)]
 
 
-def _flipped(images: Tensor, noise: torch.Generator) -> Tensor:
-    turn = torch.rand(len(images), generator=noise) < 0.5
-    return torch.where(turn[:, None], images.flip(1), images)
-
-
-def _same_view(images: Tensor, student_weight: Tensor, teacher_weight: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    shown = _flipped(images, torch.Generator().manual_seed(seed))
-    return shown @ student_weight.T, shown @ teacher_weight.T
-
-
-def _two_views(images: Tensor, student_weight: Tensor, teacher_weight: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def _pair(images: Tensor, student: Tensor, teacher: Tensor, seed: int, views: str = "one for both") -> tuple:
     noise = torch.Generator().manual_seed(seed)
-    return _flipped(images, noise) @ student_weight.T, _flipped(images, noise) @ teacher_weight.T
+    first, second = (
+        torch.where((torch.rand(len(images), generator=noise) < 0.5)[:, None], images.flip(1), images) for _ in range(2)
+    )
+    mine, theirs = {
+        "one for both": (first, first),
+        "two": (first, second),
+        "two, turned": (second, first),
+        "student's only": (first, images),
+        "teacher's only": (images, first),
+        "none": (images, images),
+    }[views]
+    return mine @ student.T, theirs @ teacher.T
 
+
+_TWO_VIEWS = "student and teacher still look at different views: equal nets give different answers."
 
 mended_batch = Part(
-    name="mended_batch",
-    cases=_bug_cases,
-    expected=_same_view,
-    lesson="lesson 05, section 3",
+    "mended_batch", _bug_cases, _pair, "lesson 05, section 3",
     tolerance=1e-4,
-    mistakes=(
-        Mistake(_two_views, "student and teacher still look at different views: equal nets give different answers."),
-        Mistake(
-            lambda images, s, t, seed: (_same_view(images, s, t, seed)[0], images @ t.T),
-            "the teacher looks at the images as they are, as with cached answers; it has to see what the student sees.",
-        ),
-        Mistake(
-            lambda images, s, t, seed: (images @ s.T, images @ t.T),
-            "nothing is augmented any more: the cure is worse than the fault.",
-        ),
-        Mistake(
-            lambda images, s, t, seed: _same_view(images, t, s, seed),
-            "the pair is the wrong way round: the student's logits come first.",
-        ),
+    mistakes=switched(
+        _pair,
+        ({"views": "two"}, {"views": "two, turned"}, _TWO_VIEWS),
+        ({"views": "student's only"},
+         "the teacher looks at the images as they are, as with cached answers; it has to see what the student sees."),
+        ({"views": "teacher's only"}, "the student looks at the images as they are, and is taught about others."),
+        ({"views": "none"}, "nothing is augmented any more: the cure is worse than the fault."),
     ),
-)
+    slips={"reversed": "the pair is the wrong way round: the student's logits come first."},
+)  # fmt: skip
 
 
 # --- tables for views ----------------------------------------------------------------------------
@@ -301,29 +248,19 @@ def _table_cases(generator: torch.Generator) -> list[Case]:
 
 
 looked_up = Part(
-    name="looked_up",
-    cases=_table_cases,
-    expected=lambda tables, index, mirrored: tables[mirrored.long(), index],
-    lesson="lesson 05, section 3",
+    "looked_up", _table_cases, lambda tables, index, mirrored: tables[mirrored.long(), index], "lesson 05, section 3",
     mistakes=(
-        Mistake(
-            lambda tables, index, mirrored: tables[0, index],
-            "mirrored samples get the answer to the image as it was: the second table is never read.",
-        ),
-        Mistake(
-            lambda tables, index, mirrored: tables[mirrored.long(), torch.arange(len(index))],
-            "rows are read in order, as if samples were never shuffled; `index` says which sample stands where.",
-        ),
-        Mistake(
-            lambda tables, index, mirrored: tables[(~mirrored).long(), index],
-            "the two tables are exchanged: the first is for images as they are.",
-        ),
-        Mistake(
-            lambda tables, index, mirrored: tables[:, index].mean(dim=0),
-            "the mean of both tables is the answer to neither view.",
-        ),
+        (lambda tables, index, mirrored: tables[:, index].mean(dim=0),
+         "the mean of both tables is the answer to neither view."),
     ),
-)
+    slips={
+        "mirrored never": "mirrored samples get the answer to the image as it was: the second table is never read.",
+        "mirrored ignored": "every sample gets the answer to its mirrored image: the first table is never read.",
+        "mirrored inverted": "the two tables are exchanged: the first is for images as they are.",
+        "index ignored": "rows are read in order, as if samples were never shuffled; `index` says which sample stands "
+        "where.",
+    },
+)  # fmt: skip
 
 
 # --- noise of a heat map -------------------------------------------------------------------------
@@ -337,59 +274,46 @@ def _map_cases(generator: torch.Generator) -> list[Case]:
     return [case(3, 6), case(5, 24), {"accuracy": torch.tensor([[60.0, 62.0], [61.0, 64.0]])}]
 
 
-def _standard_error(accuracy: Tensor) -> float:
-    values = accuracy.double()
-    left = values - values.mean(1, keepdim=True) - values.mean(0, keepdim=True) + values.mean()
+def _standard_error(
+    accuracy: Tensor, *, of_seeds: bool = True, of_fields: bool = True, free: str = "both", two: int = 2
+) -> float:
+    """The error; each option changes something."""
+    values = accuracy.double() - accuracy.double().mean()
     seeds, fields = values.shape
-    return math.sqrt(2 * float((left**2).sum()) / ((seeds - 1) * (fields - 1)) / seeds)
-
-
-def _without_seeds(accuracy: Tensor) -> float:
-    values = accuracy.double()
-    left = values - values.mean(0, keepdim=True)
-    seeds, fields = values.shape
-    return math.sqrt(2 * float((left**2).sum()) / ((seeds - 1) * fields) / seeds)
-
-
-def _over_all(accuracy: Tensor) -> float:
-    return math.sqrt(2 / accuracy.shape[0]) * float(accuracy.double().std())
+    left = values - of_fields * values.mean(0, keepdim=True)
+    left = left - of_seeds * left.mean(1, keepdim=True)
+    below = {
+        "both": (seeds - 1) * (fields - 1 if of_seeds else fields) if of_fields else accuracy.numel() - 1,
+        "all": accuracy.numel(),
+        "seeds": (seeds - 1) * fields,
+    }[free]
+    return math.sqrt(two * float((left**2).sum()) / below / seeds)
 
 
 error_of_a_difference = Part(
-    name="error_of_a_difference",
-    cases=_map_cases,
-    expected=_standard_error,
-    lesson="lesson 05, section 4",
+    "error_of_a_difference", _map_cases, _standard_error, "lesson 05, section 4",
     tolerance=1e-4,
-    mistakes=(
-        Mistake(
-            lambda accuracy: _standard_error(accuracy) / math.sqrt(2),
-            "this is the error of one field's mean. Of a difference of two, the variances add up.",
-        ),
-        Mistake(
-            _without_seeds,
-            "what all fields of a seed have in common is still in there. It cancels in a difference: take each seed's "
-            "mean away, too.",
-        ),
-        Mistake(
-            _over_all,
-            "the differences between fields are counted as noise: take each field's mean away first.",
-        ),
-        Mistake(
-            lambda accuracy: _standard_error(accuracy) * math.sqrt(accuracy.shape[0]),
-            "this is for single runs; a field's mean over several seeds moves less.",
-        ),
-        Mistake(
-            lambda accuracy: (
-                _standard_error(accuracy)
-                * math.sqrt((accuracy.shape[0] - 1) * (accuracy.shape[1] - 1) / accuracy.numel())
-            ),
-            "the sum of squares is divided by the number of runs. Means were taken away: fewer degrees of freedom are "
-            "left, (seeds − 1) · (fields − 1).",
-        ),
-        Mistake(lambda accuracy: _standard_error(accuracy) ** 2, "this is a variance; take the root."),
+    mistakes=switched(
+        _standard_error,
+        ({"two": 1}, "this is the error of one field's mean. Of a difference of two, the variances add up."),
+        ({"two": 4}, "the 2 stands outside the root; of a difference of two, the *variances* add up."),
+        ({"of_seeds": False},
+         "what all fields of a seed have in common is still in there. It cancels in a difference: take each seed's "
+         "mean away, too."),
+        ({"of_fields": False, "of_seeds": False},
+         "the differences between fields are counted as noise: take each field's mean away first."),
+        ({"free": "all"},
+         "the sum of squares is divided by the number of runs. Means were taken away: fewer degrees of freedom are "
+         "left, (seeds − 1) · (fields − 1)."),
+        ({"free": "seeds"},
+         "the degrees of freedom are those that are left when each field's mean is taken away. Each seed's mean was "
+         "taken away, too: (seeds − 1) · (fields − 1)."),
     ),
-)
+    slips={
+        "√n missing": "this is for single runs; a field's mean over several seeds moves less.",
+        "squared": "this is a variance; take the root.",
+    },
+)  # fmt: skip
 
 
 # --- find the bug: the best of many --------------------------------------------------------------
@@ -409,27 +333,27 @@ def _report_cases(generator: torch.Generator) -> list[Case]:
 
 
 reported_accuracy = Part(
-    name="reported_accuracy",
-    cases=_report_cases,
-    expected=lambda validation, test: test[:, validation.mean(dim=0).argmax()].mean().item(),
-    lesson="lesson 05, section 4",
+    "reported_accuracy", _report_cases, lambda v, t: t[:, v.mean(dim=0).argmax()].mean().item(), "lesson 05, section 4",
     mistakes=(
-        Mistake(
-            lambda validation, test: test.mean(dim=0).max().item(),
-            "the field is still chosen by the numbers that are then reported: test chooses, test reports.",
-        ),
-        Mistake(lambda validation, test: test.max().item(), "this is the luckiest single run on test."),
-        Mistake(
-            lambda validation, test: validation.mean(dim=0).max().item(),
-            "validation chooses, and validation is reported, too: the largest of many is flattered by being picked.",
-        ),
-        Mistake(
-            lambda validation, test: test[torch.arange(len(test)), validation.argmax(dim=1)].mean().item(),
-            "each seed picks a field of its own. One field is chosen, by its mean over the seeds.",
-        ),
-        Mistake(lambda validation, test: test.mean().item(), "this is the mean over all fields: nothing was chosen."),
+        (lambda v, t: t.mean(dim=0).max().item(),
+         "the field is still chosen by the numbers that are then reported: test chooses, test reports."),
+        (lambda v, t: t.max().item(), "this is the luckiest single run on test."),
+        (lambda v, t: v.mean(dim=0).max().item(),
+         "validation chooses, and validation is reported, too: the largest of many is flattered by being picked."),
+        (lambda v, t: t[torch.arange(len(t)), v.argmax(dim=1)].mean().item(),
+         "each seed picks a field of its own. One field is chosen, by its mean over the seeds."),
+        (lambda v, t: t.flatten()[v.argmax()].item(),
+         "the luckiest single run on validation is chosen, and reported alone. A field is chosen by its *mean* over "
+         "the seeds, and reported by its mean."),
+        (lambda v, t: t[:, v.amax(dim=0).argmax()].mean().item(),
+         "the field with the luckiest single run on validation is chosen; choose by the mean over the seeds."),
+        (lambda v, t: t[:, v.mean(dim=0).argmax()].max().item(),
+         "the right field, but only its luckiest run is reported; report its mean over the seeds."),
+        (lambda v, t: t[:, v.mean(dim=0).argmin()].mean().item(), "the field that is *worst* on validation is chosen."),
+        (lambda v, t: t.mean().item(), "this is the mean over all fields: nothing was chosen."),
     ),
-)
+    slips={"validation and test exchanged": "test chooses, and validation is reported: turn the two round."},
+)  # fmt: skip
 
 PARTS = (
     flattened_features,

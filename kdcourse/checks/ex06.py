@@ -10,7 +10,7 @@ from scipy import optimize
 from torch import Tensor
 
 from kdcourse.checks import trying
-from kdcourse.checks.part import Mistake, Part
+from kdcourse.checks.part import Part
 from kdcourse.checks.trying import Case
 
 
@@ -78,58 +78,37 @@ def _every_error_an_alarm(predictions: Tensor, targets: Tensor, positive: int) -
 
 
 precision_and_recall = Part(
-    name="precision_and_recall",
-    cases=_class_cases,
-    expected=_precision_and_recall,
-    lesson="lesson 06, section 2",
+    "precision_and_recall", _class_cases, _precision_and_recall, "lesson 06, section 2",
     use=trying.figures,
     write_yourself=("multiclass_precision", "multiclass_recall", "multiclass_confusion_matrix"),
     mistakes=(
-        Mistake(
-            lambda predictions, targets, positive: (
-                _right(predictions, targets),
-                _precision_and_recall(predictions, targets, positive)[1],
-            ),
-            "the first number is the accuracy (准确率), the share of *all* answers that are right. Precision (精确率) "
-            "asks only about the answers that name this class.",
-        ),
-        Mistake(
-            lambda predictions, targets, positive: (
-                _right(predictions == positive, targets == positive),
-                _precision_and_recall(predictions, targets, positive)[1],
-            ),
-            "the first number is the accuracy (准确率) of a detector for this class: samples of other classes that "
-            "were rightly rejected count in it. Precision (精确率) asks only about the answers that name this class.",
-        ),
-        Mistake(
-            lambda predictions, targets, positive: _precision_and_recall(targets, predictions, positive),
-            "the two have changed places, as if rows and columns of the confusion matrix were exchanged. Precision "
-            "asks about the answers, recall about the samples.",
-        ),
-        Mistake(
-            lambda predictions, targets, positive: _precision_and_recall(predictions, targets, positive, math.nan),
-            "0 / 0 came out as NaN, where a class was never said, or never occurs. The text says what it counts as.",
-        ),
-        Mistake(
-            lambda predictions, targets, positive: _precision_and_recall(predictions, targets, positive, 1.0),
-            "where there is nothing below the line you give 1, and a class that is never said looks perfect. The text "
-            "says what 0 / 0 counts as.",
-        ),
-        Mistake(
-            lambda predictions, targets, positive: _precision_and_recall(predictions, targets, 1),
-            "these are the numbers of class 1, whichever class was asked about.",
-        ),
-        Mistake(
-            _every_error_an_alarm,
-            "every error counts as a false alarm of this class, those between two other classes too. Count the "
-            "answers that name the class.",
-        ),
-        Mistake(
-            lambda predictions, targets, positive: 2 * (_right(predictions, targets),),
-            "both numbers are the accuracy of all classes together: one class is asked about.",
-        ),
+        (lambda p, t, one: (_right(p, t), _precision_and_recall(p, t, one)[1]),
+         "the first number is the accuracy (准确率), the share of *all* answers that are right. Precision (精确率) "
+         "asks only about the answers that name this class."),
+        (lambda p, t, one: (_right(p == one, t == one), _precision_and_recall(p, t, one)[1]),
+         "the first number is the accuracy (准确率) of a detector for this class: samples of other classes that were "
+         "rightly rejected count in it. Precision (精确率) asks only about the answers that name this class."),
+        (lambda p, t, one: _precision_and_recall(p, t, one, math.nan),
+         "0 / 0 came out as NaN, where a class was never said, or never occurs. The text says what it counts as."),
+        (lambda p, t, one: _precision_and_recall(p, t, one, 1.0),
+         "where there is nothing below the line you give 1, and a class that is never said looks perfect. The text "
+         "says what 0 / 0 counts as."),
+        (lambda p, t, one: _precision_and_recall(p, t, 1),
+         "these are the numbers of class 1, whichever class was asked about."),
+        (_every_error_an_alarm,
+         "every error counts as a false alarm of this class, those between two other classes too. Count the answers "
+         "that name the class."),
+        (lambda p, t, one: 2 * (_right(p, t),),
+         "both numbers are the accuracy of all classes together: one class is asked about."),
+        (lambda p, t, one: tuple(count / len(t) for count in 2 * _counts(p, t, one)[:1]),
+         "the hits are divided by the number of all samples. Below the line stand the answers that name the class, or "
+         "the samples that are it."),
     ),
-)
+    slips={
+        "reversed": "the two have changed places, as if rows and columns of the confusion matrix were exchanged. "
+        "Precision asks about the answers, recall about the samples.",
+    },
+)  # fmt: skip
 
 
 # --- find the bug: F1 ----------------------------------------------------------------------------
@@ -188,54 +167,35 @@ def _f1_over_one_at_least(predictions: Tensor, targets: Tensor, one: int) -> flo
 
 
 mended_f1 = Part(
-    name="mended_f1",
-    cases=_f1_cases,
-    expected=_each(_f1),
-    lesson="lesson 06, section 2",
+    "mended_f1", _f1_cases, _each(_f1), "lesson 06, section 2",
     use=trying.figures,
     write_yourself=("multiclass_f1_score", "multiclass_precision", "multiclass_confusion_matrix"),
     mistakes=(
-        Mistake(
-            _each(_article_f1),
-            "nothing has changed: a class's figure still climbs when samples of *other* classes are added. Which of "
-            "its two ingredients looks at all samples?",
-        ),
-        Mistake(
-            _each(_detector_f1),
-            "each class has its own accuracy now, but it is still an accuracy (准确率): samples that neither are nor "
-            "are called this class still lift the figure. Which ingredient (精确率) does not know them?",
-        ),
-        Mistake(
-            _each(lambda said, targets, one: sum(_precision_and_recall(said, targets, one)) / 2),
-            "this is the arithmetic mean of the two ingredients. The harmonic mean stays near the smaller one.",
-        ),
-        Mistake(
-            _each(lambda said, targets, one: _f1(said, targets, one) / 2),
-            "all figures are half of what they should be: a factor of the harmonic mean is missing.",
-        ),
-        Mistake(
-            _each(
-                lambda said, targets, one: _harmonic(
-                    _right(said, targets), _precision_and_recall(said, targets, one)[0]
-                )
-            ),
-            "precision is there now, but in the place of recall: the accuracy is still in it.",
-        ),
-        Mistake(
-            _each(_f1_over_one_at_least),
-            "a class whose precision and recall add up to less than 1 comes out too low. `max(1, …)` keeps a *count* "
-            "from being 0; a sum of two shares may well be below 1.",
-        ),
-        Mistake(
-            _each(_nan_f1),
-            "0 / 0 came out as NaN, for a class that is never said, never occurs, or never hit. It counts as 0 here.",
-        ),
-        Mistake(
-            lambda predictions, targets, classes: sum(_each(_f1)(predictions, targets, classes)) / classes,
-            "one mean over the classes came back (macro F1): expected is a list, a figure for each class.",
-        ),
+        (_each(_article_f1),
+         "nothing has changed: a class's figure still climbs when samples of *other* classes are added. Which of its "
+         "two ingredients looks at all samples?"),
+        (_each(_detector_f1),
+         "each class has its own accuracy now, but it is still an accuracy (准确率): samples that neither are nor are "
+         "called this class still lift the figure. Which ingredient (精确率) does not know them?"),
+        (_each(lambda p, t, one: sum(_precision_and_recall(p, t, one)) / 2),
+         "this is the arithmetic mean of the two ingredients. The harmonic mean stays near the smaller one."),
+        (_each(lambda p, t, one: math.sqrt(math.prod(_precision_and_recall(p, t, one)))),
+         "this is the geometric mean of the two ingredients; F1 is the harmonic one."),
+        (_each(lambda p, t, one: _harmonic(_right(p, t), _precision_and_recall(p, t, one)[0])),
+         "precision is there now, but in the place of recall: the accuracy is still in it."),
+        (_each(_f1_over_one_at_least),
+         "a class whose precision and recall add up to less than 1 comes out too low. `max(1, …)` keeps a *count* "
+         "from being 0; a sum of two shares may well be below 1."),
+        (_each(_nan_f1),
+         "0 / 0 came out as NaN, for a class that is never said, never occurs, or never hit. It counts as 0 here."),
+        (_each(lambda p, t, one: _precision_and_recall(p, t, one)[0]), "this is the precision of each class alone."),
+        (_each(lambda p, t, one: _precision_and_recall(p, t, one)[1]), "this is the recall of each class alone."),
     ),
-)
+    slips={
+        "half": "all figures are half of what they should be: a factor of the harmonic mean is missing.",
+        "mean of all": "one mean over the classes came back (macro F1): expected is a list, a figure for each class.",
+    },
+)  # fmt: skip
 
 
 # --- calibration error ---------------------------------------------------------------------------
@@ -310,70 +270,42 @@ def _weighted(rows: Rows, samples: int) -> float:
 
 
 calibration_error = Part(
-    name="calibration_error",
-    cases=_calibration_cases,
-    expected=_calibration(_weighted),
-    lesson="lesson 06, section 3",
+    "calibration_error", _calibration_cases, _calibration(_weighted), "lesson 06, section 3",
     use=trying.figures,
     write_yourself=("multiclass_calibration_error", "calibration_error"),
     mistakes=(
-        Mistake(
-            _calibration(lambda rows, samples: sum(abs(g) for n, g in rows if n) / sum(1 for n, _ in rows if n)),
-            "every bin counts the same, one with a single sample like one with a hundred. Weight each by its samples.",
-        ),
-        Mistake(
-            _calibration(lambda rows, samples: sum(abs(g) for n, g in rows if n) / len(rows)),
-            "every bin counts the same, the empty ones too. Weight each by its samples.",
-        ),
-        Mistake(
-            _calibration(lambda rows, samples: sum(n * g for n, g in rows if n) / samples),
-            "the gaps have their signs, and a bin that is too sure makes up for one that is too shy.",
-        ),
-        Mistake(
-            _calibration(lambda rows, samples: -sum(n * g for n, g in rows if n) / samples),
-            "the gaps have their signs, and a bin that is too sure makes up for one that is too shy.",
-        ),
-        Mistake(
-            _calibration(lambda rows, samples: abs(sum(n * g for n, g in rows if n)) / samples),
-            "the absolute value comes after the sum: a bin that is too sure makes up for one that is too shy.",
-        ),
-        Mistake(
-            _calibration(_weighted, confidence_of="the label"),
-            "this takes the probability of the *label* as the confidence. How sure the model was is the probability "
-            "of its own answer, right or wrong.",
-        ),
-        Mistake(
-            _calibration(_weighted, ones="lost"),
-            "samples with a confidence of exactly 1 are in no bin at all, and count as perfect. They belong to the "
-            "last one.",
-        ),
-        Mistake(
-            _calibration(_weighted, ones="apart"),
-            "samples with a confidence of exactly 1 have a bin of their own. They belong to the last one, with their "
-            "neighbours.",
-        ),
-        Mistake(
-            _calibration(lambda rows, samples: sum(n * abs(g) for n, g in rows) / samples),
-            "an empty bin has no mean, and its NaN spreads to the sum. It holds no samples, so it adds nothing.",
-        ),
-        Mistake(
-            _calibration(lambda rows, samples: max(abs(g) for n, g in rows if n)),
-            "this is the largest gap of all bins, not their mean.",
-        ),
-        Mistake(
-            _calibration(lambda rows, samples: sum(n * abs(g) for n, g in rows if n)),
-            "the gaps are weighted by counts; their sum has to be divided by the number of samples.",
-        ),
-        Mistake(
-            _calibration(lambda rows, samples: sum(n * g * g for n, g in rows if n) / samples),
-            "the gaps are squared: the mean of their absolute values is expected.",
-        ),
-        Mistake(
-            _calibration(lambda rows, samples: 100 * _weighted(rows, samples)),
-            "this is in percent; a share from 0 to 1 is expected.",
-        ),
+        (_calibration(lambda rows, samples: sum(abs(g) for n, g in rows if n) / sum(1 for n, _ in rows if n)),
+         "every bin counts the same, one with a single sample like one with a hundred. Weight each by its samples."),
+        (_calibration(lambda rows, samples: sum(abs(g) for n, g in rows if n) / len(rows)),
+         "every bin counts the same, the empty ones too. Weight each by its samples."),
+        (_calibration(lambda rows, samples: sum(n * g for n, g in rows if n) / samples),
+         _calibration(lambda rows, samples: -sum(n * g for n, g in rows if n) / samples),
+         "the gaps have their signs, and a bin that is too sure makes up for one that is too shy."),
+        (_calibration(lambda rows, samples: abs(sum(n * g for n, g in rows if n)) / samples),
+         "the absolute value comes after the sum: a bin that is too sure makes up for one that is too shy."),
+        (_calibration(_weighted, confidence_of="the label"),
+         "this takes the probability of the *label* as the confidence. How sure the model was is the probability of "
+         "its own answer, right or wrong."),
+        (_calibration(_weighted, ones="lost"),
+         "samples with a confidence of exactly 1 are in no bin at all, and count as perfect. They belong to the last "
+         "one."),
+        (_calibration(_weighted, ones="apart"),
+         "samples with a confidence of exactly 1 have a bin of their own. They belong to the last one, with their "
+         "neighbours."),
+        (_calibration(lambda rows, samples: sum(n * abs(g) for n, g in rows) / samples),
+         "an empty bin has no mean, and its NaN spreads to the sum. It holds no samples, so it adds nothing."),
+        (_calibration(lambda rows, samples: max(abs(g) for n, g in rows if n)),
+         "this is the largest gap of all bins, not their mean."),
+        (_calibration(lambda rows, samples: sum(n * g * g for n, g in rows if n) / samples),
+         "the gaps are squared: the mean of their absolute values is expected."),
+        (_calibration(lambda rows, samples: math.sqrt(sum(n * g * g for n, g in rows if n) / samples)),
+         "this is the root of the mean square of the gaps: the mean of their absolute values is expected."),
     ),
-)
+    slips={
+        "percent": "this is in percent; a share from 0 to 1 is expected.",
+        "sum over rows": "the gaps are weighted by counts; their sum has to be divided by the number of samples.",
+    },
+)  # fmt: skip
 
 
 # --- temperature scaling -------------------------------------------------------------------------
@@ -438,69 +370,40 @@ def _evenly(count: int) -> Callable[[Tensor, Tensor], float]:
     return fit
 
 
-def _twice(gives: Callable[[Tensor, Tensor], float], says: str) -> tuple[Mistake, Mistake]:
-    """A mistake, made by one who thought of the case without an answer and by one who did not."""
-    return Mistake(_guarded(gives), says), Mistake(gives, says)
-
-
 fit_temperature = Part(
-    name="fit_temperature",
-    cases=_scaling_cases,
-    expected=_guarded(_fitted),
-    lesson="lesson 06, section 3",
+    "fit_temperature", _scaling_cases, _guarded(_fitted), "lesson 06, section 3",
     use=trying.figures,
     tolerance=1e-2,
     absolute=0.0,
     mistakes=(
-        *_twice(
-            lambda logits, targets: 1 / _fitted(logits, targets),
-            "this is 1 / T: what logits are multiplied by. Too sure a model needs a temperature above 1.",
-        ),
-        *_twice(
-            lambda logits, targets: COLDEST,
-            "the lower end of the search comes out, whatever the logits. Either the sign of what is minimised is wrong "
-            "(the likelihood should be large, its negative logarithm small); or it is the accuracy, which no "
-            "temperature changes, so that the first one tried wins; or `cross_entropy` is fed probabilities.",
-        ),
-        Mistake(
-            _least(lambda scaled, targets: -_nats(scaled, targets)),
-            "the sign of what is minimised is wrong: the likelihood should be large, so its negative logarithm small.",
-        ),
-        *_twice(
-            lambda logits, targets: HOTTEST,
-            "the upper end of the search comes out, whatever the logits: what is minimised does not have its least "
-            "value in between. Accuracy, for one, is the same at every temperature.",
-        ),
-        *_twice(
-            lambda logits, targets: 1.0,
-            "1 comes out, whatever the logits: the search never moves. Accuracy, for one, is the same at every "
-            "temperature; minimise what is not.",
-        ),
-        *_twice(
-            _least(lambda scaled, targets: _nats(torch.softmax(scaled, dim=1), targets)),
-            "there is a softmax too many: `cross_entropy` takes logits, and takes their softmax itself.",
-        ),
-        *_twice(
-            _halves,
-            "whole and half temperatures are too coarse, and the ones below 0.5 are missing. Temperatures compare by "
-            "their ratio: space a grid by its logarithm, or search.",
-        ),
-        *(
-            mistake
-            for count in (100, 200, 400, 500, 1000)
-            for mistake in _twice(
-                _evenly(count),
-                "evenly spaced temperatures are fine enough at 7 and too coarse at 0.3, where a step is many percent. "
-                "Temperatures compare by their ratio: space a grid by its logarithm, or search.",
-            )
-        ),
-        Mistake(
-            _fitted,
-            "where every answer is right, the search ends at the coldest temperature it may try, whichever that is: "
-            "the likelihood only grows as T falls. The text says what is expected there.",
-        ),
+        (lambda logits, targets: COLDEST,
+         "the lower end of the search comes out, whatever the logits. Either the sign of what is minimised is wrong "
+         "(the likelihood should be large, its negative logarithm small); or it is the accuracy, which no temperature "
+         "changes, so that the first one tried wins; or `cross_entropy` is fed probabilities."),
+        (_least(lambda scaled, targets: -_nats(scaled, targets)),
+         "the sign of what is minimised is wrong: the likelihood should be large, so its negative logarithm small."),
+        (lambda logits, targets: HOTTEST,
+         "the upper end of the search comes out, whatever the logits: what is minimised does not have its least value "
+         "in between. Accuracy, for one, is the same at every temperature."),
+        (lambda logits, targets: 1.0,
+         "1 comes out, whatever the logits: the search never moves. Accuracy, for one, is the same at every "
+         "temperature; minimise what is not."),
+        (_least(lambda scaled, targets: _nats(torch.softmax(scaled, dim=1), targets)),
+         "there is a softmax too many: `cross_entropy` takes logits, and takes their softmax itself."),
+        (_halves,
+         "whole and half temperatures are too coarse, and the ones below 0.5 are missing. Temperatures compare by "
+         "their ratio: space a grid by its logarithm, or search."),
+        (*map(_evenly, (100, 200, 400, 500, 1000)),
+         "evenly spaced temperatures are fine enough at 7 and too coarse at 0.3, where a step is many percent. "
+         "Temperatures compare by their ratio: space a grid by its logarithm, or search."),
     ),
-)
+    slips={
+        "upside down": "this is 1 / T: what logits are multiplied by. Too sure a model needs a temperature above 1.",
+        "logarithm": "this is log T, in which the search may run; T itself is expected.",
+        "not refused": "where every answer is right, the search ends at the coldest temperature it may try, whichever "
+        "that is: the likelihood only grows as T falls. The text says what is expected there.",
+    },
+)  # fmt: skip
 
 
 # --- agreement beyond chance ---------------------------------------------------------------------
@@ -550,70 +453,36 @@ def _two_alike(who: int) -> Callable[[Tensor, Tensor], float]:
     return lambda *both: sum((both[who] == one).double().mean().item() ** 2 for one in both[who].unique())
 
 
-def _or_nan(gives: Callable[[Tensor, Tensor], float], says: str) -> tuple[Mistake, Mistake]:
-    """A mistake, made by one who gives NaN where kappa has no value and by one who does not."""
-
-    def careful(student: Tensor, teacher: Tensor) -> float:
-        return math.nan if math.isnan(_kappa(student, teacher)) else gives(student, teacher)
-
-    return Mistake(careful, says), Mistake(gives, says)
-
-
 agreement_beyond_chance = Part(
-    name="agreement_beyond_chance",
-    cases=_agreement_cases,
-    expected=_kappa,
-    lesson="lesson 06, section 4",
+    "agreement_beyond_chance", _agreement_cases, _kappa, "lesson 06, section 4",
     use=trying.figures,
     write_yourself=("multiclass_cohen_kappa", "cohen_kappa"),
     mistakes=(
-        *_or_nan(
-            _right,
-            "this is the plain agreement. A student that guesses with the teacher's frequencies has some of it too: "
-            "that much is to be taken away.",
-        ),
-        *_or_nan(
-            lambda student, teacher: _agreed_and_chance(student, teacher)[0] - _agreed_and_chance(student, teacher)[1],
-            "chance is taken away, but full agreement does not come out as 1 now. Divide by the most that could be "
-            "left.",
-        ),
-        *_or_nan(
-            lambda student, teacher: (
-                _right(student, teacher) / _agreed_and_chance(student, teacher)[1]
-                if _agreed_and_chance(student, teacher)[1]
-                else math.nan
-            ),
-            "agreement is divided by chance. What is beyond chance is a difference.",
-        ),
-        *_or_nan(
-            _beyond(lambda student, teacher: 1 / len(torch.cat([student, teacher]).unique())),
-            "the chance is one over the number of classes, as if both said all classes equally often. One who always "
-            "says the commonest class agrees more often than that.",
-        ),
-        *_or_nan(
-            _beyond(_two_alike(1)),
-            "the chance is that of two who *both* have the teacher's frequencies. The student has its own.",
-        ),
-        *_or_nan(
-            _beyond(_two_alike(0)),
-            "the chance is that of two who *both* have the student's frequencies. The teacher has its own.",
-        ),
-        *_or_nan(
-            lambda student, teacher: 100 * _kappa(student, teacher),
-            "this is in percent; kappa has no unit, and 1 is full agreement.",
-        ),
-        Mistake(
-            lambda student, teacher: _kappa(student, teacher, 1.0),
-            "where both always say the same one class, chance alone agrees everywhere, and there is nothing beyond it "
-            "to be measured: 1 claims too much. The text says what is expected there.",
-        ),
-        Mistake(
-            lambda student, teacher: _kappa(student, teacher, 0.0),
-            "where both always say the same one class, chance alone agrees everywhere, and there is nothing beyond it "
-            "to be measured, not even 0. The text says what is expected there.",
-        ),
+        (_right,
+         "this is the plain agreement. A student that guesses with the teacher's frequencies has some of it too: that "
+         "much is to be taken away."),
+        (lambda s, t: _agreed_and_chance(s, t)[0] - _agreed_and_chance(s, t)[1],
+         "chance is taken away, but full agreement does not come out as 1 now. Divide by the most that could be "
+         "left."),
+        (lambda s, t: _quotient(*_agreed_and_chance(s, t), math.nan),
+         "agreement is divided by chance. What is beyond chance is a difference."),
+        (_beyond(lambda s, t: 1 / len(torch.cat([s, t]).unique())),
+         "the chance is one over the number of classes, as if both said all classes equally often. One who always "
+         "says the commonest class agrees more often than that."),
+        (_beyond(_two_alike(1)),
+         "the chance is that of two who *both* have the teacher's frequencies. The student has its own."),
+        (_beyond(_two_alike(0)),
+         "the chance is that of two who *both* have the student's frequencies. The teacher has its own."),
+        (lambda s, t: _agreed_and_chance(s, t)[1], "this is the agreement by chance alone."),
+        (lambda s, t: _kappa(s, t, 1.0),
+         "where both always say the same one class, chance alone agrees everywhere, and there is nothing beyond it to "
+         "be measured: 1 claims too much. The text says what is expected there."),
+        (lambda s, t: _kappa(s, t, 0.0),
+         "where both always say the same one class, chance alone agrees everywhere, and there is nothing beyond it to "
+         "be measured, not even 0. The text says what is expected there."),
     ),
-)
+    slips={"percent": "this is in percent; kappa has no unit, and 1 is full agreement."},
+)  # fmt: skip
 
 
 # --- where the curve ends ------------------------------------------------------------------------
@@ -660,46 +529,33 @@ def _line_at(where: Callable[[list[float]], float]) -> Callable[[list[float], li
 
 
 error_floor = Part(
-    name="error_floor",
-    cases=_curve_cases,
-    expected=_ending(),
-    lesson="lesson 06, section 5",
+    "error_floor", _curve_cases, _ending(), "lesson 06, section 5",
     use=trying.figures,
     tolerance=5e-3,
     mistakes=(
-        Mistake(
-            lambda sizes, errors: 1 - _ending()(sizes, errors),
-            "errors are taken for accuracies (or the answer is given as one): the *error* of endless data is expected.",
-        ),
-        Mistake(
-            lambda sizes, errors: min(errors),
-            "this is the least error that was measured. The curve goes on falling beyond it.",
-        ),
-        Mistake(
-            lambda sizes, errors: errors[-1],
-            "this is the last error in the list. The curve goes on falling, and the list need not be in order.",
-        ),
-        Mistake(
-            lambda sizes, errors: 0.0,
-            "0 comes out, always: without a floor among its parameters, b·n^(−c) has nowhere else to end.",
-        ),
-        Mistake(_ending(1), "this is b, how much there is to lose at the start. The floor is another parameter."),
-        Mistake(_ending(2), "this is c, how fast the error falls. The floor is another parameter."),
-        Mistake(_fixed(0.5), "the exponent is held at 1/2. It differs from curve to curve, and has to be fitted too."),
-        Mistake(_fixed(1.0), "the exponent is held at 1. It differs from curve to curve, and has to be fitted too."),
-        Mistake(
-            _line_at(max),
-            "a straight line has no floor: this is its value at the largest size, and at a larger one it would be "
-            "below that, and in the end below 0.",
-        ),
-        Mistake(_line_at(lambda sizes: 0.0), "this is a straight line's error *without* any data, at n = 0."),
-        Mistake(
-            _ending(start=False),
-            "the search began at a = b = c = 1, where nobody's error is, and got lost. Tell it where to begin: a floor "
-            "below all errors, an exponent below 1.",
-        ),
+        (lambda sizes, errors: min(errors),
+         "this is the least error that was measured. The curve goes on falling beyond it."),
+        (lambda sizes, errors: errors[-1],
+         "this is the last error in the list. The curve goes on falling, and the list need not be in order."),
+        (lambda sizes, errors: 0.0,
+         "0 comes out, always: without a floor among its parameters, b·n^(−c) has nowhere else to end."),
+        (_ending(1), "this is b, how much there is to lose at the start. The floor is another parameter."),
+        (_ending(2), "this is c, how fast the error falls. The floor is another parameter."),
+        (_fixed(0.5), "the exponent is held at 1/2. It differs from curve to curve, and has to be fitted too."),
+        (_fixed(1.0), "the exponent is held at 1. It differs from curve to curve, and has to be fitted too."),
+        (_line_at(max),
+         "a straight line has no floor: this is its value at the largest size, and at a larger one it would be below "
+         "that, and in the end below 0."),
+        (_line_at(lambda sizes: 0.0), "this is a straight line's error *without* any data, at n = 0."),
+        (_ending(start=False),
+         "the search began at a = b = c = 1, where nobody's error is, and got lost. Tell it where to begin: a floor "
+         "below all errors, an exponent below 1."),
     ),
-)
+    slips={
+        "complement": "errors are taken for accuracies (or the answer is given as one): the *error* of endless data "
+        "is expected.",
+    },
+)  # fmt: skip
 
 
 # --- find the bug: an efficiency -----------------------------------------------------------------
@@ -725,37 +581,24 @@ def _per(flops: float) -> Callable[[Tensor, Tensor, int], float]:
 
 
 mended_efficiency = Part(
-    name="mended_efficiency",
-    cases=_efficiency_cases,
-    expected=_per(1e9),
-    lesson="lesson 06, section 6",
+    "mended_efficiency", _efficiency_cases, _per(1e9), "lesson 06, section 6",
     use=trying.figures,
     mistakes=(
-        Mistake(
-            lambda predictions, targets, flops: int((predictions == targets).sum()) / (flops / 1e9),
-            "nothing has changed: the same model is still twice as efficient when the same images are counted twice. "
-            "For how many images is what stands above the line, and for how many what stands below?",
-        ),
-        Mistake(_per(1.0), "this is correct answers per FLOP, a billion times less than per GFLOP."),
-        Mistake(_per(1e6), "this is correct answers per MFLOP. A GFLOP is a thousand of those."),
-        Mistake(
-            lambda predictions, targets, flops: 100 * _per(1e9)(predictions, targets, flops),
-            "a hundred times too many: this is accuracy in percent per GFLOP, and the unit is correct *answers*.",
-        ),
-        Mistake(
-            lambda predictions, targets, flops: _quotient(flops / 1e9, _right(predictions, targets), math.inf),
-            "it is upside down: this is GFLOP per correct answer.",
-        ),
-        Mistake(
-            lambda predictions, targets, flops: 1 / (flops / 1e9),
-            "this is images per GFLOP, right or wrong: a model that is always wrong would be efficient too.",
-        ),
-        Mistake(
-            lambda predictions, targets, flops: _right(predictions, targets) / (flops / 1e9) / len(targets),
-            "the number of images is divided by twice: an accuracy has it below its line already.",
-        ),
+        (_per(1.0), "this is correct answers per FLOP, a billion times less than per GFLOP."),
+        (_per(1e12), "this is correct answers per TFLOP. A GFLOP is a thousandth of those."),
+        (lambda predictions, targets, flops: 1 / (flops / 1e9),
+         "this is images per GFLOP, right or wrong: a model that is always wrong would be efficient too."),
     ),
-)
+    slips={
+        "sum over rows": "nothing has changed: the same model is still twice as efficient when the same images are "
+        "counted twice. For how many images is what stands above the line, and for how many what stands below?",
+        "divided by rows": "the number of images is divided by twice: an accuracy has it below its line already.",
+        "thousandth": "this is correct answers per MFLOP. A GFLOP is a thousand of those.",
+        "percent": "a hundred times too many: this is accuracy in percent per GFLOP, and the unit is correct "
+        "*answers*.",
+        "upside down": "it is upside down: this is GFLOP per correct answer.",
+    },
+)  # fmt: skip
 
 
 # --- find the bug: a latency ---------------------------------------------------------------------
@@ -801,56 +644,35 @@ def _one_by_one(model: Callable, images: list[Tensor], clock: Watch) -> list[flo
 
 
 mended_latency = Part(
-    name="mended_latency",
-    cases=_latency_cases,
-    expected=_warm_first,
-    lesson="lesson 06, section 6",
+    "mended_latency", _latency_cases, _warm_first, "lesson 06, section 6",
     use=trying.timed,
     mistakes=(
-        Mistake(
-            _article_latency,
-            "nothing has changed: the figure still depends on how many images are timed. Which of the calls is not "
-            "like the others?",
-        ),
-        Mistake(
-            _warm_within,
-            "the model is warmed up, but while the clock is running, so that it costs even more. Start the clock "
-            "afterwards.",
-        ),
-        Mistake(
-            lambda model, images, clock: sorted(_one_by_one(model, images, clock))[(len(images) - 1) // 2],
-            "the slow first call is hidden among many others, by a median or a minimum, but not where there is one "
-            "image. Take the slow call out of what is timed.",
-        ),
-        Mistake(
-            lambda model, images, clock: _quotient(
-                sum(_one_by_one(model, images, clock)[1:]), len(images) - 1, math.nan
-            ),
-            "the first image is left out, and where there is only one, nothing is left. Nobody says that an image may "
-            "be asked about only once.",
-        ),
-        Mistake(
-            lambda model, images, clock: sum(_one_by_one(model, images, clock)[1:]) / len(images),
-            "the seconds of the first image are left out, but it is still counted among those that are divided by.",
-        ),
-        Mistake(
-            lambda model, images, clock: _warm_first(model, images, clock) * len(images),
-            "these are the seconds of all images together; seconds an image are expected.",
-        ),
-        Mistake(
-            lambda model, images, clock: _warm_first(model, images, clock) * len(images) / (len(images) + 1),
-            "the call that warms up is not timed, but is still counted among those that are divided by.",
-        ),
-        Mistake(
-            lambda model, images, clock: 1 / _warm_first(model, images, clock),
-            "it is upside down: these are images a second.",
-        ),
-        Mistake(
-            lambda model, images, clock: 1000 * _warm_first(model, images, clock),
-            "these are milliseconds; seconds are expected.",
-        ),
+        (_article_latency,
+         "nothing has changed: the figure still depends on how many images are timed. Which of the calls is not like "
+         "the others?"),
+        (_warm_within,
+         "the model is warmed up, but while the clock is running, so that it costs even more. Start the clock "
+         "afterwards."),
+        (lambda model, images, clock: sorted(_one_by_one(model, images, clock))[(len(images) - 1) // 2],
+         "the slow first call is hidden among many others, by a median or a minimum, but not where there is one "
+         "image. Take the slow call out of what is timed."),
+        (lambda model, images, clock: _quotient(sum(_one_by_one(model, images, clock)[1:]), len(images) - 1, math.nan),
+         "the first image is left out, and where there is only one, nothing is left. Nobody says that an image may be "
+         "asked about only once."),
+        (lambda model, images, clock: sum(_one_by_one(model, images, clock)[1:]) / len(images),
+         "the seconds of the first image are left out, but it is still counted among those that are divided by."),
+        (lambda model, images, clock: _warm_first(model, images, clock) * len(images),
+         "these are the seconds of all images together; seconds an image are expected."),
+        (lambda model, images, clock: _warm_first(model, images, clock) * len(images) / (len(images) + 1),
+         "the call that warms up is not timed, but is still counted among those that are divided by."),
+        (lambda model, images, clock: _one_by_one(model, images, clock)[0],
+         "these are the seconds of the first call alone, the one that is slow."),
     ),
-)
+    slips={
+        "upside down": "it is upside down: these are images a second.",
+        "thousandfold": "these are milliseconds; seconds are expected.",
+    },
+)  # fmt: skip
 
 PARTS = (
     precision_and_recall,

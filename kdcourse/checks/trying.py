@@ -4,6 +4,7 @@ In grading this file runs in the worker, beside the student's code: it knows no 
 """
 
 import copy
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,7 +27,8 @@ class Outcome:
 
     Attributes:
         value: what was returned.
-        error: the name of the exception's class and its text, if one was raised, such as ``"ValueError: too small"``.
+        error: name and text of the exception, if one was raised, such as ``"ValueError: too small"``, or
+            ``"BadAlpha, a ValueError: too small"`` for a class made from it.
         changed: names of arguments that are no longer what they were.
         borrowed: functions the part asks to write, not to call, that were called.
     """
@@ -54,14 +56,25 @@ def attempt(
     """
     given = copy.deepcopy(case)
     borrowed: list[str] = []
-    with torch.random.fork_rng(devices=[]), _watched(write_yourself, may_use_kdlib, borrowed):
+    anything_goes = may_use_kdlib and not write_yourself
+    watched = nullcontext() if anything_goes else _watched(write_yourself, may_use_kdlib, borrowed)
+    with torch.random.fork_rng(devices=[]), watched:
         torch.manual_seed(0)
         try:
             value, error = use(function, **given), None
         except Exception as problem:
-            value, error = None, f"{type(problem).__name__}: {problem}"
+            value, error = None, f"{_named(problem)}: {problem}"
     changed = tuple(name for name in case if not same(given[name], case[name], 0.0))
     return Outcome(plain(value), error, changed, tuple(dict.fromkeys(borrowed)))
+
+
+def _named(problem: Exception) -> str:
+    """The name of an exception's class, and of the kind of refusal that it is."""
+    name = type(problem).__name__
+    kinds = (
+        kind.__name__ for kind in (ValueError, TypeError) if isinstance(problem, kind) and type(problem) is not kind
+    )
+    return ", a ".join([name, *kinds])
 
 
 @contextmanager
@@ -105,14 +118,14 @@ class _WatchedKernels(TorchDispatchMode):
 
 
 def plain(value: Any) -> Any:
-    """Tensors without their graph, NumPy's numbers as Python's, in lists, tuples and dicts too; the rest as it is."""
+    """Tensors without their graph, NumPy's numbers as Python's, named tuples and other dicts as plain ones."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, np.generic):
         return value.item()
-    if type(value) in (list, tuple):
-        return type(value)(plain(item) for item in value)
-    return {key: plain(item) for key, item in value.items()} if type(value) is dict else value
+    if isinstance(value, (list, tuple)):
+        return (list if isinstance(value, list) else tuple)(plain(item) for item in value)
+    return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def same(one: Any, other: Any, tolerance: float, absolute: float | None = None) -> bool:
@@ -133,7 +146,7 @@ def same(one: Any, other: Any, tolerance: float, absolute: float | None = None) 
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        near = abs(one - other) <= absolute + tolerance * abs(other)
+        near = abs(one - other) <= absolute + tolerance * abs(other) < math.inf
         return one == other or near or (one != one and other != other)
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         pairs = zip(one, other, strict=False)
@@ -197,9 +210,22 @@ def timed(function: Callable[..., Any], setup: float, each: float, images: int) 
 # Exercise 03: training steps. Its models are rebuilt from one vector of weights.
 
 
+class _Dropout(torch.nn.Dropout):
+    """Dropout whose noise depends on how often it was called, and on nothing else that draws random numbers."""
+
+    calls = 0
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return input
+        self.calls += 1
+        noise = torch.rand(input.shape, generator=torch.Generator().manual_seed(self.calls))
+        return input * (noise >= self.p) / (1 - self.p)
+
+
 def _regularised_net(weights: Tensor, dropout: float, training: bool) -> torch.nn.Sequential:
     """A net from 4 numbers to 3 logits whose mode matters: it has batch norm and, if asked for, dropout."""
-    layers = torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.ReLU(), torch.nn.Dropout(dropout)
+    layers = torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.ReLU(), _Dropout(dropout)
     net = torch.nn.Sequential(*layers, torch.nn.Linear(6, 3))
     torch.nn.utils.vector_to_parameters(weights.clone(), net.parameters())
     return net.train(training)
@@ -290,14 +316,6 @@ def viewing(function: Callable[..., Any], student: Tensor, teacher: Tensor, imag
     ready = "cannot go into a loss" if teacher_logits.is_inference() else "can go into a loss"
     how = f"views: {len(views)}, {found}, teacher's logits {ready}"
     return {"student's logits": student_logits, "teacher's logits": teacher_logits, "how": how}
-
-
-def refusing(function: Callable[..., Any], **case: Any) -> Any:
-    """Call it, take numbers out of what holds them, and see every kind of ValueError as one."""
-    try:
-        return _taken_out(function(*case.values()))
-    except ValueError as error:
-        raise ValueError(str(error)) from error
 
 
 def trained(function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor, **case: Any) -> Tensor:
