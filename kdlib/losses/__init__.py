@@ -20,7 +20,7 @@ Conventions
 * All losses compile as full graphs. While ``torch.compile`` traces, shapes and types are checked, values are not.
 """
 
-from kdlib.losses.distillation import distillation_loss
+from kdlib.losses.distillation import distillation_loss, distillation_terms
 from kdlib.losses.hard import HARD_LOSSES, HardLoss, cross_entropy, mean_squared_error, squared_error
 from kdlib.losses.shared import IGNORED, UNLABELLED, check_fraction, check_temperature, without_looking
 from kdlib.losses.soft import (
@@ -46,6 +46,7 @@ __all__ = [
     "check_temperature",
     "cross_entropy",
     "distillation_loss",
+    "distillation_terms",
     "forward_kl",
     "mean_squared_error",
     "reverse_kl",

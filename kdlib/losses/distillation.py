@@ -54,6 +54,41 @@ def distillation_loss(
     >>> round(distillation_loss(student, teacher, torch.tensor([0]), temperature=2.0, alpha=0.5).item(), 4)
     0.1977
     """
+    terms = distillation_terms(
+        student_logits,
+        teacher_logits,
+        targets,
+        temperature=temperature,
+        alpha=alpha,
+        soft=soft,
+        hard=hard,
+        t_squared=t_squared,
+        ignore_index=ignore_index,
+        dim=dim,
+        reduction=reduction,
+    )
+    return terms["loss"]
+
+
+def distillation_terms(
+    student_logits: Tensor,
+    teacher_logits: Tensor | None,
+    targets: Tensor | None = None,
+    *,
+    temperature: float | Tensor = 4.0,
+    alpha: float = 0.9,
+    soft: SoftLoss = forward_kl,
+    hard: HardLoss = cross_entropy,
+    t_squared: bool = True,
+    ignore_index: int = IGNORED,
+    dim: int = -1,
+    reduction: str = "mean",
+) -> dict[str, Tensor]:
+    """The ``"loss"`` of :func:`distillation_loss` and the terms it is made of, ``"soft"`` and ``"hard"``.
+
+    A term without weight is not computed and not in the result. Arguments and errors are those of
+    :func:`distillation_loss`.
+    """
     shared.check_fraction("alpha", alpha)
     shared.check_temperature(temperature)
     shared.check_reduction(reduction)
@@ -71,13 +106,14 @@ def distillation_loss(
         counted = targets != ignore_index
         mask = None if shared.values_are_known() and counted.all() else counted
     if alpha == 0:
-        return _hard_term(hard, student, targets, counted, options)
+        hard_term = _hard_term(hard, student, targets, counted, options)
+        return {"loss": hard_term, "hard": hard_term}
     teacher = shared.classes_last("teacher_logits", teacher_logits, dim, classes=1)
     soft_term = soft(student, teacher, temperature, t_squared=t_squared, mask=mask, **options)
     if alpha == 1:
-        return soft_term
+        return {"loss": soft_term, "soft": soft_term}
     hard_term = _hard_term(hard, student, targets, counted, options)
-    return alpha * soft_term + (1 - alpha) * hard_term
+    return {"loss": alpha * soft_term + (1 - alpha) * hard_term, "soft": soft_term, "hard": hard_term}
 
 
 def _hard_term(hard: HardLoss, student: Tensor, targets: Tensor, counted: Tensor | None, options: dict) -> Tensor:

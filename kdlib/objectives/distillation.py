@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -121,26 +120,17 @@ class _FromTeacher(Bound):
         self.settings, self.run, self.teacher_logits, self.record = settings, run, teacher_logits, record
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        student_logits, terms = self.run.logits(batch), {}
-
-        def noted(name: str, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-            def keep(*given: Any, **named: Any) -> Tensor:
-                terms[name] = loss(*given, **named)
-                return terms[name]
-
-            return keep
-
-        terms["loss"] = losses.distillation_loss(
+        student_logits = self.run.logits(batch)
+        return losses.distillation_terms(
             student_logits,
             self.teacher_logits(batch),
             tasks.labels_of(batch.targets, student_logits, self.run.task),
             temperature=self.settings.temperature,
             alpha=self.settings.alpha,
-            soft=noted("soft", self.settings.soft),
-            hard=noted("hard", self.settings.hard),
+            soft=self.settings.soft,
+            hard=self.settings.hard,
             t_squared=self.settings.t_squared,
         )
-        return terms
 
     def trouble(self, batch: Batch) -> str:
         answers = self.teacher_logits(batch)
