@@ -209,7 +209,7 @@ def test_numbers_are_learned_and_taught(wide):
     data = Dataset.from_tensors(inputs, targets)
     assert data.task == "regression" and data.classes == ()
     teacher = kdlib.fit(made(lambda: nn.Linear(5, outputs)), data, epochs=40, **fast)
-    assert teacher.history[-1]["validation_loss"] < 0.01 and "validation_errors" not in teacher.history[-1]
+    assert teacher.history[-1]["validation_loss"] < 0.1 and "validation_errors" not in teacher.history[-1]
     objective = Distillation(
         teacher, alpha=0.5, temperature=1, soft=losses.squared_logits, hard=losses.mean_squared_error
     )

@@ -66,8 +66,8 @@ MUTANTS = (
     Mutant(
         "alpha on the wrong term",
         "kdlib/losses/distillation.py",
-        "return alpha * soft_term + (1 - alpha) * hard_term",
-        "return (1 - alpha) * soft_term + alpha * hard_term",
+        '{"loss": alpha * soft_term + (1 - alpha) * hard_term,',
+        '{"loss": (1 - alpha) * soft_term + alpha * hard_term,',
     ),
     Mutant(
         "temperature for the student only",
