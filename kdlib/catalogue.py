@@ -72,9 +72,10 @@ KNOWN = {
 """The data sets, by name."""
 
 
-def data_folder() -> Path:
-    """The folder data is looked for in when none is named: ``KDLIB_DATA``, or the platform's user data folder."""
-    return Path(os.environ.get("KDLIB_DATA") or platformdirs.user_data_dir("kdlib", appauthor=False)).expanduser()
+def data_folder(folder: str | os.PathLike | None = None) -> Path:
+    """The folder data is looked for in: the one that is named, else ``KDLIB_DATA``, else the user's data folder."""
+    default = os.environ.get("KDLIB_DATA") or platformdirs.user_data_dir("kdlib", appauthor=False)
+    return Path(default if folder is None else folder).expanduser()
 
 
 def cache_folder() -> Path:
@@ -97,3 +98,27 @@ def place_of(name: str, folder: Path) -> Path | None:
     if published.is_dir() and any(published.iterdir()):
         return published
     return folder / name if (folder / name).is_dir() else None
+
+
+def whereabouts(name: str, folder: str | os.PathLike | None = None) -> str:
+    """Where a data set lies, or what :func:`kdlib.load` takes in its place and how to fetch it; no file is read.
+
+    >>> print(whereabouts("mnist", "none"))
+    MNIST: not here, and a named folder has no fallback. To fetch it (11 MB): kdlib data fetch mnist --folder "none"
+    """
+    known, here = KNOWN[name], data_folder(folder)
+    place, option = place_of(name, here), "" if folder is None else f' --folder "{folder}"'
+    source = os.environ.get("KDLIB_SOURCE") if folder is None else None
+    if place is not None:
+        unused = f"; KDLIB_SOURCE=offline takes {known.fallback} instead" if source == "offline" else ""
+        return f"{known.title}: in {place} (to check the files: kdlib data verify {name}{option}){unused}"
+    empty = not any(place_of(other, here) for other in KNOWN)
+    if folder is not None:
+        instead = ", and a named folder has no fallback"
+    elif source == "full":
+        instead = ", and KDLIB_SOURCE=full forbids the fallback"
+    elif source != "offline" and os.environ.get("KDLIB_DATA") and empty:
+        instead = ", and KDLIB_DATA names a folder without any data, which is an error: mend or unset it"
+    else:
+        instead = f"; used instead: {known.fallback}"
+    return f"{known.title}: not here{instead}. To fetch it ({known.megabytes} MB): kdlib data fetch {name}{option}"

@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"kdlib {options.command}"
         return options.run(options) or 0
     except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
-        print(f"{command}: {error or type(error).__name__}", file=sys.stderr)
+        notes = [str(error) or type(error).__name__, *getattr(error, "__notes__", [])]
+        print(f"{command}: {' '.join(notes)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{command}: interrupted; no file was left half written", file=sys.stderr)
@@ -46,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    folder = Path(options.folder).expanduser() if options.folder else catalogue.data_folder()
+    folder = catalogue.data_folder(options.folder)
     names = [options.name] if options.name else list(catalogue.KNOWN)
     if options.action == "list":
-        print(f"data folder: {folder}", *(_entry(name, folder, options) for name in names), sep="\n")
+        print(f"data folder: {folder}", *(catalogue.whereabouts(name, options.folder) for name in names), sep="\n")
         return 0
     from kdlib.data import sources
 
@@ -60,29 +61,14 @@ def _data(options: argparse.Namespace) -> int:
     print(f"data folder: {folder}")
     fine = True
     for name in names:
-        title = catalogue.KNOWN[name].title
         try:
-            here = catalogue.place_of(name, folder) is not None
-            print(kdlib.load(name, folder, verbose=False) if here else f"{title}: not here")
+            if catalogue.place_of(name, folder) is None:
+                raise FileNotFoundError("not here")
+            print(kdlib.load(name, folder, verbose=False))
         except (OSError, ValueError) as error:
-            here = False
-            print(f"{title}: {error}")
-        fine &= here
+            fine = False
+            print(f"{catalogue.KNOWN[name].title}: {error}")
     return int(not fine)
-
-
-def _entry(name: str, folder: Path, options: argparse.Namespace) -> str:
-    """Where a data set lies, or what is used in its place and how to fetch it."""
-    known, place = catalogue.KNOWN[name], catalogue.place_of(name, folder)
-    source = None if options.folder else os.environ.get("KDLIB_SOURCE")
-    named = f' --folder "{options.folder}"' if options.folder else ""
-    if place is not None:
-        unused = f"; KDLIB_SOURCE=offline takes {known.fallback} instead" if source == "offline" else ""
-        return f"{known.title}: in {place} (to check the files: kdlib data verify {name}{named}){unused}"
-    instead = f"used instead: {known.fallback}"
-    if options.folder or source == "full":
-        instead = f"nothing is used instead, because {'a folder was named' if options.folder else 'KDLIB_SOURCE=full'}"
-    return f"{known.title}: not here; {instead}. To fetch it ({known.megabytes} MB): kdlib data fetch {name}{named}"
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -98,7 +84,7 @@ def _distill(options: argparse.Namespace) -> None:
         shipped = options.teacher in TEACHERS
         teacher = kdlib.pretrained(options.teacher, data) if shipped else _load_model(options.teacher, data)
         return kdlib.Distillation(
-            teacher.model,
+            teacher,
             temperature=options.temperature,
             alpha=options.alpha,
             soft=losses.SOFT_LOSSES[options.soft],
@@ -261,7 +247,12 @@ def _parser() -> Parser:
     option("--seed", type=whole(0, 2**32 - 1), default=0, help="of weights, order, augmentation, and choice of labels")
     option("--keep", choices=("last", "best"), default="last", help="weights of the last epoch, or of the best one")
     option("--device", default="auto", help="auto, cpu or cuda; auto takes CUDA where there is one")
-    option("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: float32 on a CPU")
+    option(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="bfloat16 is mixed precision; auto: float32 on a CPU, bfloat16 for convolutions on CUDA that has it",
+    )
     option("--checkpoint", type=path, help="file written after every epoch; if it is there, go on from it")
     option("--out", type=path, default="runs/model.safetensors", help="file for the trained model")
 
@@ -289,9 +280,6 @@ def _parser() -> Parser:
     for plugin in entry_points(group="kdlib.commands"):
         try:
             plugin.load()(add, where)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # somebody else's package: whatever is wrong with it, these commands go on to work
+        except (Exception, SystemExit) as error:  # somebody else's package: the other commands go on to work
             print(f"kdlib: no commands from {plugin.value}: {type(error).__name__}: {error}", file=sys.stderr)
     return parser

@@ -245,6 +245,17 @@ def test_check_finds_damaged_data(here, tmp_path, monkeypatch):
     assert "MNIST" in failed and "is not the published file" in failed
 
 
+def test_check_fails_where_the_data_folder_is_mistyped(here, tmp_path, monkeypatch):
+    monkeypatch.delenv("KDLIB_SOURCE")
+    monkeypatch.setenv("KDLIB_DATA", str(tmp_path / "dta"))
+    monkeypatch.setattr(health, "_speed", lambda: (True, "speed"))
+    status, out, _ = here("check")
+    failed = [line for line in out.splitlines() if line.startswith("FAIL")]
+    assert status == 1 and len(failed) == 2
+    assert all(f"KDLIB_DATA names {tmp_path / 'dta'}, which does not exist" in line for line in failed)
+    assert here("train", *QUICK)[0] == 2 and not any(tmp_path.iterdir()), "nothing else was trained on instead"
+
+
 def test_without_extras_check_says_what_to_install_and_passes(here, monkeypatch):
     """The library does without JupyterLab; the learner who lacks it reads how to get it."""
     there = health.version
@@ -284,7 +295,13 @@ def test_what_is_not_here_is_listed_with_what_is_used_instead_and_how_to_fetch_i
     assert images.startswith("CIFAR-10: not here; used instead: a generated stand-in")
     assert images.endswith("kdlib data fetch cifar10")
     monkeypatch.setenv("KDLIB_SOURCE", "full")
-    assert "nothing is used instead, because KDLIB_SOURCE=full" in here("data", "list", "mnist")[1]
+    assert (
+        "MNIST: not here, and KDLIB_SOURCE=full forbids the fallback. To fetch it" in here("data", "list", "mnist")[1]
+    )
+    monkeypatch.delenv("KDLIB_SOURCE")
+    monkeypatch.setenv("KDLIB_DATA", str(tmp_path / "mistyped"))
+    assert "MNIST: not here, and KDLIB_DATA names a folder without any data" in here("data", "list", "mnist")[1]
+    monkeypatch.delenv("KDLIB_DATA")
     (tmp_path / "mine" / "mnist").mkdir(parents=True)
     assert (
         f"MNIST: in {tmp_path / 'mine' / 'mnist'} (to check the files: kdlib data verify mnist)\n"
@@ -298,7 +315,7 @@ def test_missing_data_is_listed_but_does_not_pass_for_verified(here, tmp_path):
     status, out, _ = here("data", "list", "mnist", "--folder", tmp_path)
     assert (status, out) == (
         0,
-        f"data folder: {tmp_path}\nMNIST: not here; nothing is used instead, because a folder was named. "
+        f"data folder: {tmp_path}\nMNIST: not here, and a named folder has no fallback. "
         f'To fetch it (11 MB): kdlib data fetch mnist --folder "{tmp_path}"\n',
     )
     status, out, _ = here("data", "verify", "mnist", "--folder", tmp_path)
@@ -336,7 +353,7 @@ def test_train_and_distill_write_what_they_say(trained):
         assert first.startswith("MNIST, offline (5,000 real digits")
         assert re.fullmatch(rf"mlp\(8\): {epochs} epochs, .* s, validation errors {errors}; saved to {name}", last)
     teacher, student = (kdlib.load_fitted(folder / name).record["run"] for name in reversed(files_in(folder)))
-    assert teacher["objective"] == {"objective": "cross_entropy(label_smoothing=0.0)"}
+    assert teacher["objective"]["objective"] == "cross_entropy(label_smoothing=0.0)"
     assert student["objective"]["temperature"] == 3 and student["objective"]["teacher"] == "mlp(8)"
     assert student["train_samples"] == 200 and (teacher["seed"], student["seed"]) == (0, 1)
 
@@ -407,7 +424,7 @@ def test_augmentation_and_losses_reach_the_record(here, trained, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "--data", "mnits"], "there is no data set 'mnits'; did you mean 'mnist'"),
+        (["train", "--data", "mnits"], "did you mean 'mnist'"),
         (["train", "--model", "resnet50"], "'resnet50' is no model: write it like mlp"),
         (["train", "--model", "__import__('os')"], "is no model"),
         (["train", "--model", "__import__('os').mkdir('fallen')"], "is no model"),
@@ -417,8 +434,8 @@ def test_augmentation_and_losses_reach_the_record(here, trained, tmp_path):
         (["train", "--model", ""], "is no model"),
         (["train", "--model", "mlp(8, depth=3)"], "unexpected keyword argument 'depth'"),
         (["train", "--model", "mlp(0)"], "hidden must be a whole number above 0"),
-        (["train", "--data", "imagenet"], "there is no data set 'imagenet'. Known are 'mnist' and 'cifar10'"),
-        (["train", "--labels", "3501"], "count must be from 1 to 3,500"),
+        (["train", "--data", "imagenet"], "there is no data set 'imagenet'"),
+        (["train", "--labels", "3501"], "from 1 to 3,500"),
         (["train", "--device", "toaster"], "device 'toaster' is unknown"),
         (["train", "--source", "auto", "--folder", "."], "no MNIST in ."),
         (["distill", "--teacher", "missing.safetensors"], "there is no file missing.safetensors"),
@@ -659,6 +676,22 @@ def test_offline_digits_may_be_among_the_validation_images_of_full_mnist(here, t
 
 
 # --- odds and ends -------------------------------------------------------------------------------
+
+
+def test_no_data_set_is_suggested_that_is_nothing_like_the_name(here):
+    _, _, err = here("train", "--data", "imagenet")
+    assert "did you mean" not in err and "'mnist' and 'cifar10'" in err
+
+
+def test_notes_of_an_error_are_in_the_line(here, monkeypatch):
+    def fail(*args, **kwargs):
+        error = FloatingPointError("the loss is nan at step 3")
+        error.add_note("It was epoch 2.")
+        raise error
+
+    monkeypatch.setattr(kdlib, "fit", fail)
+    status, _, err = here("train", *QUICK)
+    assert (status, err) == (2, "kdlib train: the loss is nan at step 3 It was epoch 2.\n")
 
 
 def test_batches_of_one_sample_end_well_or_in_words(here):

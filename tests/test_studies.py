@@ -110,3 +110,12 @@ def test_kept_results_are_whole(name):
 
 def test_the_teachers_that_studies_ask_come_with_the_library():
     assert {teacher for study in studies.STUDIES.values() for teacher in study.teachers} <= CHECKSUMS.keys()
+
+
+@pytest.mark.parametrize("content", ["", "essay", "[]", "{}", '{"about": 3, "rows": []}', '{"about": {}, "rows": 3}'])
+def test_a_file_that_holds_no_rows_is_refused_and_kept(tiny, tmp_path, content):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"mine\.json holds no rows of a study: name another file with --out"):
+        studies.conduct("tiny", tiny[0], path)
+    assert path.read_text() == content and tiny[1] == []

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from kdlib.losses import UNLABELLED
@@ -91,6 +90,8 @@ def look_at_agreement(answers: Tensor, targets: Tensor, classes: tuple[str, ...]
 
 def _exchanged(answered: Tensor, labels: Tensor, count: int) -> list[tuple[int, int]]:
     """Classes (the teacher's, the data's) that fit far better exchanged, found on one half, confirmed on the other."""
+    from scipy.optimize import linear_sum_assignment  # a third of a second to import, for what is seldom asked
+
     table = [
         np.bincount((answered[half::2] * count + labels[half::2]).cpu().numpy(), minlength=count**2).reshape(count, -1)
         for half in (0, 1)
