@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import suppress
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from kdlib.catalogue import cache_folder
@@ -24,6 +23,6 @@ def cached(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]
         return read_safetensors(path, "key", "kept by kdlib")[1]
     except (OSError, ValueError):
         tensors = make()
-    with suppress(OSError, SafetensorError):
+    with suppress(OSError):
         write_safetensors(path, "key", key, tensors)
     return tensors

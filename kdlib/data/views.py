@@ -46,8 +46,11 @@ def one_by_one(transform: Callable[[Tensor], Tensor], images: Tensor, noise: tor
     """``transform`` of each image [C, H, W] in a batch, with random numbers that follow from ``noise`` alone."""
     if not isinstance(images, Tensor):
         raise ValueError(f"{_name(transform)} is for images, and these inputs are a dict: augment them by a function")
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=noise)))
+    seed = int(torch.randint(2**62, (), generator=noise))
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if images.is_cuda:
+            torch.cuda.default_generators[images.device.index].manual_seed(seed)
         results = [transform(image) for image in images]
     for result in results:
         _check_same(transform, images[0], result)
