@@ -380,3 +380,32 @@ def test_students_and_teachers_named_by_their_module_only_are_told_apart(data):
     one, other = (Distillation(learner(seed)).describe() for seed in (1, 2))
     assert one["teacher"] == other["teacher"] and one["teacher_fingerprint"] != other["teacher_fingerprint"]
     assert student() is not None
+
+
+def test_a_table_has_no_answers_about_mixed_images():
+    data = make_images(60)
+    table = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="no answers about mixed images"):
+        kdlib.fit(models.convnet(width=2, classes=3), data, Distillation(table), epochs=1, augment=[kdlib.data.mixup()])
+    kdlib.fit(
+        models.convnet(width=2, classes=3),
+        data,
+        Distillation(models.convnet(width=2, classes=3, seed=1), control="random teacher"),
+        epochs=1,
+        augment=[kdlib.data.mixup()],
+    )
+
+
+def test_large_inputs_are_asked_about_a_few_at_a_time():
+    """Found: 256 images of 224 pixels at once, whatever the batch size."""
+    asked = []
+
+    def model(images):
+        asked.append(len(images))
+        return torch.zeros(len(images), 3)
+
+    asking.predict(model, torch.zeros(40, 3, 224, 224))
+    assert max(asked) <= 16 and sum(asked) == 40
+    asked.clear()
+    asking.predict(model, torch.zeros(600, 3, 32, 32))
+    assert asked == [256, 256, 88]

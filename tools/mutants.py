@@ -125,9 +125,9 @@ MUTANTS = (
     ),
     Mutant(
         "cache written in another order",
-        "kdlib/objectives/teachers.py",
-        "table[split.index.cpu()] = logits",
-        "table[split.index.cpu().flip(0)] = logits",
+        "kdlib/data/splits.py",
+        "table[self.index.to(values.device)] = values",
+        "table[self.index.to(values.device).flip(0)] = values",
     ),
     Mutant(
         "teacher left in train mode",

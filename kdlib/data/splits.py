@@ -132,6 +132,18 @@ class Split:
         index = torch.cat([part.index + start for part, start in zip(parts, starts, strict=False)])
         return Split(inputs, torch.cat([part.targets for part in parts]), index, starts[-1])
 
+    def by_index(self, values: Tensor) -> Tensor:
+        """Values [N, …], one for each sample, as a table [rows, …] to be looked up by sample index.
+
+        Rows of the user's order that are not in this split are NaN.
+
+        >>> Split(torch.zeros(2, 1), torch.tensor([0, 1]), torch.tensor([2, 0])).by_index(torch.tensor([5.0, 6.0]))
+        tensor([6., nan, 5.])
+        """
+        table = torch.full((self.rows, *values.shape[1:]), torch.nan, dtype=values.dtype, device=values.device)
+        table[self.index.to(values.device)] = values
+        return table
+
     @property
     def labelled(self) -> Tensor:
         """bool [N]: which samples have a label (of several, at least one)."""

@@ -35,6 +35,7 @@ class Run:
         machine: device, precision, threads.
         normalise: from raw inputs to prepared ones.
         fixed: True if a sample always looks the same, False under augmentation.
+        mixed: True if samples are mixed with one another (mixup, CutMix).
         task: what is asked about a sample, see :attr:`kdlib.data.Dataset.task`.
         classes: their names; empty for regression.
         seed: of whatever the objective draws or initialises: a stream of its own.
@@ -45,6 +46,7 @@ class Run:
     machine: Machine
     normalise: Callable[[Any], Any]
     fixed: bool
+    mixed: bool
     task: str
     classes: tuple[str, ...]
     seed: int

@@ -53,10 +53,7 @@ def logits_table(
     torch.Size([50, 2])
     """
     prepare = asking.preparation_of(teacher, normalise)
-    logits = asking.predict(teacher, split.inputs, prepare, precision=precision, look=look)
-    table = torch.full((split.rows, *logits.shape[1:]), torch.nan)
-    table[split.index.cpu()] = logits
-    return table
+    return split.by_index(asking.predict(teacher, split.inputs, prepare, precision=precision, look=look))
 
 
 def describe(teacher: Any) -> dict:
@@ -169,6 +166,11 @@ def check_table(table: Tensor | np.ndarray, holds: str) -> None:
 
 
 def _from_table(table: Tensor | np.ndarray, run: Run, holds: str, control: str) -> Callable[[Batch], Tensor]:
+    if run.mixed:
+        raise ValueError(
+            "a table of teacher logits has no answers about mixed images: pass the teacher as a module, which is asked "
+            "about the very images that the student sees"
+        )
     if not run.fixed:
         warn(
             "a table of teacher logits belongs to the samples as they are, but augmentation changes what the student "

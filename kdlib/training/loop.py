@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from kdlib import losses, models, objectives
-from kdlib.data import Augmentation, Batch, Dataset, Split, batches, check_augmentations, shuffled, steps_of
+from kdlib.data import Augmentation, Batch, Dataset, Mixing, Split, batches, check_augmentations, shuffled, steps_of
 from kdlib.data.splits import map_inputs
 from kdlib.machine import as_number, decide, progress_is_off, versions
 from kdlib.models import asking
@@ -127,7 +127,8 @@ def fit(
         torch.manual_seed(stream_seed("objective", seed))
         _look_at_student(model, data)
         train = data.train.to(machine.device)
-        run = objectives.Run(model, train, machine, data.normalise, not augment, data.task, data.classes, seed)
+        mixed = any(isinstance(augmentation, Mixing) for augmentation in augment)
+        run = objectives.Run(model, train, machine, data.normalise, not augment, mixed, data.task, data.classes, seed)
         bound = stack.enter_context(objective.bind(run))
         optimizer = make_optimizer(optimizer, model, bound.parameters)
         optimizer_at_first = describe_optimizer(optimizer)
