@@ -28,7 +28,6 @@ NEEDED = (
     "mlxtend",
     "safetensors",
     "platformdirs",
-    "torchmetrics",
     "tqdm",
 )
 """What the library does not work without."""
@@ -38,6 +37,10 @@ EXTRAS = {
     "instructor": ("grading", ("nbgrader", "psutil", "jinja2")),
     "test": ("tests", ("pytest", "hypothesis", "nbval", "ruff")),
     "browser": ("tests in a browser", ("playwright",)),
+    "frameworks": (
+        "programs in docs/ for other frameworks",
+        ("lightning", "transformers", "accelerate", "tensorboard"),
+    ),
 }
 """Extras of the package: what each is for, and what it brings."""
 

@@ -299,6 +299,16 @@ def test_what_strangers_write_can_be_written_down(bench, assignment, library):
 
 
 @boxed_only
+def test_work_that_was_out_before_the_checks_moved_is_graded(bench, assignment, library):
+    notebook = with_answers(bench[0], PARTS)
+    for cell in notebook["cells"]:
+        cell["source"] = cell["source"].replace("from kdcourse.checks", "from kdlib.checks")
+    assert any("from kdlib.checks import" in cell["source"] for cell in notebook["cells"])
+    result = score(as_bytes(notebook), assignment, library, LIMITS, bubblewrap=True)
+    assert [result.parts[part]["points"] for part in PARTS] == [2.0] * len(PARTS), result.problems
+
+
+@boxed_only
 def test_time_that_is_over_costs_only_what_was_not_done(bench, assignment, library):
     notebook = with_answers(bench[0], PARTS)
     for cell in notebook["cells"]:
@@ -312,7 +322,7 @@ def test_time_that_is_over_costs_only_what_was_not_done(bench, assignment, libra
 def test_where_kdlib_may_be_used_its_right_answers_are_left_out(tmp_path):
     isolation.stage(tmp_path, with_kdlib=True)
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")}
-    assert "kdlib/losses.py" in files and "kdcourse/checks/trying.py" in files
+    assert "kdlib/losses/soft.py" in files and "kdcourse/checks/trying.py" in files
     assert not any(name.startswith(("kdcourse/checks/ex", "kdcourse/checks/part")) for name in files)
 
 
