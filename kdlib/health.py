@@ -38,7 +38,7 @@ EXTRAS = {
     "test": ("tests", ("pytest", "hypothesis", "nbval", "ruff")),
     "browser": ("tests in a browser", ("playwright",)),
     "frameworks": (
-        "programs in docs/ for other frameworks",
+        "docs/ for other frameworks",
         ("lightning", "transformers", "accelerate", "tensorboard"),
     ),
 }

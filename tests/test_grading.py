@@ -302,7 +302,7 @@ def test_what_strangers_write_can_be_written_down(bench, assignment, library):
 def test_work_that_was_out_before_the_checks_moved_is_graded(bench, assignment, library):
     notebook = with_answers(bench[0], PARTS)
     for cell in notebook["cells"]:
-        cell["source"] = cell["source"].replace("from kdcourse.checks", "from kdlib.checks")
+        cell["source"] = "".join(cell["source"]).replace("from kdcourse.checks", "from kdlib.checks")
     assert any("from kdlib.checks import" in cell["source"] for cell in notebook["cells"])
     result = score(as_bytes(notebook), assignment, library, LIMITS, bubblewrap=True)
     assert [result.parts[part]["points"] for part in PARTS] == [2.0] * len(PARTS), result.problems
