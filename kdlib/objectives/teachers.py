@@ -135,9 +135,7 @@ class _Asked:
         return self._as_logits(outputs).to(self.run.machine.device)
 
     def _as_logits(self, outputs: Tensor) -> Tensor:
-        if self.columns is not None and outputs.shape[-1] == len(self.known):
-            outputs = outputs[..., self.columns]
-        run = self.run
+        outputs, run = asking.in_order(outputs, self.known, self.columns), self.run
         return tasks.as_logits(outputs.float(), len(outputs), run.task, len(run.classes), "the teacher")
 
     def _look(self, outputs: Tensor) -> None:
