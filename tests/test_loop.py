@@ -172,6 +172,20 @@ def test_early_stopping_waits_as_long_as_it_was_told_and_resumes(tmp_path, blobs
     assert same_weights(resumed.model, whole.model) and len(resumed.history) == len(lowest)
 
 
+def test_early_stopping_begins_anew_with_each_run(tmp_path, blobs):
+    """Found: one callback for two runs stopped the second one after its first epoch."""
+    options = {"epochs": 30, "batch_size": 16, "optimizer": partial(adamw, lr=0.05), "schedule": constant}
+    apart = [kdlib.fit(student(seed), blobs, callback=early_stopping(2), **options) for seed in (0, 1)]
+    stop = early_stopping(2)
+    together = [
+        kdlib.fit(student(seed), blobs, callback=stop, checkpoint=tmp_path / str(seed), **options) for seed in (0, 1)
+    ]
+    for one, other in zip(apart, together, strict=True):
+        assert len(one.history) == len(other.history) and same_weights(one.model, other.model)
+    again = kdlib.fit(student(0), blobs, callback=stop, checkpoint=tmp_path / "0", **options)
+    assert same_weights(again.model, apart[0].model)
+
+
 def test_early_stopping_names_a_figure_that_is_not_there():
     with pytest.raises(ValueError, match="has no 'validation_loss' to stop by"):
         kdlib.fit(student(), make_data(validation=None), epochs=2, callback=early_stopping(1))
