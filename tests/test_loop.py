@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_data, make_images, same_weights, student, weights
@@ -284,11 +285,14 @@ def test_another_run_is_refused_whatever_differs(tmp_path, blobs, change, says):
         run(**(base | {"model": own_module(0)} | change))
 
 
-def test_the_model_that_a_checkpoint_left_goes_on_from_it(tmp_path, blobs):
-    """A cell that is run twice in a notebook."""
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("objective", [None, Averaged(decay=0.9)], ids=["labels", "averaged"])
+def test_the_model_that_a_checkpoint_left_goes_on_from_it(tmp_path, blobs, objective, keep):
+    """A cell that is run twice in a notebook, also where other weights than the last step's are kept."""
     model, file = student(), tmp_path / "c"
-    first = weights(kdlib.fit(model, blobs, epochs=2, checkpoint=file).model)
-    kdlib.fit(model, blobs, epochs=2, checkpoint=file)
+    options = {"epochs": 4, "checkpoint": file, "optimizer": partial(SGD, lr=3.0), "keep": keep}
+    first = weights(kdlib.fit(model, blobs, objective, **options).model)
+    kdlib.fit(model, blobs, objective, **options)
     assert all(torch.equal(first[name], tensor) for name, tensor in model.state_dict().items())
 
 
@@ -394,6 +398,24 @@ def test_a_folder_in_place_of_a_checkpoint_is_called_a_folder(tmp_path, blobs):
 
 
 # --- what users do to models ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [partial(torch.compile, backend="eager"), nn.DataParallel])
+@pytest.mark.parametrize("objective", [None, Averaged(decay=0.5)], ids=["labels", "averaged"])
+def test_a_wrapped_run_goes_on_without_its_wrapping(tmp_path, blobs, wrap, objective):
+    """Found: names of best and averaged weights had the wrapping's prefix in the checkpoint."""
+
+    def worse_in_the_end(optimizer, total_steps):
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if step < 4 else -30.0)
+
+    options = {"epochs": 3, "optimizer": partial(SGD, lr=0.3), "schedule": worse_in_the_end, "keep": "best"}
+    options["checkpoint"] = tmp_path / "c"
+    with pytest.raises(RuntimeError, match="power cut"):
+        kdlib.fit(wrap(student()), blobs, objective, callback=fail_after(2), **options)
+    resumed = kdlib.fit(student(), blobs, objective, **options)
+    whole = kdlib.fit(student(), blobs, objective, **(options | {"checkpoint": None}))
+    assert whole.record["reported"]["epoch"] < 3, "the best weights are from before the interruption"
+    assert same_weights(resumed.model, whole.model) and resumed.record == whole.record
 
 
 @pytest.mark.parametrize(
@@ -536,3 +558,22 @@ def test_the_first_step_that_is_not_finite_is_named_on_a_device_that_is_not_wait
 
 def test_a_result_prints_in_one_line(blobs):
     assert len(repr(kdlib.fit(student(), blobs, epochs=1))) < 120
+
+
+def test_an_average_lets_its_objective_finish_and_takes_scalars_of_any_kind(blobs):
+    finished = []
+
+    class Finishing(Projected):
+        def finish(self):
+            finished.append(self.steps)
+
+    class Objective(Reconstruction):
+        def bind(self, run):
+            return Finishing(run)
+
+    run = partial(kdlib.fit, data=blobs, epochs=1, batch_size=60)
+    fitted = run(student(), objective=Averaged(Objective([]), decay=torch.tensor(0.5)))
+    assert finished == [3] and fitted.record["run"]["objective"]["average_decay"] == 0.5
+    assert same_weights(run(student(), objective=Averaged(Objective([]), decay=np.float64(0.5))).model, fitted.model)
+    with pytest.raises(TypeError, match="decay must be a number"):
+        Averaged(decay="0.5")

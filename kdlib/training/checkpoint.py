@@ -32,6 +32,8 @@ class State:
     history: History
     best: dict[str, Tensor]
     stopped: str = ""
+    left: str = ""
+    """Fingerprint of the weights that the model is left with if this epoch is the last: averaged, or the best."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def save(path: Path, run: dict, machine: Machine, state: State) -> None:
     content = {
         "run": run,
         "machine": asdict(machine),
-        "weights": fingerprint(state.model),
+        "weights": [fingerprint(state.model), state.left],
         "history": list(state.history),
         "stopped": state.stopped,
         "model": _flatten(plain(state.model).state_dict(), tensors),
@@ -103,7 +105,7 @@ def refuse_another_run(saved: Saved, run: dict, more_epochs_fit: bool) -> None:
     """
     there, here = dict(saved.content["run"]), dict(run)
     there["initial_weights"] = saved.initial_weights
-    if here["initial_weights"] == saved.content.get("weights"):
+    if here["initial_weights"] in saved.content.get("weights", ()):
         here["initial_weights"] = saved.initial_weights  # the very model that the checkpoint left
     if more_epochs_fit and there["epochs"] < here["epochs"]:
         there |= {key: here[key] for key in ("epochs", "first_rates")}
@@ -144,6 +146,7 @@ def restore(saved: Saved, state: State) -> None:
     state.history.extend(saved.history)
     state.best = _unflatten(content["best"], tensors)
     state.stopped = content.get("stopped", "")
+    state.left = content.get("weights", [""])[-1]
 
 
 def _differences(there: Any, here: Any, old: bool, name: str = "") -> list[str]:

@@ -188,8 +188,8 @@ def fit(
                 row |= _validate(model, data)
                 row["seconds"] = time.perf_counter() - started
                 state.history.append(row)
-                if keep == "best" and _is_best(state.history, data.task):
-                    state.best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+                if keep == "last" or _is_best(state.history, data.task):
+                    _keep(state, keep, path is not None)
             if path is not None:
                 checkpoints.save(path, description, machine, state)
             if "validation_error" in row:
@@ -210,7 +210,7 @@ def fit(
         "reported": _report(state, data.task, keep),
     }
     if keep == "best":
-        model.load_state_dict(state.best)
+        asking.plain(model).load_state_dict(state.best)
     model.preparation = data.normalise
     return Fitted(model, data.normalise, data.classes, state.history, record)
 
@@ -333,6 +333,15 @@ def _validate(model: nn.Module, data: Dataset) -> dict:
 def _is_best(history: History, task: str) -> bool:
     figure = tasks.chosen_by(task)
     return history[-1][figure] <= min(row[figure] for row in history)
+
+
+def _keep(state: State, keep: str, resumable: bool) -> None:
+    """Note the weights that the model is left with, unless a later epoch's take their place."""
+    if keep == "best":
+        weights = asking.plain(state.model).state_dict()
+        state.best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    if resumable:
+        state.left = models.fingerprint(state.model)
 
 
 def _report(state: State, task: str, keep: str) -> dict:
