@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 import kdlib
 from kdlib import Distillation, losses, models
@@ -263,6 +264,7 @@ def noisy(share):
         ({"augment": [noisy(0.2)]}, "augment_fingerprint"),
         ({"accumulate": 2}, "accumulate: 1 there, 2 here"),
         ({"objective": partial(losses.cross_entropy, label_smoothing=0.2)}, "fingerprint"),
+        ({"order": lambda split, noise: torch.arange(50, 150)}, "order_fingerprint"),
     ],
 )
 def test_another_run_is_refused_whatever_differs(tmp_path, blobs, change, says):
@@ -272,6 +274,7 @@ def test_another_run_is_refused_whatever_differs(tmp_path, blobs, change, says):
         "optimizer": partial(groups, decay=0.1),
         "augment": [noisy(0.1)],
         "objective": partial(losses.cross_entropy, label_smoothing=0.1),
+        "order": lambda split, noise: torch.arange(100),
         "epochs": 1,
         "checkpoint": file,
     }
@@ -294,6 +297,50 @@ def test_the_model_that_a_checkpoint_left_goes_on_from_it(tmp_path, blobs, objec
     first = weights(kdlib.fit(model, blobs, objective, **options).model)
     kdlib.fit(model, blobs, objective, **options)
     assert all(torch.equal(first[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda length: lambda optimizer, steps: StepLR(optimizer, 50 * length),
+        lambda length: lambda optimizer, steps: LambdaLR(optimizer, lambda step: 1.0 if step < 5 * length else 0.1),
+    ],
+    ids=["settings", "rates"],
+)
+def test_schedules_of_one_name_are_told_apart(tmp_path, blobs, make):
+    """Found: two lambdas whose first three rates agree were taken for one another."""
+    run = partial(kdlib.fit, data=blobs, epochs=2, batch_size=16, checkpoint=tmp_path / "c")
+    first = run(student(), schedule=make(1))
+    assert same_weights(run(student(), schedule=make(1)).model, first.model)
+    with pytest.raises(ValueError, match="schedule_fingerprint"):
+        run(student(), schedule=make(2))
+
+
+def test_the_same_samples_in_another_order_of_the_user_are_other_data(tmp_path, blobs):
+    """Found: a table is looked up by index, and the run of another index was taken for this one."""
+    table, few = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), blobs.subsample_train(60)
+    parts = ((split.inputs, split.targets) for split in (few.train, few.validation))
+    numbered_anew = kdlib.Dataset.from_tensors(*next(parts), validation=next(parts), name=few.name)
+    assert numbered_anew.train.fingerprint == few.train.fingerprint
+    objective = Distillation(table, control="random")
+    kdlib.fit(student(), few, objective, epochs=1, checkpoint=tmp_path / "c")
+    with pytest.raises(ValueError, match="train_index_fingerprint"):
+        kdlib.fit(student(), numbered_anew, objective, epochs=1, checkpoint=tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "says"),
+    [
+        ("shuffled", TypeError, "order must be a function.*'shuffled'"),
+        (lambda split, noise: [0, 1, 2], TypeError, "not list"),
+        (lambda split, noise: torch.ones(len(split), dtype=torch.bool), TypeError, r"not torch.bool \(180,\)"),
+        (lambda split, noise: torch.arange(0), ValueError, "0 … 179, not none"),
+        (lambda split, noise: torch.arange(200), ValueError, "0 … 179, not 0 … 199"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused(blobs, order, error, says):
+    with pytest.raises(error, match=says):
+        kdlib.fit(student(), blobs, epochs=1, order=order)
 
 
 def test_a_function_that_answers_differently_twice_cannot_be_resumed(tmp_path, blobs):

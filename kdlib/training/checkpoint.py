@@ -85,7 +85,7 @@ def refuse_unrepeatable(path: Path, run: dict) -> None:
     """Raise ValueError for a run that cannot be resumed, since a function in it answers differently each time."""
     objective = run["objective"]
     parts = [key for key, value in objective.items() if value == DIFFERS]
-    parts += ["augment_fingerprint"] if run.get("augment_fingerprint") == DIFFERS else []
+    parts += [key for key in ("augment_fingerprint", "order_fingerprint") if run.get(key) == DIFFERS]
     if parts:
         raise ValueError(
             f"this run cannot be resumed, so checkpoint={str(path)!r} is refused: {', '.join(parts)}: the function "
@@ -108,7 +108,7 @@ def refuse_another_run(saved: Saved, run: dict, more_epochs_fit: bool) -> None:
     if here["initial_weights"] in saved.content.get("weights", ()):
         here["initial_weights"] = saved.initial_weights  # the very model that the checkpoint left
     if more_epochs_fit and there["epochs"] < here["epochs"]:
-        there |= {key: here[key] for key in ("epochs", "first_rates")}
+        there |= {key: here[key] for key in ("epochs", "first_rates", "schedule_fingerprint")}
     old = "weights" not in saved.content
     if changes := _differences(there, here, old):
         hint = ""

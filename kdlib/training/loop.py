@@ -22,13 +22,14 @@ from kdlib.objectives import looking, tasks
 from kdlib.randomness import generator, stream_seed
 from kdlib.training import checkpoint as checkpoints
 from kdlib.training.checkpoint import State
-from kdlib.training.describing import as_json, describe_augmentation, describe_run
+from kdlib.training.describing import Order, as_json, describe_augmentation, describe_order, describe_run, rows_of
 from kdlib.training.fitted import Fitted, History, measure
 from kdlib.training.optimizing import (
     OptimizerFactory,
     Schedule,
     adamw,
     describe_optimizer,
+    describe_schedule,
     learning_rates,
     make_optimizer,
     make_schedule,
@@ -36,9 +37,6 @@ from kdlib.training.optimizing import (
 )
 from kdlib.training.stopping import StopTraining
 from kdlib.training.watch import NotFinite, Watch, waits_for_nobody
-
-Order = Callable[[Split, torch.Generator], Tensor]
-"""``order(split, generator) -> rows``, the samples of an epoch, as many in each"""
 
 
 def fit(
@@ -118,7 +116,7 @@ def fit(
     initial_weights = models.fingerprint(model)
     model.to(machine.device, memory_format=machine.memory_format)
     check_augmentations(augment, data, needs_labels=getattr(objective, "needs_labels", True))
-    shown_in_an_epoch = len(order(data.train, generator("order", order_seed)))
+    shown_in_an_epoch = len(rows_of(order, data.train, order_seed, 0))
     steps = steps_of(shown_in_an_epoch, batch_size)
 
     with ExitStack() as stack:
@@ -141,10 +139,9 @@ def fit(
                 "batch_size": batch_size,
                 "accumulate": accumulate,
                 "optimizer": optimizer_at_first,
-                "schedule": objectives.name_of(schedule),
-                "first_rates": learning_rates(schedule, optimizer, epochs * steps, steps=3),
+                **describe_schedule(schedule, scheduler, optimizer, epochs * steps),
                 **describe_augmentation(augment, data),
-                "order": objectives.name_of(order),
+                **describe_order(order, data.train, order_seed),
                 **seeds,
                 "keep": keep,
                 "initial_weights": initial_weights,
@@ -168,7 +165,7 @@ def fit(
             started = time.perf_counter()
             learning_rate = float(optimizer.param_groups[0]["lr"])
             torch.manual_seed(stream_seed("dropout", seed, epoch))
-            rows = order(train, generator("order", order_seed, epoch))
+            rows = rows_of(order, train, order_seed, epoch)
             noise = generator("augmentation", augmentation_seed, epoch)
             if len(rows) != shown_in_an_epoch:
                 raise ValueError(f"order gives {len(rows):,} rows, and gave {shown_in_an_epoch:,} in the first epoch")

@@ -1,15 +1,21 @@
 """Optimizers and learning-rate schedules of a run: defaults, checks, and what a record says of them."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from kdlib.machine import as_number
 from kdlib.notices import warn
+from kdlib.objectives import name_of
+
+RATES = 256
+"""Learning rates, of the first steps, by which a schedule is told from another."""
 
 OptimizerFactory = Callable[..., Optimizer]
 """``factory(parameters) -> optimizer``"""
@@ -100,6 +106,21 @@ def describe_optimizer(optimizer: Optimizer) -> dict:
     return described
 
 
+def describe_schedule(schedule: Callable, scheduler: LRScheduler | None, optimizer: Optimizer, total: int) -> dict:
+    """A schedule's name, its first rates, and a fingerprint of its settings and its first :data:`RATES` rates."""
+    rates = learning_rates(schedule, optimizer, total, RATES)
+    settings = scheduler.state_dict() if scheduler is not None else {}
+    text = json.dumps(
+        [settings, rates],
+        default=lambda value: str(_json_able(value)) if isinstance(value, Tensor) else type(value).__name__,
+    )
+    return {
+        "schedule": name_of(schedule),
+        "first_rates": rates and rates[:3],
+        "schedule_fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16],
+    }
+
+
 def learning_rates(schedule: Callable, optimizer: Optimizer, total: int, steps: int) -> list[list[float]] | None:
     """The learning rates that a schedule gives an optimizer's groups in its first steps; None if that cannot be tried.
 
@@ -114,9 +135,9 @@ def learning_rates(schedule: Callable, optimizer: Optimizer, total: int, steps: 
     try:
         scheduler = schedule(stand_in, total)
         rates = []
+        stand_in.step()  # once, since a schedule warns where there was no step before its own
         for _ in range(min(steps, total)):
             rates.append([group["lr"] for group in stand_in.param_groups])
-            stand_in.step()
             if scheduler is not None:
                 scheduler.step()
     except Exception:  # a schedule for one kind of optimizer only; it is known by its name then
