@@ -164,8 +164,8 @@ MUTANTS = (
     ),
     Mutant(
         "order forgotten by the seed",
-        "kdlib/training/loop.py",
-        'generator("order", order_seed, epoch)',
+        "kdlib/training/describing.py",
+        'generator("order", seed, epoch)',
         'generator("order", 0, 0)',
     ),
     Mutant(
@@ -177,7 +177,7 @@ MUTANTS = (
     Mutant(
         "best epoch not restored",
         "kdlib/training/loop.py",
-        "        model.load_state_dict(state.best)\n",
+        "        asking.plain(model).load_state_dict(state.best)\n",
         "        pass\n",
     ),
     Mutant(
@@ -309,8 +309,8 @@ MUTANTS = (
     Mutant(
         "a teacher's classes not matched by name",
         "kdlib/objectives/teachers.py",
-        "            outputs = outputs[..., self.columns]\n",
-        "            pass\n",
+        "asking.in_order(outputs, self.known, self.columns)",
+        "outputs",
     ),
     Mutant(
         "a teacher's own preparation ignored",

@@ -36,7 +36,7 @@ class Prepared:
 
     Raises:
         TypeError: ``model`` is no module or function, or ``prepare`` no function.
-        ValueError: a class name occurs twice.
+        ValueError: ``classes`` is one text, or a name occurs twice.
 
     >>> halved = Prepared(nn.Identity(), lambda raw: raw / 2)
     >>> predict(halved, torch.tensor([[2.0, 4.0]]))
@@ -60,11 +60,9 @@ class Prepared:
             raise TypeError(
                 f"prepare must be a function from raw to prepared inputs, as data.normalise is, not {self.prepare!r}"
             )
-        if isinstance(self.classes, str):
-            raise TypeError(f"classes must be names, one for each logit, not the text {self.classes!r}")
         names = tuple(map(str, () if self.classes is None else self.classes))
-        if len(set(names)) < len(names):
-            raise ValueError(f"every class needs a name of its own, and some occur again: {_listed(names)}")
+        if isinstance(self.classes, str) or len(set(names)) < len(names):
+            raise ValueError(f"classes must be names, one for each logit, none of them twice, not {self.classes!r}")
         object.__setattr__(self, "classes", names)
 
 
