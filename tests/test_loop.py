@@ -624,3 +624,89 @@ def test_an_average_lets_its_objective_finish_and_takes_scalars_of_any_kind(blob
     assert same_weights(run(student(), objective=Averaged(Objective([]), decay=np.float64(0.5))).model, fitted.model)
     with pytest.raises(TypeError, match="decay must be a number"):
         Averaged(decay="0.5")
+
+
+# --- what is passed in, by people in a hurry -----------------------------------------------------
+
+
+class Giving(Bound):
+    """A bound objective that gives what it is told to."""
+
+    def __init__(self, run, form):
+        self.run, self.form = run, form
+
+    def __call__(self, batch):
+        return self.form(losses.cross_entropy(self.run.logits(batch), batch.targets))
+
+
+@dataclass(frozen=True)
+class Gives:
+    form: object
+
+    def describe(self):
+        return {"objective": "Gives"}
+
+    def bind(self, run):
+        return Giving(run, self.form)
+
+
+@pytest.mark.parametrize(
+    ("objective", "says"),
+    [
+        (partial(losses.cross_entropy, reduction="none"), r"must give a loss: .* not a tensor \(64,\)"),
+        (lambda logits, targets: losses.cross_entropy(logits, targets).item(), "must give a loss.*not float"),
+        (lambda logits, targets: None, "must give a loss.*not NoneType"),
+        (
+            lambda logits, targets: losses.cross_entropy(logits.detach(), targets),
+            "does not depend on anything that lea",
+        ),
+        (Gives(lambda loss: loss), "Giving must give a dict of tensors with 'loss', not Tensor"),
+        (Gives(lambda loss: {"los": loss}), "with 'loss', not a dict with 'los'"),
+        (Gives(lambda loss: {"loss": loss, "share": 0.5}), "Giving, as 'share', must give a loss.*not float"),
+    ],
+)
+def test_what_cannot_be_minimised_is_refused_in_a_sentence(blobs, objective, says):
+    with pytest.raises(TypeError, match=says):
+        kdlib.fit(student(), blobs, objective, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"callback": [early_stopping(3)]}, "callback must be a function.*not list"),
+        ({"optimizer": "adam"}, "optimizer must be a torch optimizer, or a function.*gives str"),
+        ({"optimizer": lambda parameters: None}, "gives NoneType"),
+        ({"schedule": "cosine"}, "schedule must be a function.*not str"),
+        (
+            {"schedule": StepLR(SGD(student().parameters(), lr=0.1), 3)},
+            "schedule must be a function.*not StepLR: .*lambda",
+        ),
+        ({"schedule": lambda optimizer, steps: 0.1}, "schedule must give a scheduler.*not float"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused_before_the_first_step(blobs, options, says):
+    model = student()
+    before = weights(model)
+    with pytest.raises(TypeError, match=says):
+        kdlib.fit(model, blobs, epochs=1, **options)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_function_that_makes_an_optimizer_of_something_else_is_refused(blobs):
+    """Found: what the objective brought, or a part of the model, stayed untrained, silently."""
+    model = student()
+    with pytest.raises(ValueError, match="lacks the 2 parameters that the objective brings"):
+        kdlib.fit(model, blobs, Reconstruction([]), optimizer=lambda _: sgd(model.parameters()), epochs=1)
+    with pytest.raises(ValueError, match="other parameters than the model's.*requires_grad_"):
+        kdlib.fit(model, blobs, optimizer=lambda parameters: sgd(list(parameters)[:1]), epochs=1)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_it_learns_wherever_it_is_called(blobs, context):
+    objective, model = Distillation(student(seed=7), alpha=0.5), student()
+    with context():
+        inside = kdlib.fit(model, blobs, objective, epochs=1)
+        assert not torch.is_grad_enabled()
+    assert same_weights(inside.model, kdlib.fit(student(), blobs, objective, epochs=1).model)
+    with torch.inference_mode(), pytest.raises(ValueError, match="made inside torch.inference_mode"):
+        kdlib.fit(student(), blobs, epochs=1)

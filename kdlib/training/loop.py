@@ -104,7 +104,9 @@ def fit(
     order_seed = seed if order_seed is None else order_seed
     augmentation_seed = seed if augmentation_seed is None else augmentation_seed
     seeds = {"seed": seed, "order_seed": order_seed, "augmentation_seed": augmentation_seed}
-    _check_arguments(model, data, {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}, seeds, keep)
+    _check_arguments(
+        model, data, {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}, seeds, keep, callback
+    )
     objective = objectives.as_objective(objective)
     path = Path(checkpoint) if checkpoint is not None else None
     saved = checkpoints.read(path) if path is not None and path.exists() else None
@@ -122,6 +124,8 @@ def fit(
     with ExitStack() as stack:
         stack.enter_context(machine.threads_set())
         stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(torch.inference_mode(False))  # wherever fit is called, it learns
+        stack.enter_context(torch.enable_grad())
         torch.manual_seed(stream_seed("objective", seed))
         _look_at_student(model, data)
         train = data.train.to(machine.device)
@@ -217,7 +221,7 @@ def _train_epoch(state: State, shown: Iterable[Batch], accumulate: int, watch: W
     for batch in shown:
         state.optimizer.zero_grad()
         for part in _parts_of(batch, accumulate):
-            terms = state.bound(part)  # runs the model; "loss", and what it is made of
+            terms = watch.checked(state.bound(part))  # runs the model; "loss", and what it is made of
             watch.note(terms, part)
             share = len(part.index) / len(batch.index)
             (share * terms["loss"]).backward()
@@ -238,12 +242,16 @@ def _labelled_throughout(split: Split) -> bool:
     return targets.is_floating_point() or bool((targets >= 0).all())
 
 
-def _check_arguments(model: Any, data: Any, counts: dict[str, Any], seeds: dict[str, Any], keep: str) -> None:
+def _check_arguments(
+    model: Any, data: Any, counts: dict[str, Any], seeds: dict[str, Any], keep: str, callback: Any
+) -> None:
     if not isinstance(model, nn.Module):
         hint = ": pass its .model" if isinstance(model, Fitted) else ""
         raise TypeError(f"the model to train must be a torch.nn.Module, not {type(model).__name__}{hint}")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("the model has no parameter that requires a gradient: there is nothing to train")
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ValueError("the model was made inside torch.inference_mode(), so it cannot learn: make it outside")
     if not isinstance(data, Dataset):
         raise TypeError(f"data must be a kdlib.Dataset (kdlib.load, Dataset.from_tensors), not {type(data).__name__}")
     for name, value in counts.items():
@@ -252,6 +260,8 @@ def _check_arguments(model: Any, data: Any, counts: dict[str, Any], seeds: dict[
     for name, value in seeds.items():
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{name} must be a whole number, not {value!r}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of an epoch's row of the history, not {type(callback).__name__}")
     if keep not in ("last", "best"):
         raise ValueError(f"keep must be 'last' or 'best', not {keep!r}")
     if keep == "best" and not _validates(data):

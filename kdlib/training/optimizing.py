@@ -49,12 +49,19 @@ def make_optimizer(
     """A run's optimizer, over the model's trainable parameters and those that the objective brings.
 
     Raises:
-        ValueError: a ready-made optimizer holds other parameters.
+        TypeError: it is no optimizer, and no function that gives one.
+        ValueError: it holds other parameters.
     """
     own = [parameter for parameter in model.parameters() if parameter.requires_grad]
     parameters = [*own, *brought]
     if not isinstance(optimizer, Optimizer):
-        return optimizer(parameters)
+        factory = optimizer
+        optimizer = factory(parameters) if callable(factory) else factory
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer must be a torch optimizer, or a function from parameters to one, such as "
+                f"functools.partial(torch.optim.SGD, lr=0.1); this is or gives {type(optimizer).__name__}"
+            )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if brought and held == {id(parameter) for parameter in own}:
         raise ValueError(
@@ -63,15 +70,23 @@ def make_optimizer(
         )
     if held != {id(parameter) for parameter in parameters}:
         raise ValueError(
-            "the optimizer holds other parameters than the model's trainable ones: make it over this model's "
-            "parameters, after every change that replaces them, or pass a function that makes it"
+            "the optimizer holds other parameters than the model's trainable ones, and the objective's: make it "
+            "over this model's parameters, after every change that replaces them, or pass a function that makes it "
+            "over all it is given; what is not to learn is frozen by requires_grad_(False)"
         )
     return optimizer
 
 
 def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler | None:
     """A run's scheduler; refuses what cannot be stepped after a batch, warns about what ends after a few of them."""
+    if not callable(schedule):
+        raise TypeError(
+            f"schedule must be a function from (optimizer, total steps) to a scheduler, not {type(schedule).__name__}: "
+            f"kdlib.training.constant for none; lambda optimizer, steps: … for one of torch.optim.lr_scheduler"
+        )
     scheduler = schedule(optimizer, epochs * steps)
+    if scheduler is not None and not hasattr(scheduler, "step"):
+        raise TypeError(f"schedule must give a scheduler, or None for a constant rate, not {type(scheduler).__name__}")
     if isinstance(scheduler, ReduceLROnPlateau):
         raise TypeError(
             "ReduceLROnPlateau needs an epoch's validation loss, and a schedule is stepped after every batch: make the "
