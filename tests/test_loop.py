@@ -501,6 +501,30 @@ def test_a_batch_in_parts_gives_the_step_of_the_whole(blobs):
     assert parts.history[-1]["train_loss"] == pytest.approx(whole.history[-1]["train_loss"], rel=1e-5)
 
 
+def test_no_part_of_a_batch_is_a_single_sample():
+    """Found: a last batch of two in four parts stopped a model with batch normalisation."""
+    seen, data = [], make_data(102)  # 92 for training: 30, 30, 30, 2
+
+    class Student(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+
+        def forward(self, inputs):
+            if self.training:
+                seen.append(len(inputs))
+            return self.net(inputs)
+
+    kdlib.fit(Student(), data, epochs=1, batch_size=30, accumulate=4)
+    assert seen == [8, 8, 8, 6] * 3 + [2]
+    seen.clear()
+    kdlib.fit(Student(), data, epochs=1, batch_size=31, accumulate=3)
+    assert seen == [11, 11, 9, 11, 11, 9, 11, 11, 8]
+    seen.clear()
+    kdlib.fit(Student(), data, epochs=1, batch_size=25, accumulate=9)
+    assert seen == ([3] * 7 + [4]) * 3 + [3] * 5 + [2], "a rest of one joins the part before"
+
+
 def test_gradients_are_clipped_by_a_hook_of_the_optimizer(blobs):
     norms = []
 

@@ -289,3 +289,20 @@ def test_a_loss_of_ones_own_sees_the_tasks_shapes():
     before = model.weight.detach().clone()
     kdlib.fit(model, several, weighted, epochs=1, optimizer=partial(torch.optim.SGD, lr=0.1))
     assert torch.equal(model.weight[1:], before[1:]) and not torch.equal(model.weight[0], before[0])
+
+
+@pytest.mark.parametrize("objective", [None, "distilled"])
+def test_parts_of_a_batch_of_ragged_sequences_give_the_step_of_the_whole(objective):
+    """Found: parts counted by samples, so that short sequences weighed more than in the whole batch."""
+    tokens = torch.randint(9, (40, 6), generator=source())
+    targets = tokens.roll(-1, dims=1)
+    targets[torch.arange(6) >= torch.randint(1, 6, (40, 1), generator=source(1))] = IGNORED
+    text = Dataset.from_tensors(tokens, targets, classes=9, validation=None)
+    net = partial(made, lambda: nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)))
+    objective = objective and Distillation(net(seed=7), control="random", alpha=0.5)
+    whole, parts = (
+        kdlib.fit(net(), text, objective, epochs=1, **(plain | {"batch_size": 20}), accumulate=accumulate).model
+        for accumulate in (1, 5)
+    )
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

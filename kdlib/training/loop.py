@@ -71,7 +71,8 @@ def fit(
             from labels: cross-entropy, or the squared error for regression.
         epochs: passes over the training samples.
         batch_size: samples a step.
-        accumulate: parts in which a batch goes through the model, for less memory; their gradients are added.
+        accumulate: parts in which a batch goes through the model, for less memory; their gradients are added, weighted
+            by samples (of sequences: by positions that are not ignored). A rest of one sample joins the part before.
         optimizer: a function from parameters to an optimizer (``functools.partial(torch.optim.SGD, lr=0.1)``), or an
             optimizer already made over this model's parameters, and the objective's if it has any.
         schedule: a function from (optimizer, total steps) to a scheduler, stepped after every batch; :func:`constant`
@@ -178,7 +179,7 @@ def fit(
             where = f"epoch {epoch + 1}, step {{}} of {steps}, learning rate {learning_rate:g}"
             in_train_mode()
             try:
-                figures = _train_epoch(state, shown, accumulate, Watch(bound, machine), bar)
+                figures = _train_epoch(state, shown, -(-batch_size // accumulate), Watch(bound, machine), bar)
                 if not all(parameter.isfinite().all() for parameter in model.parameters()):
                     where = f"the end of {where}"
                     raise NotFinite(steps)
@@ -216,14 +217,14 @@ def fit(
     return Fitted(model, data.normalise, data.classes, state.history, record)
 
 
-def _train_epoch(state: State, shown: Iterable[Batch], accumulate: int, watch: Watch, bar: tqdm) -> dict[str, float]:
+def _train_epoch(state: State, shown: Iterable[Batch], at_once: int, watch: Watch, bar: tqdm) -> dict[str, float]:
     """One pass over the training samples; returns the mean loss of a sample and its parts. The heart of the library."""
     for batch in shown:
         state.optimizer.zero_grad()
-        for part in _parts_of(batch, accumulate):
+        for part in _parts_of(batch, at_once):
             terms = watch.checked(state.bound(part))  # runs the model; "loss", and what it is made of
             watch.note(terms, part)
-            share = len(part.index) / len(batch.index)
+            share = _counted(part) / _counted(batch)
             (share * terms["loss"]).backward()
         state.optimizer.step()
         state.bound.after_step()
@@ -313,16 +314,28 @@ def _resume(
         state.stopped = ""
 
 
-def _parts_of(batch: Batch, accumulate: int) -> Iterator[Batch]:
-    if accumulate == 1:
+def _parts_of(batch: Batch, size: int) -> Iterator[Batch]:
+    """A batch in parts of so many samples; a rest of one, of no use to batch normalisation, joins the part before."""
+    if len(batch.index) <= size:
         yield batch
         return
-    for rows in torch.arange(len(batch.index), device=batch.index.device).chunk(accumulate):
+    parts = list(torch.arange(len(batch.index), device=batch.index.device).split(size))
+    if len(parts[-1]) == 1 < size:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    for rows in parts:
 
         def of(values: Any, rows: Tensor = rows) -> Any:
             return map_inputs(lambda x: x[rows], values)
 
         yield Batch(*map(of, batch))
+
+
+def _counted(batch: Batch) -> int | Tensor:
+    """Over how much of a batch its loss is a mean: samples, or the positions of sequences that are not ignored."""
+    targets = batch.targets
+    if targets.dim() == 1 or targets.is_floating_point():
+        return len(batch.index)
+    return (targets != losses.IGNORED).sum().clamp(min=1)
 
 
 def _validates(data: Dataset) -> bool:
