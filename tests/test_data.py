@@ -1,5 +1,6 @@
 """Data sets from tensors: tasks, refusals, splits that keep their index, fingerprints, normalising."""
 
+from collections import UserDict
 from itertools import pairwise
 
 import numpy as np
@@ -562,3 +563,26 @@ def test_a_validation_split_of_the_second_part_alone_is_numbered_on_too():
     )
     assert first.concatenate(own).validation.index.tolist() == [0, 1, 2, 3], "an order of its own"
     assert torch.equal(second.concatenate(first).validation.index, second.validation.index)
+
+
+def test_labels_that_are_no_class_numbers_do_not_fill_the_memory():
+    """Found: a name was made for each number below the largest label."""
+    with pytest.raises(ValueError, match=r"largest label is 1,099,511,627,776.*return_inverse"):
+        Dataset.from_tensors(torch.randn(10, 2), torch.full((10,), 2**40))
+    assert len(Dataset.from_tensors(torch.randn(10, 2), torch.full((10,), 99_999)).classes) == 100_000
+
+
+def test_what_a_tokenizer_gives_is_a_dict_of_inputs():
+    encoded = UserDict(input_ids=torch.ones(20, 3, dtype=torch.int64), attention_mask=torch.ones(20, 3).bool())
+    assert list(Dataset.from_tensors(encoded, torch.arange(20) % 2).train.inputs) == ["input_ids", "attention_mask"]
+
+
+def test_inputs_are_float32_whatever_torchs_default_is():
+    raw = torch.randint(256, (4, 3, 2, 2), dtype=torch.uint8)
+    normalise = Normaliser((0.5,) * 3, (0.25,) * 3)
+    expected = normalise(raw)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert normalise(raw).dtype == torch.float32 and torch.equal(normalise(raw), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

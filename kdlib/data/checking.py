@@ -1,5 +1,6 @@
 """Inputs and targets looked at when they come in: what cannot be right is refused, with the part of the data named."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,8 @@ def checked_split(part: str, inputs: Any, targets: Any = None, task: str = "clas
 
 
 def checked_inputs(part: str, inputs: Any) -> Inputs:
-    """Inputs as tensors on the CPU, if they can be used."""
+    """Inputs as tensors on the CPU, if they can be used; a mapping, such as a tokenizer gives, as a dict."""
+    inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
     if not isinstance(inputs, dict):
         return _checked_input(f"{part} inputs", inputs)
     if not inputs or not all(isinstance(name, str) for name in inputs):

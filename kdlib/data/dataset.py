@@ -15,6 +15,9 @@ from kdlib.data.checking import check_labels, check_task, checked_split, tensor_
 from kdlib.data.items import class_names, name_of, read_items
 from kdlib.data.splits import Inputs, Normaliser, Split, cut, shapes_of, stratified, takes_numbers
 
+MOST_CLASSES = 1_000_000
+"""The largest number of classes that labels alone may ask for."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -265,6 +268,11 @@ def _class_names(names: tuple[str, ...] | int | None, splits: dict[str, Split], 
         highest = max(int(split.targets.max()) for split in splits.values())
         if highest < 0:
             raise ValueError("no sample has a label, so the number of classes is unknown: pass classes=")
+        if highest >= MOST_CLASSES:
+            raise ValueError(
+                f"the largest label is {highest:,}, so there would be {highest + 1:,} classes: are the targets numbers "
+                f"of something else? Number the classes from 0, such as by targets.unique(return_inverse=True)"
+            )
         names = highest + 1
     return tuple(map(str, range(names))) if isinstance(names, int) else names
 

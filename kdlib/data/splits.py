@@ -58,7 +58,8 @@ class Normaliser:
             return inputs.float() / unit
         shape = (1, -1) + (1,) * (inputs.dim() - 2)
         std, mean = (
-            torch.tensor(values).view(shape).to(inputs.device, non_blocking=True) for values in (self.std, self.mean)
+            torch.tensor(values, dtype=torch.float32).view(shape).to(inputs.device, non_blocking=True)
+            for values in (self.std, self.mean)
         )
         return inputs.float().mul(1 / (unit * std)).sub_(mean / std)
 
