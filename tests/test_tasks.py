@@ -306,3 +306,13 @@ def test_parts_of_a_batch_of_ragged_sequences_give_the_step_of_the_whole(objecti
     )
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_numbers_of_another_count_are_refused_before_the_first_step():
+    inputs = torch.randn(60, 6, generator=source())
+    data = Dataset.from_tensors(inputs, inputs[:, :2].clone())
+    for width in (1, 3):
+        with pytest.raises(
+            ValueError, match=f"the model gives {width} numbers a sample, and the targets are 2 a sampl"
+        ):
+            kdlib.fit(nn.Linear(6, width), data, epochs=1)

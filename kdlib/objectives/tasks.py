@@ -80,8 +80,18 @@ def as_logits(outputs: Tensor, samples: int, task: str, classes: int, whose: str
 
 
 def labels_of(targets: Tensor, logits: Tensor, task: str) -> Tensor:
-    """Targets in the shape that the losses take beside these logits."""
-    return targets.to(logits.dtype).reshape(logits.shape) if task == "regression" else targets
+    """Targets in the shape that the losses take beside these logits.
+
+    Raises:
+        ValueError: in a regression, the model gives another count of numbers a sample than there are targets.
+    """
+    if task != "regression":
+        return targets
+    if targets.numel() != logits.numel():
+        raise ValueError(
+            f"the model gives {logits.shape[1]} numbers a sample, and the targets are {targets[0].numel()} a sample"
+        )
+    return targets.to(logits.dtype).reshape(logits.shape)
 
 
 def measure(logits: Tensor, targets: Tensor, task: str = "classification") -> Measured:

@@ -274,6 +274,7 @@ def _look_at_student(model: nn.Module, data: Dataset) -> None:
     first = data.train.select(torch.arange(min(len(data.train), 32)))
     outputs = asking.predict(model, first.inputs, data.normalise)
     logits = tasks.as_logits(outputs, len(first), data.task, len(data.classes), "the model")
+    tasks.labels_of(first.targets, logits.to(first.targets.device), data.task)
     if data.task in ("classification", "sequences"):
         looking.refuse_unusable(logits, "the model", "model")
 
