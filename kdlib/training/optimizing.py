@@ -84,6 +84,11 @@ def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, steps: 
             f"schedule must be a function from (optimizer, total steps) to a scheduler, not {type(schedule).__name__}: "
             f"kdlib.training.constant for none; lambda optimizer, steps: … for one of torch.optim.lr_scheduler"
         )
+    if "initial_lr" in optimizer.param_groups[0]:
+        warn(
+            f"the optimizer has been through a schedule, which left its learning rate at "
+            f"{float(optimizer.param_groups[0]['lr']):.3g}, and this run starts from that: for a new run make a new one"
+        )
     scheduler = schedule(optimizer, epochs * steps)
     if scheduler is not None and not hasattr(scheduler, "step"):
         raise TypeError(f"schedule must give a scheduler, or None for a constant rate, not {type(scheduler).__name__}")
