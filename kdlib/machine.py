@@ -1,5 +1,6 @@
 """The machine a run happens on: device, precision, memory format, threads."""
 
+import math
 import os
 import platform
 from collections.abc import Iterator
@@ -87,12 +88,12 @@ def has_native_bfloat16(device_type: str = "cpu") -> bool:
 
 
 def as_number(value: Any) -> Any:
-    """A Python number for a NumPy scalar or a tensor of one element; anything else as it is.
+    """A Python number for a NumPy scalar, or a tensor or array of one element; anything else as it is.
 
     >>> as_number(torch.tensor(0.5)), as_number(3)
     (0.5, 3)
     """
-    if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1):
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor) and math.prod(value.shape) == 1:
         return value.item()
     return value
 

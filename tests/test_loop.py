@@ -734,3 +734,21 @@ def test_it_learns_wherever_it_is_called(blobs, context):
     assert same_weights(inside.model, kdlib.fit(student(), blobs, objective, epochs=1).model)
     with torch.inference_mode(), pytest.raises(ValueError, match="made inside torch.inference_mode"):
         kdlib.fit(student(), blobs, epochs=1)
+
+
+def test_arrays_of_one_number_are_numbers(blobs):
+    objective = Distillation(student(seed=7), np.array(2.0), np.array([0.5]), t_squared=np.bool_(False), control="odd")
+    run = kdlib.fit(student(), blobs, objective, epochs=np.array(1), seed=np.array([3])).record["run"]
+    assert (run["epochs"], run["seed"]) == (1, 3)
+    assert [run["objective"][key] for key in ("temperature", "alpha", "t_squared")] == [2.0, 0.5, False]
+
+
+def test_an_optimizer_that_was_through_a_schedule_is_warned_about(blobs):
+    """Found: a second run with it began at what the first one ended with."""
+    model = student()
+    optimizer = sgd(model.parameters())
+    kdlib.fit(model, blobs, epochs=1, optimizer=optimizer)
+    with pytest.warns(
+        UserWarning, match="has been through a schedule, which left its learning rate at .*make a new one"
+    ):
+        kdlib.fit(model, blobs, epochs=1, optimizer=optimizer)

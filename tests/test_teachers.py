@@ -454,3 +454,13 @@ def test_large_inputs_are_asked_about_a_few_at_a_time():
     asked.clear()
     asking.predict(model, torch.zeros(600, 3, 32, 32))
     assert asked == [256, 256, 88]
+
+
+@pytest.mark.parametrize("kind", [">f4", "<f8", np.longdouble], ids=str)
+def test_a_table_of_any_floating_kind_and_byte_order(data, kind):
+    table = torch.randn(600, 4, generator=torch.Generator().manual_seed(0))
+    by_tensor, by_array = (
+        kdlib.fit(learner(), data, Distillation(one, control="random"), epochs=1).model
+        for one in (table, table.numpy().astype(kind))
+    )
+    assert same_weights(by_tensor, by_array)

@@ -293,7 +293,7 @@ def look_up(table: Tensor | np.ndarray, index: Tensor) -> Tensor:
             f"for every sample in the user's order, see kdlib.logits_table"
         )
     if isinstance(table, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(table[index.cpu().numpy()])).float()
+        return torch.from_numpy(np.array(table[index.cpu().numpy()], dtype=np.float32))
     return table[index.to(table.device)].float()
 
 

@@ -59,7 +59,7 @@ class Distillation:
     control: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "alpha"):
+        for name in ("temperature", "alpha", "t_squared"):
             object.__setattr__(self, name, as_number(getattr(self, name)))
         losses.check_temperature(self.temperature)
         losses.check_fraction("alpha", self.alpha)
