@@ -752,3 +752,48 @@ def test_an_optimizer_that_was_through_a_schedule_is_warned_about(blobs):
         UserWarning, match="has been through a schedule, which left its learning rate at .*make a new one"
     ):
         kdlib.fit(model, blobs, epochs=1, optimizer=optimizer)
+
+
+# --- what validation sees ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel], ids=["plain", "parallel"])
+def test_a_trained_model_that_is_trained_on_is_validated_as_it_is_trained(wrap):
+    """Found: under another normalisation, validation used the one that the first run had left on the model."""
+    first, second = make_images(mean=0.5, std=0.25), make_images(mean=0.1, std=2.0)
+    model = models.convnet(width=2, classes=3)
+    kdlib.fit(wrap(model), first, epochs=1)
+    assert model.preparation == first.normalise
+    on = kdlib.fit(wrap(model), second, epochs=2)
+    loss = kdlib.training.measure(on, second.validation).loss
+    assert on.history[-1]["validation_loss"] == pytest.approx(loss) and model.preparation == second.normalise
+
+
+class Stumbling(nn.Module):
+    """Its answers to validation samples are NaN in some epochs."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.net, self.epochs, self.asked = nn.Linear(6, 2), epochs, -1  # it is looked at once before
+
+    def forward(self, inputs):
+        self.asked += not self.training
+        return self.net(inputs) * (float("nan") if self.asked in self.epochs and not self.training else 1.0)
+
+
+@pytest.mark.parametrize("epochs", [(1,), (3,), (1, 2)])
+def test_nan_on_validation_is_no_best_epoch(blobs, epochs):
+    """Found: where the first epoch's was NaN, keep="best" failed after the last one, and early stopping stopped."""
+    numbers = kdlib.Dataset.from_tensors(blobs.train.inputs, blobs.train.inputs[:, :2].clone())
+    options = {"epochs": 4, "keep": "best", "optimizer": sgd, "callback": early_stopping(3)}
+    fitted = kdlib.fit(Stumbling(epochs), numbers, **options)
+    losses_ = [row["validation_loss"] for row in fitted.history]
+    assert [epoch for epoch, loss in enumerate(losses_, start=1) if loss != loss] == list(epochs)
+    assert len(losses_) == 4 and fitted.record["reported"]["epoch"] == 4
+    assert kdlib.training.measure(fitted, numbers.validation, task="regression").loss == pytest.approx(losses_[3])
+
+
+@pytest.mark.parametrize("patience", [0, 2.5, "3", True, None])
+def test_patience_is_a_whole_number_of_epochs(patience):
+    with pytest.raises(ValueError, match="patience must be a whole number"):
+        early_stopping(patience)

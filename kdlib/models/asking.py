@@ -100,7 +100,7 @@ def preparation_of(model: Any, default: Callable[[Any], Any] | None = None) -> C
     """
     if isinstance(model, Prepared):
         return model.prepare
-    own = getattr(model, "preparation", None) or default
+    own = getattr(plain(model), "preparation", None) or default
     if own is None:
         raise ValueError(
             f"how raw inputs are prepared for this {type(model).__name__} is not known: pass normalise=, such as "

@@ -35,7 +35,7 @@ from kdlib.training.optimizing import (
     make_schedule,
     one_cycle,
 )
-from kdlib.training.stopping import StopTraining
+from kdlib.training.stopping import StopTraining, number_or_infinity
 from kdlib.training.watch import NotFinite, Watch, waits_for_nobody
 
 
@@ -213,7 +213,7 @@ def fit(
     }
     if keep == "best":
         asking.plain(model).load_state_dict(state.best)
-    model.preparation = data.normalise
+    asking.plain(model).preparation = data.normalise
     return Fitted(model, data.normalise, data.classes, state.history, record)
 
 
@@ -347,13 +347,19 @@ def _validate(model: nn.Module, data: Dataset) -> dict:
     """The task's figures on the validation samples that have a label; nothing where there are none."""
     if not _validates(data):
         return {}
-    measured = measure(model, data.validation, data.normalise, task=data.task, classes=len(data.classes))
+    prepared = asking.Prepared(model, data.normalise)  # an earlier run may have left it another one
+    measured = measure(prepared, data.validation, task=data.task, classes=len(data.classes))
     return tasks.row_of(measured, data.task)
 
 
 def _is_best(history: History, task: str) -> bool:
-    figure = tasks.chosen_by(task)
-    return history[-1][figure] <= min(row[figure] for row in history)
+    return _best_epoch(history, task) == len(history)
+
+
+def _best_epoch(history: History, task: str) -> int:
+    """The epoch with the lowest figure, the latest if several; NaN is worse than any number."""
+    figures = [row[tasks.chosen_by(task)] for row in history]
+    return min(range(len(figures), 0, -1), key=lambda epoch: number_or_infinity(figures[epoch - 1]))
 
 
 def _keep(state: State, keep: str, resumable: bool) -> None:
@@ -368,9 +374,7 @@ def _keep(state: State, keep: str, resumable: bool) -> None:
 def _report(state: State, task: str, keep: str) -> dict:
     reported = {"epoch": len(state.history), "chosen": "the last epoch", "epochs_used": len(state.history)}
     if keep == "best":
-        figure = tasks.chosen_by(task)
-        best = min(row[figure] for row in state.history)
-        reported["epoch"] = max(row["epoch"] for row in state.history if row[figure] == best)
+        reported["epoch"] = _best_epoch(state.history, task)
         reported["chosen"] = "the best epoch on validation (the latest, if several)"
     if state.stopped:
         reported["stopped"] = state.stopped

@@ -1,6 +1,8 @@
 """Ending a run before its last epoch, without losing it."""
 
+import math
 from collections.abc import Callable
+from numbers import Integral
 
 
 class StopTraining(Exception):
@@ -18,7 +20,7 @@ def early_stopping(patience: int, figure: str = "validation_loss") -> Callable[[
         figure: a key of the history's rows; the lowest value is best.
 
     Raises:
-        ValueError: patience below 1. While training: a row does not have the figure.
+        ValueError: patience is no whole number above 0. While training: a row does not have the figure.
 
     >>> stop = early_stopping(2)
     >>> for epoch, loss in enumerate((0.9, 0.8, 0.85, 0.8), start=1):
@@ -27,7 +29,7 @@ def early_stopping(patience: int, figure: str = "validation_loss") -> Callable[[
         ...
     kdlib.training.stopping.StopTraining: validation_loss was not below 0.8 for 2 epochs
     """
-    if patience < 1:
+    if not isinstance(patience, Integral) or isinstance(patience, bool) or patience < 1:
         raise ValueError(f"patience must be a whole number of epochs above 0, not {patience!r}")
     seen: list[float] = []
 
@@ -36,13 +38,18 @@ def early_stopping(patience: int, figure: str = "validation_loss") -> Callable[[
             raise ValueError(f"the history has no {figure!r} to stop by; it has {', '.join(row)}")
         if row["epoch"] == 1:
             seen.clear()
-        seen.append(row[figure])
+        seen.append(number_or_infinity(row[figure]))
         lowest = min(seen)
         if len(seen) - 1 - seen.index(lowest) >= patience:
             raise StopTraining(f"{figure} was not below {lowest:.6g} for {patience} epochs")
 
     def resume(rows: list[dict]) -> None:
-        seen[:] = [row[figure] for row in rows]
+        seen[:] = [number_or_infinity(row[figure]) for row in rows]
 
     callback.resume = resume
     return callback
+
+
+def number_or_infinity(figure: float) -> float:
+    """A figure to be low, by which epochs are compared: infinity for NaN."""
+    return math.inf if math.isnan(figure) else figure
