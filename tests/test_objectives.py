@@ -234,7 +234,7 @@ def test_a_fitted_result_is_a_teacher(blobs):
     ("teacher", "says"),
     [
         (table(rows=100), "100 rows, but sample index 199"),
-        (torch.cat((table(rows=190), torch.full((10, 3), math.nan))), "NaN for 10 of the 180"),
+        (torch.cat((table(rows=190), torch.full((10, 3), math.nan))), "NaN or infinite for 10 of the 180"),
         (table(classes=4), r"the table gives \[180, 4\] for 180 samples, but the data have 3 classes"),
         (models.mlp(8, features=6, classes=4), r"the teacher gives \[180, 4\] .* but the data have 3 classes"),
     ],

@@ -242,7 +242,10 @@ def broken(model):
     [
         (lambda good: nn.Sequential(good, nn.Softmax(dim=1)), "the teacher gives probabilities.*argument 'teacher'"),
         (lambda good: lambda inputs: good(inputs).softmax(1), "the teacher gives probabilities"),
-        (lambda good: broken(learner()), r"the teacher gives NaN for \d+ of the first \d+ samples.*argument 'teacher'"),
+        (
+            lambda good: broken(learner()),
+            r"the teacher gives NaN or infinity for \d+ of the first \d+ samples.*argument 'teacher'",
+        ),
         (lambda good: models.mlp(8, features=6, classes=7), r"the teacher gives \[\d+, 7\] .* 4 classes"),
         (lambda good: models.mlp(8, features=6, classes=3), r"the teacher gives \[\d+, 3\] .* 4 classes"),
         (lambda good: Prepared(good, lambda raw: raw, tuple("abcd")), "cannot be matched by name"),
@@ -294,7 +297,9 @@ def test_a_teacher_whose_answers_become_nan_is_named_at_the_step(data, fitted):
             self.calls += 1
             return self.net(inputs) * (torch.nan if self.calls > 4 else 1.0)
 
-    with pytest.raises(FloatingPointError, match=r"epoch 1, step \d of \d+.*the teacher's answers are NaN for 32 of"):
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 1, step \d of \d+.*the teacher's answers are NaN or infinite for 32 of"
+    ):
         kdlib.fit(learner(), data, Distillation(Fails()), epochs=2, batch_size=32, augment=[shake])
 
 
@@ -464,3 +469,17 @@ def test_a_table_of_any_floating_kind_and_byte_order(data, kind):
         for one in (table, table.numpy().astype(kind))
     )
     assert same_weights(by_tensor, by_array)
+
+
+def test_answers_of_plus_infinity_are_refused_and_of_minus_infinity_taken(data, fitted):
+    table = kdlib.logits_table(fitted, data.train)
+    broken_table = table.clone()
+    broken_table[data.train.index[:3], 1] = torch.inf
+    with pytest.raises(ValueError, match="the table is NaN or infinite for 3 of the 540"):
+        kdlib.fit(learner(), data, Distillation(broken_table), epochs=1)
+    with pytest.raises(ValueError, match="the teacher gives NaN or infinity for"):
+        kdlib.fit(
+            learner(), data, Distillation(Wrapped(fitted.model, lambda z: z.masked_fill(z > 0, torch.inf))), epochs=1
+        )
+    table[data.train.index, (data.train.targets + 1) % 4] = -torch.inf
+    assert kdlib.fit(learner(), data, Distillation(table), epochs=1).history[0]["train_loss"] > 0

@@ -11,7 +11,7 @@ from kdlib import losses
 from kdlib.data import Batch
 from kdlib.machine import as_number
 from kdlib.models import asking
-from kdlib.objectives import tasks, teachers
+from kdlib.objectives import looking, tasks, teachers
 from kdlib.objectives.bound import Bound, Run, name_of
 from kdlib.objectives.labels import loss_fingerprint, refuse_foreign_form
 
@@ -135,5 +135,9 @@ class _FromTeacher(Bound):
 
     def trouble(self, batch: Batch) -> str:
         answers = self.teacher_logits(batch)
-        broken = 0 if answers is None else int(answers.isnan().flatten(1).any(dim=1).sum())
-        return f"the teacher's answers are NaN for {broken} of the batch's {len(answers)} samples" if broken else ""
+        broken = 0 if answers is None else looking.broken_rows(answers)
+        return (
+            f"the teacher's answers are NaN or infinite for {broken} of the batch's {len(answers)} samples"
+            if broken
+            else ""
+        )

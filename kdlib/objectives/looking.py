@@ -19,19 +19,23 @@ def look_like_probabilities(answers: Tensor) -> bool:
     return len(rows) > 0 and bool((rows >= 0).all() and ((rows.sum(dim=-1) - 1).abs() < 1e-3).all())
 
 
+def broken_rows(answers: Tensor) -> int:
+    """How many samples have answers [n, …] that are NaN or +infinity. (−infinity is a probability of 0.)"""
+    return int((answers.isnan() | answers.isposinf()).flatten(1).any(dim=1).sum())
+
+
 def refuse_unusable(answers: Tensor, what: str, argument: str = "teacher") -> None:
-    """Raise ValueError for answers [n, C] that are NaN, infinite everywhere, or probabilities in place of logits.
+    """Raise ValueError for answers [n, C] that are NaN or +infinity, or probabilities in place of logits.
 
     Args:
         answers: of a module or function to some samples.
         what: "the teacher" or "the model", for the error.
         argument: the argument that gave it.
     """
-    if answers.isnan().any():
-        rows = int(answers.isnan().flatten(1).any(dim=1).sum())
+    if rows := broken_rows(answers):
         raise ValueError(
-            f"{what} gives NaN for {rows:,} of the first {len(answers):,} samples it was asked about: its weights or "
-            f"its preparation of the inputs are broken (argument {argument!r})"
+            f"{what} gives NaN or infinity for {rows:,} of the first {len(answers):,} samples it was asked about: its "
+            f"weights or its preparation of the inputs are broken (argument {argument!r})"
         )
     if answers.shape[-1] > 1 and look_like_probabilities(answers.flatten(0, -2)):
         way_out = (

@@ -185,10 +185,9 @@ def _from_table(table: Tensor | np.ndarray, run: Run, holds: str, control: str) 
     large = _bytes_of(table) > TABLE_BYTES
     some = _spread(len(run.split), TABLE_ROWS if large else len(run.split))
     asked = rows(run.split.index[some.to(run.split.index.device)])
-    if asked.isnan().any():
-        missing = int(asked.isnan().flatten(1).any(dim=1).sum())
+    if missing := looking.broken_rows(asked):
         raise ValueError(
-            f"the table is NaN for {missing:,} of the {len(asked):,} training samples"
+            f"the table is NaN or infinite for {missing:,} of the {len(asked):,} training samples"
             f"{' looked at' if large else ''}: was it made for others?"
         )
     _look_at_agreement(None, asked, run.split.targets[some.to(run.split.targets.device)], run, control)
