@@ -754,6 +754,17 @@ def test_an_optimizer_that_was_through_a_schedule_is_warned_about(blobs):
         kdlib.fit(model, blobs, epochs=1, optimizer=optimizer)
 
 
+def test_a_callback_cannot_spoil_the_history(tmp_path, blobs):
+    """Found: what a callback put into a row stopped the next checkpoint, and the run was lost."""
+
+    def spoil(row):
+        row["mine"] = object()
+        row.clear()
+
+    fitted = kdlib.fit(student(), blobs, epochs=2, callback=spoil, checkpoint=tmp_path / "c")
+    assert [row["epoch"] for row in fitted.history] == [1, 2] and "mine" not in fitted.history[0]
+
+
 # --- what validation sees ------------------------------------------------------------------------
 
 

@@ -45,7 +45,8 @@ def logits_table(
         look: called with the first logits, to refuse the teacher.
 
     Returns:
-        float32 [split.rows, C], in the user's order; NaN in rows whose sample is not in the split.
+        float32 [split.rows, C], rows in the user's order, classes in the teacher's (:func:`kdlib.models.answers` matches
+        them by name); NaN in rows whose sample is not in the split.
 
     >>> from kdlib import Dataset
     >>> data = Dataset.from_tensors(torch.randn(50, 4), torch.arange(50) % 2)

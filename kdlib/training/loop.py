@@ -87,7 +87,7 @@ def fit(
         device, precision: see :func:`kdlib.machine.decide`.
         checkpoint: a file written after every epoch. If it is there, the run goes on from it: on the CPU, with the
             same PyTorch, bit for bit as if it had never stopped.
-        callback: called with each epoch's row of the history. It may raise :class:`StopTraining`, see
+        callback: called with a copy of each epoch's row of the history. It may raise :class:`StopTraining`, see
             :func:`early_stopping`. If it has a method ``resume``, that is given the rows that a checkpoint holds.
         progress: a progress bar; a string is its title. ``KDLIB_PROGRESS=0`` turns all of them off.
 
@@ -198,7 +198,7 @@ def fit(
                 bar.set_postfix_str(f"validation error {row['validation_error']:.1%}")
             try:
                 if callback is not None:
-                    callback(row)
+                    callback(dict(row))
             except StopTraining as stop:
                 state.stopped = str(stop) or "a callback stopped it"
                 if path is not None:
