@@ -808,3 +808,39 @@ def test_nan_on_validation_is_no_best_epoch(blobs, epochs):
 def test_patience_is_a_whole_number_of_epochs(patience):
     with pytest.raises(ValueError, match="patience must be a whole number"):
         early_stopping(patience)
+
+
+def dropping(share):
+    model = own_module(0)
+    model.insert(1, nn.Dropout(share))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda k: (dropping(k / 10), make_data(), None), "model_fingerprint"),
+        (lambda k: (own_module(0), make_data(mean=0.0, std=float(k)), None), "std: "),
+        (
+            lambda k: (
+                own_module(0),
+                make_data(),
+                Distillation(own_module(1), soft=lambda *given, **options: k * losses.forward_kl(*given, **options)),
+            ),
+            "soft_fingerprint",
+        ),
+        (
+            lambda k: (own_module(0), make_data(), Distillation(models.Prepared(own_module(1), lambda x: x / k))),
+            "teacher_preparation_fingerprint",
+        ),
+    ],
+    ids=["dropout", "normalisation", "soft loss", "a teacher's preparation"],
+)
+def test_what_leaves_no_trace_in_weights_is_told_apart_too(tmp_path, make, says):
+    """Found: all of these were taken for one another; a preparation was told by its address in memory."""
+    file = tmp_path / "c"
+    first = kdlib.fit(*make(1), epochs=1, checkpoint=file)
+    assert same_weights(kdlib.fit(*make(1), epochs=1, checkpoint=file).model, first.model)
+    assert "0x" not in json.dumps(first.record)
+    with pytest.raises(ValueError, match=says):
+        kdlib.fit(*make(2), epochs=1, checkpoint=file)

@@ -13,7 +13,7 @@ from kdlib.machine import as_number
 from kdlib.models import asking
 from kdlib.objectives import looking, tasks, teachers
 from kdlib.objectives.bound import Bound, Run, name_of
-from kdlib.objectives.labels import loss_fingerprint, refuse_foreign_form
+from kdlib.objectives.labels import loss_fingerprint, refuse_foreign_form, soft_fingerprint
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,10 @@ class Distillation:
                 "these targets are numbers, not classes: distil with soft=kdlib.losses.squared_logits and "
                 "hard=kdlib.losses.mean_squared_error"
             )
-        record = self.describe() | {"hard_fingerprint": loss_fingerprint(self.hard, run)}
+        record = self.describe() | {
+            "soft_fingerprint": soft_fingerprint(self.soft, run, self.temperature, self.t_squared),
+            "hard_fingerprint": loss_fingerprint(self.hard, run),
+        }
         if self.alpha == 0:
             yield _FromTeacher(self, run, lambda batch: None, record)
             return

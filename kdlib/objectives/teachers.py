@@ -45,8 +45,8 @@ def logits_table(
         look: called with the first logits, to refuse the teacher.
 
     Returns:
-        float32 [split.rows, C], rows in the user's order, classes in the teacher's (:func:`kdlib.models.answers` matches
-        them by name); NaN in rows whose sample is not in the split.
+        float32 [split.rows, C]: rows in the user's order, NaN where a sample is not in the split; classes in the
+        teacher's order (:func:`kdlib.models.answers` matches them by name).
 
     >>> from kdlib import Dataset
     >>> data = Dataset.from_tensors(torch.randn(50, 4), torch.arange(50) % 2)
@@ -108,18 +108,26 @@ class _Asked:
         self.columns = asking.class_order(self.known, run.classes)
         self.record: dict = {}
         if self.prepare != run.normalise:
-            self.record["teacher_preparation"] = str(self.prepare)
+            self.record["teacher_preparation"] = name_of(self.prepare)
+            self.record["teacher_preparation_fingerprint"] = fingerprint_of(self._prepared_first)
         if self.columns is not None:
             self.record["teacher_classes"] = self.columns
         if isinstance(self.model, nn.Module):
             _check_apart(run.student, self.model)
             _bring(self.model, run.machine.device)
         else:
-            first = run.split.select(torch.arange(min(len(run.split), 64)))
+            first = self._first()
             ask = partial(asking.predict, self.model, first.inputs, self.prepare)
             together: list[Tensor] = []
             self.record["teacher_fingerprint"] = fingerprint_of(lambda: together.append(ask()) or together[-1])
             _look_at_function(together[0], ask(batch_size=max(1, len(first) // 2)))
+
+    def _first(self) -> Split:
+        return self.run.split.select(torch.arange(min(len(self.run.split), 64)))
+
+    def _prepared_first(self) -> list[Tensor]:
+        prepared = self.prepare(self._first().inputs)
+        return list(prepared.values()) if isinstance(prepared, dict) else [prepared]
 
     def about(self, split: Split) -> Tensor:
         """Logits of all samples of a split; the first of them are looked at before the rest is asked for."""

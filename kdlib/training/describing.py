@@ -1,5 +1,6 @@
 """What defines a run, as JSON can hold it: every setting by value, everything else by fingerprint."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,7 @@ def describe_run(model: nn.Module, data: Dataset) -> dict:
     """What a run is about: model and data."""
     return {
         "model": models.describe(asking.plain(model)),
+        "model_fingerprint": hashlib.sha256(repr(asking.plain(model)).encode()).hexdigest()[:16],
         "recipe": getattr(asking.plain(model), "recipe", None),
         "parameters": models.count_parameters(model),
         "data": data.name,
@@ -28,6 +30,8 @@ def describe_run(model: nn.Module, data: Dataset) -> dict:
         "detail": data.detail,
         "task": data.task,
         "classes": list(data.classes),
+        "mean": list(data.mean),
+        "std": list(data.std),
         "train_samples": len(data.train),
         "train_data": data.train.fingerprint,
         "train_index_fingerprint": fingerprint_of(lambda: data.train.index),
