@@ -89,7 +89,7 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
             module, name, theirs = str(getattr(argument, "__module__", "")), argument.__name__, True
         else:
             return
-        if module.startswith("kdlib.") and module != "kdlib.former" and not may_use_kdlib:
+        if module.startswith("kdlib.") and module != "kdlib.former_paths" and not may_use_kdlib:
             borrowed.append(f"{'.'.join(module.split('.')[:2])}.{name}")
         elif theirs and name in write_yourself:
             borrowed.append(f"{'SciPy' if module.startswith('scipy') else 'PyTorch'}'s {name}")

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from kdlib.data.augmentation import Augmentation
+from kdlib.data.augmented import augmented
 from kdlib.data.splits import Inputs, Split, map_inputs
-from kdlib.data.views import augmented
 
 
 class Batch(NamedTuple):
@@ -57,7 +57,7 @@ def batches(
         order: int64 rows of the split, of any number, also several times the same.
         batch_size: samples a batch.
         normalise: from raw to prepared inputs.
-        augment: applied in turn to the raw inputs; see :mod:`kdlib.data.views`.
+        augment: applied in turn to the raw inputs; see :mod:`kdlib.data.augmented`.
         noise: a CPU generator where augmentations draw from; needed if there are any.
         memory_format: of image batches.
         classes: how many; needed by augmentations that mix targets.

@@ -22,6 +22,7 @@ Conventions
 
 from kdlib.losses.distillation import distillation_loss, distillation_terms
 from kdlib.losses.hard import HARD_LOSSES, HardLoss, cross_entropy, mean_squared_error, squared_error
+from kdlib.losses.probabilities import smoothed, softened_log_probabilities, softened_probabilities, two_logits
 from kdlib.losses.shared import IGNORED, UNLABELLED, check_fraction, check_temperature, without_looking
 from kdlib.losses.soft import (
     SOFT_LOSSES,
@@ -32,7 +33,6 @@ from kdlib.losses.soft import (
     soft_cross_entropy,
     squared_logits,
 )
-from kdlib.losses.softened import smoothed, softened_log_probabilities, softened_probabilities, two_logits
 
 __all__ = [
     "HARD_LOSSES",

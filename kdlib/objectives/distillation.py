@@ -11,7 +11,7 @@ from kdlib import losses
 from kdlib.data import Batch
 from kdlib.machine import as_number
 from kdlib.models import asking
-from kdlib.objectives import tasks, teachers
+from kdlib.objectives import tasks, teacher_answers
 from kdlib.objectives.bound import Bound, Run, name_of
 from kdlib.objectives.labels import loss_fingerprint, refuse_foreign_form
 
@@ -69,12 +69,12 @@ class Distillation:
         if not asking.is_known(self.teacher):
             raise TypeError(f"the teacher must be {asking.KINDS}, not {type(self.teacher).__name__}")
         if asking.is_table(self.teacher):
-            teachers.check_table(self.teacher, self.table_holds)
+            teacher_answers.check_table(self.teacher, self.table_holds)
 
     def describe(self) -> dict:
         return {
             "objective": "Distillation",
-            **teachers.describe(self.teacher),
+            **teacher_answers.describe(self.teacher),
             "temperature": self.temperature,
             "alpha": self.alpha,
             "soft": name_of(self.soft),
@@ -106,7 +106,7 @@ class Distillation:
         if self.alpha == 0:
             yield _FromTeacher(self, run, lambda batch: None, record)
             return
-        with teachers.answering(self.teacher, run, table_holds=self.table_holds, control=self.control) as (
+        with teacher_answers.answering(self.teacher, run, table_holds=self.table_holds, control=self.control) as (
             teacher_logits,
             found,
         ):

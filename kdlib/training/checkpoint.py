@@ -13,10 +13,10 @@ from kdlib.files import read_safetensors, write_safetensors
 from kdlib.machine import Machine
 from kdlib.models import fingerprint
 from kdlib.models.asking import plain
-from kdlib.notices import warn
 from kdlib.objectives import Bound
 from kdlib.objectives.bound import DIFFERS
 from kdlib.training.fitted import History
+from kdlib.user_warnings import warn
 
 KIND = "a checkpoint of kdlib"
 

@@ -18,11 +18,11 @@ from kdlib.data import Augmentation, Batch, Dataset, Mixing, Split, batches, che
 from kdlib.data.splits import map_inputs
 from kdlib.machine import as_number, decide, progress_is_off, versions
 from kdlib.models import asking
-from kdlib.objectives import looking, tasks
+from kdlib.objectives import tasks, teacher_checks
 from kdlib.randomness import generator, stream_seed
 from kdlib.training import checkpoint as checkpoints
 from kdlib.training.checkpoint import State
-from kdlib.training.describing import as_json, describe_augmentation, describe_run
+from kdlib.training.epoch_figures import NotFinite, Watch, waits_for_nobody
 from kdlib.training.fitted import Fitted, History, measure
 from kdlib.training.optimizing import (
     OptimizerFactory,
@@ -34,8 +34,8 @@ from kdlib.training.optimizing import (
     make_schedule,
     one_cycle,
 )
+from kdlib.training.run_record import as_json, describe_augmentation, describe_run
 from kdlib.training.stopping import StopTraining
-from kdlib.training.watch import NotFinite, Watch, waits_for_nobody
 
 Order = Callable[[Split, torch.Generator], Tensor]
 """``order(split, generator) -> rows``, the samples of an epoch, as many in each"""
@@ -267,7 +267,7 @@ def _look_at_student(model: nn.Module, data: Dataset) -> None:
     outputs = asking.predict(model, first.inputs, data.normalise)
     logits = tasks.as_logits(outputs, len(first), data.task, len(data.classes), "the model")
     if data.task in ("classification", "sequences"):
-        looking.refuse_unusable(logits, "the model", "model")
+        teacher_checks.refuse_unusable(logits, "the model", "model")
 
 
 def _train_mode(model: nn.Module) -> Callable[[], None]:

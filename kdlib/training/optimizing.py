@@ -9,7 +9,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from kdlib.machine import as_number
-from kdlib.notices import warn
+from kdlib.user_warnings import warn
 
 OptimizerFactory = Callable[..., Optimizer]
 """``factory(parameters) -> optimizer``"""

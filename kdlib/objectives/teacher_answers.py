@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from kdlib import models
 from kdlib.data import Batch, Split
 from kdlib.models import asking
-from kdlib.notices import warn
-from kdlib.objectives import looking, tasks
+from kdlib.objectives import tasks, teacher_checks
 from kdlib.objectives.bound import Run, fingerprint_of, name_of
+from kdlib.user_warnings import warn
 
 TABLE_ROWS, TABLE_BYTES = 65_536, 2**26
 """Rows that are looked at of a table of more than so many bytes: it may be a file that is larger than memory."""
@@ -143,7 +143,7 @@ class _Asked:
     def _look(self, outputs: Tensor) -> None:
         logits = self._as_logits(outputs)
         if self.run.task != "regression":
-            looking.refuse_unusable(logits, "the teacher")
+            teacher_checks.refuse_unusable(logits, "the teacher")
 
 
 def check_table(table: Tensor | np.ndarray, holds: str) -> None:
@@ -156,7 +156,7 @@ def check_table(table: Tensor | np.ndarray, holds: str) -> None:
         )
     rows = asking.look_up(table, _some_rows(table))
     rows = rows[~rows.isnan().flatten(1).any(dim=1)]
-    alike = looking.look_like_probabilities(rows) if rows.shape[-1] > 1 else False
+    alike = teacher_checks.look_like_probabilities(rows) if rows.shape[-1] > 1 else False
     if holds == "probabilities" and not alike:
         raise ValueError("a table of probabilities must be ≥ 0 with each row summing to 1; is it logits?")
     if holds == "logits" and alike:
@@ -212,7 +212,8 @@ def _look_at_agreement(teacher: Any, logits: Tensor, targets: Tensor, run: Run, 
         return
     history = getattr(teacher, "history", None)
     error = history[-1].get("validation_error") if history else None
-    looking.look_at_agreement(logits, targets.to(logits.device), run.classes, None if error is None else 1 - error)
+    own_accuracy = None if error is None else 1 - error
+    teacher_checks.look_at_agreement(logits, targets.to(logits.device), run.classes, own_accuracy)
 
 
 def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
