@@ -92,6 +92,13 @@ def test_files_can_be_held_in_the_head():
         assert lines <= 400, f"{name} has {lines} lines"
 
 
+def test_what_teaches_is_read_in_one_sitting():
+    """Losses of logits, learning from labels, distillation and the loop."""
+    files = [*(ROOT / "kdlib" / "losses").glob("*.py"), ROOT / "kdlib/training/loop.py"]
+    files += [ROOT / f"kdlib/objectives/{name}.py" for name in ("labels", "distillation")]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 1_300
+
+
 def test_former_paths_lead_to_what_is_there_now():
     assert former_paths.PATHS, "an alias lasts one release"
     for old, new in former_paths.PATHS.items():

@@ -17,10 +17,10 @@ from kdlib import losses, models, objectives
 from kdlib.data import Augmentation, Batch, Dataset, Mixing, Split, batches, check_augmentations, shuffled, steps_of
 from kdlib.data.splits import map_inputs
 from kdlib.machine import as_number, decide, progress_is_off, versions
-from kdlib.models import asking
-from kdlib.objectives import tasks, teacher_checks
+from kdlib.objectives import tasks
 from kdlib.randomness import generator, stream_seed
 from kdlib.training import checkpoint as checkpoints
+from kdlib.training.argument_checks import check_arguments, labelled_throughout, look_at_student, validates
 from kdlib.training.checkpoint import State
 from kdlib.training.epoch_figures import NotFinite, Watch, waits_for_nobody
 from kdlib.training.fitted import Fitted, History, measure
@@ -34,7 +34,7 @@ from kdlib.training.optimizing import (
     make_schedule,
     one_cycle,
 )
-from kdlib.training.run_record import as_json, describe_augmentation, describe_run
+from kdlib.training.run_record import describe_run, is_best, report
 from kdlib.training.stopping import StopTraining
 
 Order = Callable[[Split, torch.Generator], Tensor]
@@ -106,7 +106,7 @@ def fit(
     order_seed = seed if order_seed is None else order_seed
     augmentation_seed = seed if augmentation_seed is None else augmentation_seed
     seeds = {"seed": seed, "order_seed": order_seed, "augmentation_seed": augmentation_seed}
-    _check_arguments(model, data, {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}, seeds, keep)
+    check_arguments(model, data, {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}, seeds, keep)
     objective = objectives.as_objective(objective)
     path = Path(checkpoint) if checkpoint is not None else None
     saved = checkpoints.read(path) if path is not None and path.exists() else None
@@ -125,41 +125,38 @@ def fit(
         stack.enter_context(machine.threads_set())
         stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(stream_seed("objective", seed))
-        _look_at_student(model, data)
+        look_at_student(model, data)
         train = data.train.to(machine.device)
         mixed = any(isinstance(augmentation, Mixing) for augmentation in augment)
         run = objectives.Run(model, train, machine, data.normalise, not augment, mixed, data.task, data.classes, seed)
         bound = stack.enter_context(objective.bind(run))
         optimizer = make_optimizer(optimizer, model, bound.parameters)
-        optimizer_at_first = describe_optimizer(optimizer)
+        settings = {
+            "objective": objective.describe() | bound.record,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "accumulate": accumulate,
+            "optimizer": describe_optimizer(optimizer),
+            "schedule": objectives.name_of(schedule),
+            "first_rates": learning_rates(schedule, optimizer, epochs * steps, steps=3),
+            "order": objectives.name_of(order),
+            **seeds,
+            "keep": keep,
+            "initial_weights": initial_weights,
+        }
         scheduler = make_schedule(schedule, optimizer, epochs, steps)
-        description = as_json(
-            {
-                **describe_run(model, data),
-                "objective": objective.describe() | bound.record,
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "accumulate": accumulate,
-                "optimizer": optimizer_at_first,
-                "schedule": objectives.name_of(schedule),
-                "first_rates": learning_rates(schedule, optimizer, epochs * steps, steps=3),
-                **describe_augmentation(augment, data),
-                "order": objectives.name_of(order),
-                **seeds,
-                "keep": keep,
-                "initial_weights": initial_weights,
-            }
-        )
+        description = describe_run(model, data, augment, settings)
         state = State(model, optimizer, scheduler, bound, History(), {})
         if path is not None:
             checkpoints.refuse_unrepeatable(path, description)
         if saved is not None:
-            _resume(saved, description, state, schedule, steps, callback)
-            initial_weights = description["initial_weights"] = saved.initial_weights
+            checkpoints.resume(saved, description, state, schedule, steps)
+            if hasattr(callback, "resume"):
+                callback.resume(saved.history)
         bar = stack.enter_context(
             _progress_bar(progress, description["model"], epochs * steps, len(state.history) * steps)
         )
-        if not waits_for_nobody(machine) and _labelled_throughout(train):
+        if not waits_for_nobody(machine) and labelled_throughout(train):
             stack.enter_context(losses.without_looking())
         in_train_mode = _train_mode(model)
         for epoch in range(len(state.history), epochs):
@@ -174,21 +171,17 @@ def fit(
                 raise ValueError(f"order gives {len(rows):,} rows, and gave {shown_in_an_epoch:,} in the first epoch")
             layout, count = machine.memory_format, len(data.classes)
             shown = batches(train, rows, batch_size, data.normalise, augment, noise, layout, count)
-            where = f"epoch {epoch + 1}, step {{}} of {steps}, learning rate {learning_rate:g}"
             in_train_mode()
             try:
                 figures = _train_epoch(state, shown, accumulate, Watch(bound, machine), bar)
-                if not all(parameter.isfinite().all() for parameter in model.parameters()):
-                    where = f"the end of {where}"
-                    raise NotFinite(steps)
             except NotFinite as problem:
-                raise FloatingPointError(problem.explain(model, where)) from None
+                raise FloatingPointError(problem.explain(model, epoch + 1, steps, learning_rate)) from None
             row = {"epoch": epoch + 1, **figures, "learning_rate": learning_rate}
             with bound.judging():
                 row |= _validate(model, data)
                 row["seconds"] = time.perf_counter() - started
                 state.history.append(row)
-                if keep == "best" and _is_best(state.history, data.task):
+                if keep == "best" and is_best(state.history, data.task):
                     state.best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
             if path is not None:
                 checkpoints.save(path, description, machine, state)
@@ -207,7 +200,7 @@ def fit(
         "run": description,
         "machine": asdict(machine),
         "versions": versions(),
-        "reported": _report(state, data.task, keep),
+        "reported": report(state.history, data.task, keep, state.stopped),
     }
     if keep == "best":
         model.load_state_dict(state.best)
@@ -230,44 +223,10 @@ def _train_epoch(state: State, shown: Iterable[Batch], accumulate: int, watch: W
             state.scheduler.step()
         watch.next_step()
         bar.update()
-    return watch.means()
+    return watch.means(state.model)
 
 
 # --- parts of the loop ---------------------------------------------------------------------------
-
-
-def _labelled_throughout(split: Split) -> bool:
-    targets = split.targets
-    return targets.is_floating_point() or bool((targets >= 0).all())
-
-
-def _check_arguments(model: Any, data: Any, counts: dict[str, Any], seeds: dict[str, Any], keep: str) -> None:
-    if not isinstance(model, nn.Module):
-        hint = ": pass its .model" if isinstance(model, Fitted) else ""
-        raise TypeError(f"the model to train must be a torch.nn.Module, not {type(model).__name__}{hint}")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError("the model has no parameter that requires a gradient: there is nothing to train")
-    if not isinstance(data, Dataset):
-        raise TypeError(f"data must be a kdlib.Dataset (kdlib.load, Dataset.from_tensors), not {type(data).__name__}")
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a whole number above 0, not {value!r}")
-    for name, value in seeds.items():
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"{name} must be a whole number, not {value!r}")
-    if keep not in ("last", "best"):
-        raise ValueError(f"keep must be 'last' or 'best', not {keep!r}")
-    if keep == "best" and not _validates(data):
-        raise ValueError("keep='best' needs labelled validation samples to choose by, and there are none")
-
-
-def _look_at_student(model: nn.Module, data: Dataset) -> None:
-    """Raise ValueError, before the first step, if the model's answers do not fit the data."""
-    first = data.train.select(torch.arange(min(len(data.train), 32)))
-    outputs = asking.predict(model, first.inputs, data.normalise)
-    logits = tasks.as_logits(outputs, len(first), data.task, len(data.classes), "the model")
-    if data.task in ("classification", "sequences"):
-        teacher_checks.refuse_unusable(logits, "the model", "model")
 
 
 def _train_mode(model: nn.Module) -> Callable[[], None]:
@@ -283,29 +242,6 @@ def _train_mode(model: nn.Module) -> Callable[[], None]:
     return into_train_mode
 
 
-def _resume(
-    saved: checkpoints.Saved,
-    description: dict,
-    state: State,
-    schedule: Schedule,
-    steps: int,
-    callback: Callable[[dict], None] | None,
-) -> None:
-    former = saved.content["run"]["epochs"]
-    longer = description["epochs"] > former
-    done = len(saved.history) * steps
-    rates = [
-        learning_rates(schedule, state.optimizer, epochs * steps, done) if longer else None
-        for epochs in (former, description["epochs"])
-    ]
-    checkpoints.refuse_another_run(saved, description, longer and rates[0] is not None and rates[0] == rates[1])
-    checkpoints.restore(saved, state)
-    if hasattr(callback, "resume"):
-        callback.resume(saved.history)
-    if longer:
-        state.stopped = ""
-
-
 def _parts_of(batch: Batch, accumulate: int) -> Iterator[Batch]:
     if accumulate == 1:
         yield batch
@@ -318,33 +254,12 @@ def _parts_of(batch: Batch, accumulate: int) -> Iterator[Batch]:
         yield Batch(*map(of, batch))
 
 
-def _validates(data: Dataset) -> bool:
-    return data.validation is not None and bool(data.validation.labelled.any())
-
-
 def _validate(model: nn.Module, data: Dataset) -> dict:
     """The task's figures on the validation samples that have a label; nothing where there are none."""
-    if not _validates(data):
+    if not validates(data):
         return {}
     measured = measure(model, data.validation, data.normalise, task=data.task, classes=len(data.classes))
     return tasks.row_of(measured, data.task)
-
-
-def _is_best(history: History, task: str) -> bool:
-    figure = tasks.chosen_by(task)
-    return history[-1][figure] <= min(row[figure] for row in history)
-
-
-def _report(state: State, task: str, keep: str) -> dict:
-    reported = {"epoch": len(state.history), "chosen": "the last epoch", "epochs_used": len(state.history)}
-    if keep == "best":
-        figure = tasks.chosen_by(task)
-        best = min(row[figure] for row in state.history)
-        reported["epoch"] = max(row["epoch"] for row in state.history if row[figure] == best)
-        reported["chosen"] = "the best epoch on validation (the latest, if several)"
-    if state.stopped:
-        reported["stopped"] = state.stopped
-    return reported
 
 
 def _progress_bar(progress: bool | str, name: str, total: int, done: int) -> tqdm:

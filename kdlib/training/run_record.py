@@ -9,13 +9,18 @@ from torch import nn
 from kdlib import models
 from kdlib.data import Augmentation, Dataset, batches
 from kdlib.models import asking
-from kdlib.objectives import name_of
+from kdlib.objectives import name_of, tasks
 from kdlib.objectives.bound import fingerprint_of
+from kdlib.training.fitted import History
 
 
-def describe_run(model: nn.Module, data: Dataset) -> dict:
-    """What a run is about: model and data."""
-    return {
+def describe_run(model: nn.Module, data: Dataset, augment: Sequence[Augmentation], settings: dict) -> dict:
+    """What defines a run: model, data, augmentation and all other settings, as a file gives it back.
+
+    Raises:
+        TypeError: a setting that JSON cannot hold.
+    """
+    about = {
         "model": models.describe(asking.plain(model)),
         "recipe": getattr(asking.plain(model), "recipe", None),
         "parameters": models.count_parameters(model),
@@ -29,6 +34,11 @@ def describe_run(model: nn.Module, data: Dataset) -> dict:
         "validation_samples": len(data.validation) if data.validation else 0,
         "validation_data": data.validation.fingerprint if data.validation else None,
     }
+    run = {**about, **describe_augmentation(augment, data), **settings}
+    try:
+        return json.loads(json.dumps(run))
+    except TypeError as error:
+        raise TypeError(f"a setting of this run cannot be written down: {error}. Its description: {run}") from error
 
 
 def describe_augmentation(augment: Sequence[Augmentation], data: Dataset) -> dict:
@@ -48,9 +58,20 @@ def describe_augmentation(augment: Sequence[Augmentation], data: Dataset) -> dic
     return described
 
 
-def as_json(run: dict) -> dict:
-    """A run's description as a file gives it back; raises TypeError, before the first step, if JSON cannot hold it."""
-    try:
-        return json.loads(json.dumps(run))
-    except TypeError as error:
-        raise TypeError(f"a setting of this run cannot be written down: {error}. Its description: {run}") from error
+def is_best(history: History, task: str) -> bool:
+    """Whether the last epoch is the best so far by the task's validation figure."""
+    figure = tasks.chosen_by(task)
+    return history[-1][figure] <= min(row[figure] for row in history)
+
+
+def report(history: History, task: str, keep: str, stopped: str) -> dict:
+    """Which epoch's weights a run reports, how they were chosen, and how many epochs it used."""
+    reported = {"epoch": len(history), "chosen": "the last epoch", "epochs_used": len(history)}
+    if keep == "best":
+        figure = tasks.chosen_by(task)
+        best = min(row[figure] for row in history)
+        reported["epoch"] = max(row["epoch"] for row in history if row[figure] == best)
+        reported["chosen"] = "the best epoch on validation (the latest, if several)"
+    if stopped:
+        reported["stopped"] = stopped
+    return reported
