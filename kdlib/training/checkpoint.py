@@ -95,7 +95,7 @@ def refuse_unrepeatable(path: Path, run: dict) -> None:
 
 
 def resume(saved: Saved, run: dict, state: State, schedule: Callable, steps: int) -> None:
-    """Put a checkpoint's state into a run's, if it is the same run; ``run`` gets the initial weights that it began with.
+    """Put a checkpoint's state into a run's, if it is the same run; ``run`` gets its initial weights.
 
     Args:
         saved: the checkpoint.
