@@ -144,8 +144,8 @@ MUTANTS = (
     Mutant(
         "teacher sees another view",
         "kdlib/objectives/teacher_answers.py",
-        "asking.call(self.model, inputs)",
-        "asking.call(self.model, inputs.flip(0))",
+        "self.ask(inputs)",
+        "self.ask(inputs.flip(0))",
     ),
     Mutant(
         "student shares its teacher's weights",
@@ -204,7 +204,7 @@ MUTANTS = (
     Mutant(
         "NaN goes unnoticed",
         "kdlib/training/epoch_figures.py",
-        'elif not math.isfinite(terms["loss"].item()):',
+        'elif not math.isfinite(figures["loss"]):',
         "elif False:",
     ),
     Mutant(

@@ -87,16 +87,28 @@ def preparation_of(model: Any, default: Callable[[Any], Any] | None = None) -> C
     return own
 
 
-def call(model: Callable, inputs: Any) -> Any:
-    """A model's output for prepared inputs: ``model(**inputs)`` for a dict of tensors, else ``model(inputs)``.
+def caller(model: Callable) -> Callable[[Any], Any]:
+    """How a model is called with prepared inputs: ``model(**inputs)`` for a dict of tensors, else ``model(inputs)``.
 
     Floating inputs are converted to the dtype of the model's weights where that is float16, bfloat16 or float64.
     """
     dtype = _dtype_of(model)
-    if dtype not in (None, torch.float32):
-        convert = lambda x: x.to(dtype) if x.is_floating_point() else x  # noqa: E731
-        inputs = {name: convert(x) for name, x in inputs.items()} if isinstance(inputs, Mapping) else convert(inputs)
-    return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+    as_they_are = dtype in (None, torch.float32)
+
+    def convert(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.is_floating_point() and not as_they_are else x
+
+    def call(inputs: Any) -> Any:
+        if isinstance(inputs, Mapping):
+            return model(**{name: convert(x) for name, x in inputs.items()})
+        return model(convert(inputs))
+
+    return call
+
+
+def call(model: Callable, inputs: Any) -> Any:
+    """A model's output for prepared inputs, see :func:`caller`."""
+    return caller(model)(inputs)
 
 
 def logits_of(output: Any) -> Tensor:

@@ -121,16 +121,17 @@ class _FromTeacher(Bound):
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         student_logits = self.run.logits(batch)
-        return losses.distillation_terms(
-            student_logits,
-            self.teacher_logits(batch),
-            tasks.labels_of(batch.targets, student_logits, self.run.task),
-            temperature=self.settings.temperature,
-            alpha=self.settings.alpha,
-            soft=self.settings.soft,
-            hard=self.settings.hard,
-            t_squared=self.settings.t_squared,
-        )
+        with losses.complete_targets(self.run.complete):
+            return losses.distillation_terms(
+                student_logits,
+                self.teacher_logits(batch),
+                tasks.labels_of(batch.targets, student_logits, self.run.task),
+                temperature=self.settings.temperature,
+                alpha=self.settings.alpha,
+                soft=self.settings.soft,
+                hard=self.settings.hard,
+                t_squared=self.settings.t_squared,
+            )
 
     def trouble(self, batch: Batch) -> str:
         answers = self.teacher_logits(batch)

@@ -103,6 +103,7 @@ class _Asked:
         self.run, self.teacher = run, teacher
         self.model = asking.inner(teacher)
         self.prepare = asking.preparation_of(teacher, run.normalise)
+        self.ask = asking.caller(self.model)
         self.known = asking.class_names(teacher)
         self.columns = asking.class_order(self.known, run.classes)
         self.record: dict = {}
@@ -117,6 +118,7 @@ class _Asked:
             first = run.split.select(torch.arange(min(len(run.split), 64)))
             ask = partial(asking.predict, self.model, first.inputs, self.prepare)
             self.record["teacher_fingerprint"] = fingerprint_of(ask)
+        self.home = asking.device_of(self.model)
 
     def about(self, split: Split) -> Tensor:
         """Logits of all samples of a split; the first of them are looked at before the rest is asked for."""
@@ -129,9 +131,9 @@ class _Asked:
     def about_batch(self, batch: Batch) -> Tensor:
         """Logits of the very batch that the student sees."""
         inputs = batch.inputs if self.prepare == self.run.normalise else self.prepare(batch.raw)
-        inputs = asking.moved(inputs, asking.device_of(self.model))
+        inputs = asking.moved(inputs, self.home)
         with torch.no_grad(), self.run.machine.autocast():
-            outputs = asking.logits_of(asking.call(self.model, inputs))
+            outputs = asking.logits_of(self.ask(inputs))
         return self._as_logits(outputs).to(self.run.machine.device)
 
     def _as_logits(self, outputs: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def look_at_student(model: nn.Module, data: Dataset) -> None:
         teacher_checks.refuse_unusable(logits, "the model", "model")
 
 
-def labelled_throughout(split: Split) -> bool:
+def complete(split: Split) -> bool:
     """Whether each position of each sample has a label."""
     targets = split.targets
     return targets.is_floating_point() or bool((targets >= 0).all())

@@ -53,15 +53,15 @@ class Watch:
     def note(self, terms: dict[str, Tensor], batch: Batch) -> None:
         """Add up the terms of a batch; raises :class:`NotFinite` if its loss can be seen not to be finite."""
         count = len(batch.index)
-        for name, term in terms.items():
-            figure = term.detach().double() if self.waits else term.item()
+        figures = {name: term.detach().double() if self.waits else term.item() for name, term in terms.items()}
+        for name, figure in figures.items():
             self.totals[name] = self.totals.get(name, 0.0) + figure * count
         self.seen += count
         if self.waits:
             bad = (self.first_bad == 0) & ~terms["loss"].isfinite()
             self.first_bad = torch.where(bad, self.step, self.first_bad)
-        elif not math.isfinite(terms["loss"].item()):
-            raise NotFinite(self.step, terms["loss"].item(), self.bound.trouble(batch))
+        elif not math.isfinite(figures["loss"]):
+            raise NotFinite(self.step, figures["loss"], self.bound.trouble(batch))
 
     def next_step(self) -> None:
         """Count a step, and look at those before it now and then."""

@@ -20,9 +20,9 @@ from kdlib.machine import as_number, decide, progress_is_off, versions
 from kdlib.objectives import tasks
 from kdlib.randomness import generator, stream_seed
 from kdlib.training import checkpoint as checkpoints
-from kdlib.training.argument_checks import check_arguments, labelled_throughout, look_at_student, validates
+from kdlib.training.argument_checks import check_arguments, complete, look_at_student, validates
 from kdlib.training.checkpoint import State
-from kdlib.training.epoch_figures import NotFinite, Watch, waits_for_nobody
+from kdlib.training.epoch_figures import NotFinite, Watch
 from kdlib.training.fitted import Fitted, History, measure
 from kdlib.training.optimizing import (
     OptimizerFactory,
@@ -128,7 +128,9 @@ def fit(
         look_at_student(model, data)
         train = data.train.to(machine.device)
         mixed = any(isinstance(augmentation, Mixing) for augmentation in augment)
-        run = objectives.Run(model, train, machine, data.normalise, not augment, mixed, data.task, data.classes, seed)
+        run = objectives.Run(
+            model, train, machine, data.normalise, not augment, mixed, data.task, data.classes, complete(train), seed
+        )
         bound = stack.enter_context(objective.bind(run))
         optimizer = make_optimizer(optimizer, model, bound.parameters)
         settings = {
@@ -156,8 +158,6 @@ def fit(
         bar = stack.enter_context(
             _progress_bar(progress, description["model"], epochs * steps, len(state.history) * steps)
         )
-        if not waits_for_nobody(machine) and labelled_throughout(train):
-            stack.enter_context(losses.without_looking())
         in_train_mode = _train_mode(model)
         for epoch in range(len(state.history), epochs):
             if state.stopped:
@@ -216,7 +216,7 @@ def _train_epoch(state: State, shown: Iterable[Batch], accumulate: int, watch: W
             terms = state.bound(part)  # runs the model; "loss", and what it is made of
             watch.note(terms, part)
             share = len(part.index) / len(batch.index)
-            (share * terms["loss"]).backward()
+            (terms["loss"] if share == 1 else share * terms["loss"]).backward()
         state.optimizer.step()
         state.bound.after_step()
         if state.scheduler is not None:
