@@ -1,7 +1,9 @@
 """Exercise 01: right answers in several styles pass, typical wrong ones are recognised by name."""
 
+import functools
 import math
 
+import scipy.stats
 import torch
 from torch.nn import functional
 
@@ -83,6 +85,50 @@ def temperature_on_a_coarse_grid(logits, probability):
     return min(grid, key=lambda t: abs(float(torch.softmax(logits / t, 0).max()) - probability))
 
 
+# --- right in unusual styles ---------------------------------------------------------------------
+
+
+def own_logsumexp(z):
+    largest = z.amax(1, keepdim=True)
+    return largest + (z - largest).exp().sum(1, keepdim=True).log()
+
+
+def soften_by_a_subclass(logits, temperature):
+    class TooCold(ValueError):
+        pass
+
+    if temperature <= 0:
+        raise TooCold("above 0, please")
+    z = logits / temperature
+    return torch.exp(z - own_logsumexp(z))
+
+
+def log_soften_pair_by_pair(z, T):
+    return z / T - functools.reduce(torch.logaddexp, (z / T).unbind(dim=1))[:, None]
+
+
+def temperature_by_recursion(logits, probability, a=1e-4, b=1e6):
+    if not 1 / len(logits) < probability < 1:
+        raise ValueError("no such temperature")
+    middle = (a * b) ** 0.5
+    if b / a < 1.0001:
+        return middle
+    too_sure = torch.softmax(logits.double() / middle, 0).max() > probability
+    return temperature_by_recursion(logits, probability, *((middle, b) if too_sure else (a, middle)))
+
+
+def hot_limit_by_a_derivative(z, T):
+    """The first-order Taylor polynomial in 1 / T, as torch.func finds it."""
+    value, slope = torch.func.jvp(lambda b: torch.softmax(z * b, 1), (torch.zeros(()),), (torch.ones(()) / T,))
+    return value + slope
+
+
+def entropy_in_place(p):
+    result = p.double().clone()
+    result[result > 0] *= result[result > 0].log()
+    return -result.sum(1)
+
+
 RIGHT = {
     ex01.stable_softmax: [
         softmax_by_rows,
@@ -118,6 +164,26 @@ RIGHT = {
         lambda x, w, t: torch.stack([torch.softmax(w @ image / t, 0) for image in x]),
     ],
 }  # fmt: skip
+
+UNUSUAL = {
+    ex01.stable_softmax: [
+        lambda z: torch.exp(z - own_logsumexp(z)),
+        lambda z: torch.vmap(lambda row: (row - row.max()).exp() / (row - row.max()).exp().sum())(z),
+        lambda z: 1 / torch.exp(z[:, None, :] - z[:, :, None]).sum(2),
+    ],
+    ex01.soften: [soften_by_a_subclass],
+    ex01.log_soften: [log_soften_pair_by_pair, lambda z, T: z / T - own_logsumexp(z / T)],
+    ex01.entropy: [
+        entropy_in_place,
+        lambda p: torch.from_numpy(scipy.stats.entropy(p.double().numpy(), axis=1)),
+        lambda p: torch.vmap(lambda row: torch.special.entr(row).sum())(p),
+    ],
+    ex01.temperature_for: [temperature_by_recursion],
+    ex01.hot_limit: [hot_limit_by_a_derivative],
+    ex01.mended_targets: [lambda x, w, t: torch.einsum("nf,cf->nc", x.double(), w.double() / t).softmax(-1)],
+}  # fmt: skip
+for part, answers in UNUSUAL.items():
+    RIGHT[part] += answers
 
 WRONG = {
     ex01.stable_softmax: [

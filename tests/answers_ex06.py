@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+from collections import namedtuple
 
 import numpy as np
 import torch
@@ -383,6 +384,41 @@ def counted_too_often(model, images, clock):
     return sum(seconds_of(model, images, clock)) / (len(images) + 1)
 
 
+# --- right in unusual styles ---------------------------------------------------------------------
+
+
+Scores = namedtuple("Scores", "precision recall")
+
+
+def by_an_inner_product(p, t, c):
+    said, there = (x.eq(c).double() for x in (p, t))
+    return Scores(*(torch.nan_to_num(said @ there / below.sum(), 0.0) for below in (said, there)))
+
+
+def ece_by_histogram(p, t, bins):
+    confidence = p.amax(1).double().numpy()
+    gaps = confidence - (p.argmax(1) == t).numpy()
+    edges = np.linspace(0, 1, bins + 1)
+    edges[0] = -1
+    return np.abs(np.histogram(confidence, edges, weights=gaps)[0]).sum() / len(gaps)
+
+
+def by_newtons_method(z, t):
+    """Newton's method for 1 / T, in which the loss is convex."""
+    z, b = z.double(), torch.ones((), dtype=torch.float64)
+    slope = torch.func.grad(lambda b: functional.cross_entropy(z * b, t))
+    curvature = torch.func.grad(slope)
+    for _ in range(100):
+        b = torch.maximum(b - slope(b) / curvature(b), b / 2)
+    return (1 / b).item()
+
+
+def kappa_by_matrix(s, t):
+    a, b = (functional.one_hot(x, 10).double() for x in (s, t))
+    table = torch.einsum("na,nb->ab", a, b) / len(s)
+    return (table.trace() - table.sum(0) @ table.sum(1)) / (1 - table.sum(0) @ table.sum(1))
+
+
 RIGHT = {
     ex06.precision_and_recall: [by_counting, by_confusion_matrix, by_masks],
     ex06.mended_f1: [f1_from_counts, f1_from_one_hot, f1_mended_in_place],
@@ -397,6 +433,17 @@ RIGHT = {
     ],
     ex06.mended_latency: [timed_apart, warmed_thrice_with_median, all_twice],
 }  # fmt: skip
+
+UNUSUAL = {
+    ex06.precision_and_recall: [by_an_inner_product],
+    ex06.mended_f1: [lambda p, t, n: [statistics.harmonic_mean(by_counting(p, t, c)) for c in range(n)]],
+    ex06.calibration_error: [ece_by_histogram],
+    ex06.fit_temperature: [or_nan(by_newtons_method)],
+    ex06.agreement_beyond_chance: [kappa_by_matrix],
+    ex06.mended_latency: [lambda model, images, clock: min(timed_apart(model, images, clock) for _ in range(2))],
+}  # fmt: skip
+for part, answers in UNUSUAL.items():
+    RIGHT[part] += answers
 
 WRONG = {
     ex06.precision_and_recall: [
