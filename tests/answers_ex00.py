@@ -464,3 +464,32 @@ WRONG = {
         (lambda b, s: on("validation")(b)["test"] - on("validation")(s)["test"], "expected were 2 values"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex00.runners_up: [
+        (lambda z: runners_by_hand(z).flip(1) + 1, "the second one comes first", "one more than expected"),
+        (lambda z: runners_by_hand(-z).flip(0),),
+    ],
+    ex00.total_loss: [
+        (lambda s, h, a: (1 - a) * s + a * h, "alpha weighs the hard loss", "raise a ValueError"),
+        (checked(lambda s, h, a: -(a * s + h)), "only one of the two has a weight", "the sign is turned"),
+    ],
+    ex00.errors_saved: [
+        (lambda b, s: (lambda d, m: ([-x for x in d], -sum(d)))(*saved_with_dicts(b, s)), "turned round", "is the sum"),
+        (lambda b, s: saved_if_both(s, b), "the sign is turned round", "raise a ValueError"),
+    ],
+    ex00.unfair: [
+        (without("epochs", "train_data"), "train_data is never reported", "epochs is never reported"),
+        (lambda a, b: also("seconds")(a, b) if "x" in a else [k for k in also("seconds")(a, b) if k != "epochs"],
+         "epochs is never reported", "seconds is reported"),
+    ],
+    ex00.mended_split: [
+        (lambda n, sizes, seed: split_by_slices(n, sizes, 42), "puts the same samples", "raise a ValueError"),
+        (lambda n, sizes, seed: split_counted_from_one(n, sizes, 7),),
+    ],
+    ex00.mended_report: [
+        (lambda b, s: report(on("test"), on("test"))(b, s)[::-1], "both may choose now", "in the other order"),
+        (report(worst, on("test")),),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

@@ -241,3 +241,37 @@ WRONG = {
         (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 0) / t, 0), "nothing has changed"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex01.stable_softmax: [
+        (lambda z: softmax_by_rows(z.T).T * 100, "of a *column*", "in percent"),
+        (lambda z: softmax_by_rows(softmax_by_rows(-z)),),
+    ],
+    ex01.soften: [
+        (lambda z, t: softmax_by_rows((z * t).T).T, "multiplied by the temperature", "dim 0", "Raise a ValueError"),
+        (lambda z, t: torch.softmax(z, 1) / t, "divides the probabilities", "Raise a ValueError"),
+    ],
+    ex01.log_soften: [
+        (lambda z, t: -(z * t - own_logsumexp(z * t)), "multiplied by the temperature", "the sign is turned"),
+        (lambda z, t: (z / t - own_logsumexp(z / t)) / math.log(2), "these are bits"),
+    ],
+    ex01.entropy: [
+        (lambda p: torch.xlogy(p, p).sum(1) / math.log(2), "the sign is missing", "these are bits"),
+        (lambda p: torch.xlogy(p, p).mean(1), "the sign is missing", "entropy is their sum"),
+        (lambda p: entropy_in_place(p).mean() / math.log(10), "log10", "one mean over the batch"),
+    ],
+    ex01.temperature_for: [
+        (lambda z, p: 1 / temperature_by_recursion(z, p) if 1 / len(z) < p < 1 else 1.0, "1 / T", "Raise a ValueError"),
+        (lambda z, p: -100 * temperature_by_recursion(z, p), "the sign is turned", "in percent"),
+    ],
+    ex01.hot_limit: [
+        (lambda z, t: (1 + (z - z.mean(1, True)) * t).clamp(0, 1) / z.shape[1],),
+        (lambda z, t: 1 + (z - z.mean(1, True)) * t, "multiplied by the temperature",
+         "add up to the number of classes"),
+    ],
+    ex01.mended_targets: [
+        (lambda x, w, t: 100 * torch.softmax(x @ w.T, 1), "it was lost in mending", "in percent"),
+        (lambda x, w, t: torch.softmax(x @ w.T * t, 1).log(), "multiplied by the temperature", "logarithms"),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

@@ -576,3 +576,43 @@ WRONG = {
         (trained(lambda z, v, T: T**2 * both_with_kl_div(z, v, T)[1]), "the two are exchanged"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex02.kl_divergence: [
+        (lambda p, q: -kl_by_filling_in(p, q) / math.log(2), "the sign is turned", "these are bits"),
+        (lambda p, q: kl_by_filling_in(q, p) / p.shape[1], "p and q are exchanged", "mean over the classes"),
+    ],
+    ex02.both_ways: [
+        (lambda s, t, T: [T**2 * kl for kl in both_with_kl_div(t, s, T)], "the two are exchanged", "T² is in these"),
+        (lambda s, t, T: [-kl / math.log(2) for kl in both_with_kl_div(s, t, T)], "the sign is turned",
+         "these are bits"),
+    ],
+    ex02.distillation_loss: [
+        (loss_of(lambda s, t, T: kl_term(t, s, T)), "T² is missing", "the two are exchanged"),
+        (lambda s, t, y, T, a: (1 - a) * kl_term(s, t, T) + a * F.cross_entropy(s, y), "T² is missing", "wrong term"),
+        (lambda s, t, y, T, a: -distil_with_kl_div(s, t, y, T, a) / math.log(2), "the sign is turned",
+         "these are bits"),
+    ],
+    ex02.soft_gradient: [
+        (lambda s, t, T: -T * gradient_row_by_row(s, t, T), "the sign is turned", "brings another one"),
+        (lambda s, t, T: gradient_row_by_row(t, s, T) * len(s), "the mean is missing", "the sign is turned"),
+    ],
+    ex02.lowest_loss: [
+        (lambda t, T: -lowest_with_categorical(t / T, 1) / T, ),
+        (lambda t, T: -lowest_with_categorical(t, T) / math.log(2), "the sign is missing", "these are bits"),
+    ],
+    ex02.sequence_loss: [
+        (lambda s, t, real, T: sequence_flattened(t / T, s / T, real, 1), "T² is missing", "the two are exchanged"),
+        (lambda s, t, real, T: -sequence_flattened(s, t, real, T) / 5, "the sign is turned", "number of classes"),
+    ],
+    ex02.mended_soft_loss: [
+        (lambda s, t, T: kl_term(s, t, T, "sum"), "T² was lost", "a sum over the batch"),
+        (lambda s, t, T: kl_term(t, s, T), "a student that rules out", "T² was lost"),
+    ],
+    ex02.mended_training: [
+        (lambda x, y, v, T, a, rate, n: trained(lambda z, v, T: soft_with_cross_entropy(z, v, T) / T**2)(
+            x, y, v, T, 1 - a, rate, n), "T² was lost in mending", "alpha stands at the wrong term"),
+        (lambda *case: 100 * trained_by_hand(*case), "in percent"),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

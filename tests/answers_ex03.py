@@ -117,7 +117,7 @@ def step_by_functional_gradient(student, teacher, optimizer, images, targets, te
     return loss.item()
 
 
-def in_modes(student_training=None, teacher_training=None, graph=False):
+def in_modes(student_training=None, teacher_training=None, graph=False, loss=None):
     """A step that puts both into these modes (None: leaves them), and asks the teacher with a graph or without."""
 
     def step(student, teacher, optimizer, x, y, T, a):
@@ -126,7 +126,7 @@ def in_modes(student_training=None, teacher_training=None, graph=False):
                 net.train(training)
         with torch.set_grad_enabled(graph):
             t = teacher(x)
-        value = kd(student(x), t, y, T, a)
+        value = (loss or kd)(student(x), t, y, T, a)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -851,3 +851,45 @@ WRONG = {
         (epochs(lambda model: model.eval(), nothing), "never in train mode"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex03.freeze: [
+        (lambda teacher: teacher, "nothing has happened"),
+        (lambda teacher: teacher.train().requires_grad_(True),),
+    ],
+    ex03.training_step: [
+        (in_modes(True, loss=exchanged), "the teacher is in train mode", "the two are exchanged"),
+        (careful(lambda z, t, y, T, a: (1 - a) * kl_div(z, t, T) + a * F.cross_entropy(z, y)), "T² is missing",
+         "wrong term"),
+        (in_modes(False, graph=True), "in eval mode while it learns", "gradients flow into the teacher"),
+    ],
+    ex03.count_errors: [
+        (lambda m, x, y: (m.eval()(x).argmax(1) == y).sum().item(), "Leave it in the mode", "these are the hits"),
+        (lambda m, x, y: (m(x).argmax(1) != y).sum(), "judged in train mode", "a graph is recorded", "as a tensor"),
+    ],
+    ex03.cache_logits: [
+        (cached(drop_last, quiet=False), "do not fill a whole batch", "answers in train mode"),
+        (cached(by_range, lambda rows: -torch.cat(rows), gradients=True), "ask it without gradients", "sign is turned"),
+    ],
+    ex03.same_view: [
+        (viewed(drawn, as_it_was, quiet=False), "what a table of logits would do", "normalises by this batch"),
+        (viewed(drawn, drawn, order=(1, 0)), "drawn twice", "in the other order"),
+    ],
+    ex03.paired_interval: [
+        (interval(lambda d, n: 1.96 * d.std() / n**0.5), "distribution's 1.96", "whole population"),
+        (interval(lambda d, n: stats.t.ppf(0.975, n - 1) * d.std(ddof=1), -1), "*one more* seed", "turned round"),
+    ],
+    ex03.mended_training: [
+        (article(lambda z, t, y, T, a: (1 - a) * kl_div(z, t, T) + a * F.cross_entropy(z, y)),),
+        (article(lambda z, t, y, T, a: a * kl_div(t, z, T) + F.cross_entropy(z, y)),),
+    ],
+    ex03.mended_batches: [
+        (batches(lambda table, index, rows, place: table[rows], drop=True), "for *every* training digit", "is missing"),
+        (batches(lambda table, index, rows, place: -table[place], drop=True),),
+    ],
+    ex03.mended_epochs: [
+        (lambda *case: [-loss for loss in epochs_restored(*case)], "the sign is turned"),
+        (epochs(lambda model: model.eval(), lambda model: model.train()),),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

@@ -247,3 +247,36 @@ WRONG = {
         (lambda s, t, u: torch.tensor(agree(s, t) - agree(s, u)), "`.item()` makes one"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex04.smoothed_targets: [
+        (lambda y, c, e: 100 * smoothed_wrong_only(y, c, e), "the wrong classes alone", "in percent"),
+        (lambda y, c, e: torch.eye(c)[y].T,),
+    ],
+    ex04.confidence_only: [
+        (lambda p, y: 100 * confidence_by_rows(p, p.argmax(1)), "the largest probability is kept", "in percent"),
+        (lambda p, y: confidence_divided_by_all(p, p.argmax(1)),),
+    ],
+    ex04.class_means: [
+        (lambda p, y: means_by_matrix(p, p.argmax(1)).log(), "grouped by what the teacher says", "logarithms"),
+        (lambda p, y: 100 * p.mean(0, keepdim=True).repeat(len(p), 1), "the mean of all samples", "in percent"),
+    ],
+    ex04.dealt_anew: [
+        (lambda p, y, o: dealt_by_index(p, p.argmax(1), o.argsort()), "backwards", "the largest probability stays"),
+        (lambda p, y, o: dealt_by_index(p, y, o.argsort()).argmax(1), "backwards", "the largest classes"),
+    ],
+    ex04.best_bias: [
+        (lambda z, y, u, b: -bias_by_loop(z[y == u], y[y == u], u, b), "only samples of the unseen class", "sign"),
+        (lambda z, y, u, b: bias_by_loop(z, z.argmax(1), u, b),),
+    ],
+    ex04.transfer_set: [
+        (lambda x, a, y, c: transfer_by_index(x, a, a.argmax(1), c)[::-1], "by what the teacher says", "other order"),
+        (lambda x, a, y, c: (x[y == c], a[: int((y == c).sum())]),),
+    ],
+    ex04.beyond_the_control: [
+        (lambda s, t, u: 100 * (agree(s, u) - agree(s, t)), "the wrong way round", "in percent"),
+        (lambda s, t, u: 100 * agree(s, t), "the teacher alone", "in percent"),
+        (lambda s, t, u: 1 - agree(s, t), "the teacher alone", "1 minus"),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

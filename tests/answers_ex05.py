@@ -290,3 +290,37 @@ WRONG = {
         (a_field_for_each_seed, "a field of its own"),
     ],
 }
+
+PAIRS = {
+    ex05.flattened_features: [
+        (lambda n, layers: one_side_only(n, [{**one, "padding": 0} for one in layers]), "counted once",
+         "padding is left"),
+        (lambda n, layers: with_layers({"pool": 1, "stride": 1})(n, layers), "the stride", "the pooling"),
+    ],
+    ex05.convolution_costs: [
+        (lambda i, o, k, s: costs(i, o, k, s, o * k, i * (k + o)), "k times k weights", "as deep as the channels"),
+        (lambda i, o, k, s: {n: -x for n, x in costs_along_one_side(i, o, k, s).items()}, "size times size",
+         "the sign"),
+    ],
+    ex05.one_view: [
+        (lambda x, m, d: view_in_circles(x, m, -d), "comes in on the other", "go the other way"),
+        (lambda x, m, d: upside_down(x, m, d.flip(1)), "down and right are exchanged", "stand on their heads"),
+    ],
+    ex05.mended_batch: [
+        (lambda x, s, t, seed: two_draws(x, s, t, seed)[::-1], "still look at different views", "the wrong way round"),
+        (lambda x, s, t, seed: (x @ t.T, turned(x, seed) @ s.T),),
+    ],
+    ex05.looked_up: [
+        (lambda t, i, m: -t[0][i], "the second table is never read", "the sign is turned"),
+        (lambda t, i, m: rows_in_order(t, i, ~m), "read in order", "two tables are exchanged"),
+    ],
+    ex05.error_of_a_difference: [
+        (lambda a: error_with_numpy(a) ** 2 * len(a), "this is a variance"),
+        (lambda a: 100 * math.sqrt(2 * a.double().var(0).mean().item() / len(a)), "cancels in a difference", "percent"),
+    ],
+    ex05.reported_accuracy: [
+        (lambda v, t: float(t.mean(0).max()) / 100, "test chooses, test reports", "a hundredth"),
+        (lambda v, t: 1 - float(t.max()), "the luckiest single run", "1 minus"),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

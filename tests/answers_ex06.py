@@ -553,3 +553,39 @@ WRONG = {
         (lambda m, x, clock: statistics.mean(seconds_of(m, x, clock)[1:]), "StatisticsError"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex06.precision_and_recall: [
+        (lambda p, t, c: [100 * x for x in by_counting(t, p, c)], "have changed places", "in percent"),
+        (lambda p, t, c: [1 - x for x in by_counting(p, t, 1)], "the numbers of class 1", "1 minus"),
+    ],
+    ex06.mended_f1: [
+        (lambda p, t, c: 100 * f1_from_one_hot(p, t, c).mean(), "in percent", "macro F1"),
+        (lambda p, t, c: [x / 2 for x in articles_f1(p, t, c)], "nothing has changed", "a factor of the harmonic"),
+    ],
+    ex06.calibration_error: [
+        (lambda p, t, b: 100 * ece_of_the_label(p, t, b), "the probability of the *label*", "in percent"),
+        (lambda p, t, b: -100 * ece_by_rows(p, t, b), "the sign is turned", "in percent"),
+    ],
+    ex06.fit_temperature: [
+        (lambda z, t: -by_newtons_method(z, t), "the sign is turned", "where every answer is right"),
+        (or_nan(lambda z, t: math.log(1 / by_newtons_method(z, t))), "1 / T", "log T"),
+    ],
+    ex06.agreement_beyond_chance: [
+        (lambda s, t: 100 * agreed(s, t), "this is the plain agreement", "in percent"),
+        (lambda s, t: 1 - (agreed(s, t) - chance(s, t)), "does not come out as 1", "1 minus"),
+    ],
+    ex06.error_floor: [
+        (lambda n, e: 100 * (1 - with_bounds(n, e)), "errors are taken for accuracies", "in percent"),
+        (lambda n, e: -min(e), "the least error that was measured", "the sign is turned"),
+    ],
+    ex06.mended_efficiency: [
+        (lambda p, t, f: 100 * right_of(p, t) / f * 1e9, "nothing has changed", "in percent"),
+        (lambda p, t, f: right_of(p, t) / f * 1e6, "nothing has changed", "per MFLOP"),
+    ],
+    ex06.mended_latency: [
+        (lambda m, x, clock: 1000 * sum(s := seconds_of(m, x, clock)) / len(s), "nothing has changed", "milliseconds"),
+        (lambda m, x, clock: len(x) / sum(seconds_of(m, x, clock)), "nothing has changed", "upside down"),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

@@ -169,24 +169,13 @@ OF_RESULTS = (
     _factor("T² too many", "T² is in this, and does not belong here.", _temperature, 2),
     _factor("T missing", "a factor T is missing (or a division by T is too many).", _temperature, -1),
     _factor("T too many", "there is a factor T too many (or a division by T is missing).", _temperature),
-    _factor(
-        "sum over rows",
-        "this is too large by the number of rows: a sum over the batch, or over the list, where a mean is expected.",
-        _rows,
-    ),
-    _factor(
-        "divided by rows",
-        "this is too small by the number of rows: a division by it is too many, or a sum has become a mean.",
-        _rows,
-        -1,
-    ),
+    _factor("sum over rows",
+     "this is too large by the number of rows: a sum over the batch, or over the list, where a mean is expected.", _rows),
+    _factor("divided by rows",
+     "this is too small by the number of rows: a division by it is too many, or a sum has become a mean.", _rows, -1),
     _factor("sum over classes", "this is too large by the number of classes: a division by it is missing.", _classes),
-    _factor(
-        "mean over classes",
-        "this is too small by the number of classes: they add up, and are not averaged.",
-        _classes,
-        -1,
-    ),
+    _factor("mean over classes", "this is too small by the number of classes: they add up, and are not averaged.",
+     _classes, -1),
     _factor("half", "this is half of what is expected: a factor 2 is missing, or a division by 2 is too many.", 2, -1),
     _factor("double", "this is twice what is expected: a division by 2 is missing, or something is counted twice.", 2),
     _factor("√n missing", "this is too large by √n: the division by √n is missing.", _rows, 0.5),
@@ -195,55 +184,29 @@ OF_RESULTS = (
     _factor("n − 1 for n", "this is divided by n − 1, where n belongs.", _bessel, -1),
     _factor("√n for √(n − 1)", "what is under the root is divided by n, where n − 1 belongs.", _bessel, 0.5),
     _factor("√(n − 1) for √n", "what is under the root is divided by n − 1, where n belongs.", _bessel, -0.5),
-    _mapped(
-        "upside down",
-        "it is upside down: this is 1 over the right answer.",
-        lambda x: 1 / x if x else math.inf,
-        lambda x: 1 / x,
-    ),
+    _mapped("upside down", "it is upside down: this is 1 over the right answer.",
+     lambda x: 1 / x if x else math.inf, lambda x: 1 / x),
     _mapped("complement", "this is 1 minus the right answer: the share of all the others.", lambda x: 1 - x),
     _mapped("squared", "this is the square of what is expected: take the root.", lambda x: x * x),
-    _mapped(
-        "root",
-        "this is the square root of what is expected.",
-        lambda x: math.sqrt(x) if x >= 0 else math.nan,
-        lambda x: x.sqrt(),
-    ),
+    _mapped("root", "this is the square root of what is expected.",
+     lambda x: math.sqrt(x) if x >= 0 else math.nan, lambda x: x.sqrt()),
     _mapped("without sign", "the sign is lost: some of the right numbers are below 0.", abs),
     _mapped("one more", "this is one more than expected. Does counting begin at 0 or at 1?", lambda x: x + 1),
     _mapped("one less", "this is one less than expected. Does counting begin at 0 or at 1?", lambda x: x - 1),
-    _mapped(
-        "rounded",
-        "this is rounded to whole numbers.",
-        lambda x: round(x) if math.isfinite(x) else x,
-        lambda x: x.round(),
-    ),
+    _mapped("rounded", "this is rounded to whole numbers.",
+     lambda x: round(x) if math.isfinite(x) else x, lambda x: x.round()),
     _mapped("rounded", "this is cut off after the point.", lambda x: int(x) if math.isfinite(x) else x, torch.trunc),
     _mapped("rounded", "this is rounded down.", lambda x: math.floor(x) if math.isfinite(x) else x, torch.floor),
     _mapped("cut at 0", "numbers below 0 are cut off.", _cut(0.0, None)),
     _mapped("cut to [0, 1]", "numbers below 0 or above 1 are cut off.", _cut(0.0, 1.0)),
-    _mapped(
-        "logarithm",
-        "these are logarithms of what is expected.",
-        lambda x: math.log(x) if x > 0 else math.nan,
-        lambda x: x.log(),
-    ),
-    _mapped(
-        "exponential",
-        "this is `exp` of what is expected; its logarithm is asked for.",
-        lambda x: math.exp(min(x, 700.0)),
-        lambda x: x.exp(),
-    ),
-    _shaped(
-        "softmax again",
-        "there is a softmax too many: this is the softmax of what is expected.",
-        lambda x: x.softmax(-1) if _is_table(x) else None,
-    ),
-    _shaped(
-        "classes named",
-        "these are the numbers of the largest classes; asked is a number for every class.",
-        lambda x: x.argmax(1) if _is_table(x) else None,
-    ),
+    _mapped("logarithm", "these are logarithms of what is expected.",
+     lambda x: math.log(x) if x > 0 else math.nan, lambda x: x.log()),
+    _mapped("exponential", "this is `exp` of what is expected; its logarithm is asked for.",
+     lambda x: math.exp(min(x, 700.0)), lambda x: x.exp()),
+    _shaped("softmax again", "there is a softmax too many: this is the softmax of what is expected.",
+     lambda x: x.softmax(-1) if _is_table(x) else None),
+    _shaped("classes named", "these are the numbers of the largest classes; asked is a number for every class.",
+     lambda x: x.argmax(1) if _is_table(x) else None),
     _shaped("transposed", "rows and columns are exchanged.", lambda x: x.T if _is_table(x) else None),
     _shaped("reversed", "the right values in the other order.", _reversed),
     _shaped("sorted", "the right values, sorted by size: what stands where has a meaning.", _sorted),
@@ -251,14 +214,11 @@ OF_RESULTS = (
     _shaped("sum of all", "one sum over everything came back; more than one number is expected.", _over_all("sum")),
     _shaped("mean over the batch", "a mean over the rows came back; a row each is expected.", _over_all("mean", 0)),
     _shaped("mean over columns", "a mean of each row came back; more is expected of each.", _over_all("mean", 1)),
-    _shaped(
-        "dimension left",
-        "one dimension too many is left: `keepdim=True` leaves one, and so does a slice.",
-        _one_dimension_more,
-    ),
+    _shaped("dimension left", "one dimension too many is left: `keepdim=True` leaves one, and so does a slice.",
+     _one_dimension_more),
     _shaped("first alone", "only the first value (or row) came back; all are expected.", _first),
     _shaped("without the last", "the last value (or row) is missing.", _without_last),
-)
+)  # fmt: skip
 """Slips in a result; of several that fit, the first is named."""
 
 
@@ -453,15 +413,15 @@ def named(evidence: Evidence, mistakes: Sequence[tuple[str, Values]]) -> str:
         mistakes: the part's own: sentence and results.
     """
     argument_slips = list(of_arguments(next(iter(evidence.cases.values())), evidence.sentences))
-    changed = in_arguments(evidence, argument_slips)
-    in_right = list(in_results(evidence, evidence.right.__getitem__, parts=True))
+    single = in_arguments(evidence, argument_slips) + list(in_results(evidence, evidence.right.__getitem__, parts=True))
     own = tuple(evidence.sentences.values())
-    single = sorted([*changed, *in_right], key=lambda slip: not slip[0].endswith(own))
+    single.sort(key=lambda slip: not slip[0].endswith(own))
     for says, values in (*mistakes, *single):
         if evidence.matches(values):
             return says
-    for says, values in (*mistakes, *changed, *in_right):
-        for further, both in in_results(evidence, values):
+    several = isinstance(next(iter(evidence.right.values())), dict)
+    for says, values in (*mistakes, *single):
+        for further, both in in_results(evidence, values, parts=several):
             if further != says and evidence.matches(both):
                 return in_one(says, further)
     for says, values in in_arguments(evidence, [_both(*two) for two in permutations(argument_slips, 2)]):
