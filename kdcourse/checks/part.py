@@ -150,8 +150,6 @@ class Part:
 
 
 # --- judging -------------------------------------------------------------------------------------
-
-
 def judge(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Verdict:
     """Compare what a learner's function gave with what is right; the first thing that is wrong is said."""
     borrowed = tuple(dict.fromkeys(name for outcome in outcomes for name in outcome.borrowed))

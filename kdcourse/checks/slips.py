@@ -39,8 +39,6 @@ class Slip:
 
 
 # --- results -------------------------------------------------------------------------------------
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -170,7 +168,7 @@ OF_RESULTS = (
     _factor("T missing", "a factor T is missing (or a division by T is too many).", _temperature, -1),
     _factor("T too many", "there is a factor T too many (or a division by T is missing).", _temperature),
     _factor("sum over rows",
-     "this is too large by the number of rows: a sum over the batch, or over the list, where a mean is expected.", _rows),
+     "this is too large by the number of rows: a sum over the batch, or over a list, where a mean is expected.", _rows),
     _factor("divided by rows",
      "this is too small by the number of rows: a division by it is too many, or a sum has become a mean.", _rows, -1),
     _factor("sum over classes", "this is too large by the number of classes: a division by it is missing.", _classes),
@@ -223,8 +221,6 @@ OF_RESULTS = (
 
 
 # --- arguments -----------------------------------------------------------------------------------
-
-
 def _alike(one: Any, other: Any) -> bool:
     """Whether two arguments could be taken for each other."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
@@ -318,7 +314,6 @@ def of_arguments(case: Case, sentences: Mapping[str, str]) -> Iterator[Slip]:
 
 
 # --- naming --------------------------------------------------------------------------------------
-
 Values = Callable[[int], Any]
 """Results by the number of their case; None where there is none."""
 
