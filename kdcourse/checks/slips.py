@@ -6,6 +6,7 @@ sentence of its own in the place of the table's, under the slip's name: ``Part.s
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from kdcourse.checks.trying import Case
 
-ORDINALS = ("first", "second", "third", "fourth")
+ORDINALS = ("first", "second", "third", "fourth", "fifth")
 
 
 @dataclass(frozen=True)
@@ -243,47 +244,32 @@ def _turned_tables(case: Case) -> Case | None:
     return {**case, **turned} if turned else None
 
 
-_NOT_USED = "makes no difference to what comes out: it is not used, or it cancels."
 _OF_ONE = (
-    ("temperature", "{} ignored", f"the {{}} {_NOT_USED}", lambda t, case: 1.0),
-    ("smoothing", "{} ignored", f"the {{}} {_NOT_USED}", lambda smoothing, case: 0.0),
-    (
-        "temperature",
-        "multiplied by T",
-        "logits are multiplied by the temperature. A high temperature has to make them more alike, so divide.",
-        lambda t, case: 1 / t,
-    ),
+    ("temperature", "{} ignored", "the {} makes no difference to what comes out: it is not used, or it cancels.",
+     lambda temperature, case: 1.0),
+    ("temperature", "multiplied by T",
+     "logits are multiplied by the temperature. A high temperature has to make them more alike, so divide.",
+     lambda temperature, case: 1 / temperature),
+    ("smoothing", "{} ignored", "the {} makes no difference to what comes out.", lambda smoothing, case: 0.0),
     ("alpha", "alpha turned", "alpha and 1 − alpha are exchanged: it stands at the wrong term.", lambda a, case: 1 - a),
     ("mask", "{} inverted", "`{}` is taken the other way round, True for False.", lambda mask, case: ~mask),
     ("mask", "{} ignored", "`{}` is not used: all are treated as if it were True.", lambda mask, case: mask | True),
     ("mask", "{} never", "`{}` is not used: all are treated as if it were False.", lambda mask, case: mask & False),
-    *(
-        row
-        for name in ("index", "order")
-        for row in (
-            (
-                name,
-                "{} ignored",
-                "`{}` is not used: everything is read in the order in which it stands.",
-                lambda places, case: torch.arange(len(places)),
-            ),
-            (
-                name,
-                "{} backwards",
-                "`{}` is applied backwards: it says where a thing comes *from*, not where it goes.",
-                lambda places, case: places.argsort(),
-            ),
-        )
-    ),
-    (
-        "targets",
-        "{} guessed",
-        "what the model finds likeliest is taken for the label. It can be wrong: `{}` has the labels.",
-        lambda targets, case: _guesses(case),
-    ),
-)
-"""Slips in one argument: its name (or "mask": every tensor of truth values), the slip's name and sentence, and what is
-taken in the argument's place."""
+    ("places", "{} ignored", "`{}` is not used: everything is read in the order in which it stands.",
+     lambda places, case: torch.arange(len(places))),
+    ("places", "{} backwards", "`{}` is applied backwards: it says where a thing comes *from*, not where it goes.",
+     lambda places, case: places.argsort()),
+    ("targets", "{} guessed", "what the model finds likeliest is taken for the label. It can be wrong: see `{}`.",
+     lambda targets, case: _guesses(case)),
+)  # fmt: skip
+"""Slips in one argument: its kind (see :func:`_kind`), the slip's name and sentence, and what is taken in its place."""
+
+
+def _kind(name: str, value: Any) -> str:
+    """An argument's name, or "mask" of any tensor of truth values, or "places" of one that says where things stand."""
+    if isinstance(value, Tensor) and value.dtype == torch.bool:
+        return "mask"
+    return "places" if name in ("index", "order") else name
 
 
 def of_arguments(case: Case, sentences: Mapping[str, str]) -> Iterator[Slip]:
@@ -293,24 +279,16 @@ def of_arguments(case: Case, sentences: Mapping[str, str]) -> Iterator[Slip]:
             name = f"{one} and {other} exchanged"
             yield Slip(name, sentences.get(name, f"{one} and {other} are exchanged."), _exchanged(one, other))
     for argument, value in case.items():
-        kind = "mask" if isinstance(value, Tensor) and value.dtype == torch.bool else argument
-        for of_kind, name, says, by in _OF_ONE:
-            if of_kind == kind:
+        for kind, name, says, by in _OF_ONE:
+            if kind == _kind(argument, value):
                 name = name.format(argument)
 
                 def change(case: Case, argument: str = argument, by: Callable = by) -> Case:
                     return {**case, argument: by(case[argument], case)}
 
                 yield Slip(name, sentences.get(name, says.format(argument)), change)
-    yield Slip(
-        "other axis",
-        sentences.get(
-            "other axis",
-            "this runs along the batch, dim 0. Each row is an image; its classes are along dim 1.",
-        ),
-        _turned_tables,
-        lambda value: value.T if _is_table(value) else value,
-    )
+    says = sentences.get("other axis", "this runs along the batch, dim 0. Each row is an image, its classes are a row.")
+    yield Slip("other axis", says, _turned_tables, lambda value: value.T if _is_table(value) else value)
 
 
 # --- naming --------------------------------------------------------------------------------------
@@ -346,12 +324,20 @@ class Evidence:
 
 
 def in_one(*sentences: str) -> str:
-    """Say several things that are wrong at once, each once."""
-    sentences = tuple(dict.fromkeys(filter(None, sentences)))
-    if len(sentences) < 2:
-        return "".join(sentences)
-    numbered = (f"{word.capitalize()}, {sentence}" for word, sentence in zip(ORDINALS, sentences, strict=False))
-    return f"{('two', 'three', 'four')[len(sentences) - 2]} things. {' '.join(numbered)}"
+    """Say several things that are wrong at once, each once; what says several already is taken apart first.
+
+    >>> in_one("two things. First, a. Second, b.", "", "c.", "a.")
+    'three things. First, a. Second, b. Third, c.'
+    """
+    single = [one for text in sentences for one in _SEVERAL.split(text) if one]
+    single = list(dict.fromkeys(single))[: len(ORDINALS)]
+    if len(single) < 2:
+        return "".join(single)
+    numbered = (f"{word.capitalize()}, {one}" for word, one in zip(ORDINALS, single, strict=False))
+    return f"{('two', 'three', 'four', 'five')[len(single) - 2]} things. {' '.join(numbered)}"
+
+
+_SEVERAL = re.compile("(?:^(?:two|three|four|five) things\\. First, )|(?: (?:Second|Third|Fourth|Fifth), )")
 
 
 def in_arguments(evidence: Evidence, slips: Sequence[Slip]) -> list[tuple[str, Values]]:
@@ -403,10 +389,14 @@ def _with_results(evidence: Evidence, values: Values, slip: Slip, key: Any) -> V
 def named(evidence: Evidence, mistakes: Sequence[tuple[str, Values]]) -> str:
     """Name the slip that explains what was given, or two; "" where none does.
 
+    What is the same number everywhere says nothing about a sign or a factor: then only the part's mistakes are tried.
+
     Args:
         evidence: has at least one case.
         mistakes: the part's own: sentence and results.
     """
+    if len(evidence.given) > 1 and len(set(_all_numbers(list(evidence.given.values())))) == 1:
+        return next((says for says, values in mistakes if evidence.matches(values)), "")
     argument_slips = list(of_arguments(next(iter(evidence.cases.values())), evidence.sentences))
     single = in_arguments(evidence, argument_slips) + list(in_results(evidence, evidence.right.__getitem__, parts=True))
     own = tuple(evidence.sentences.values())
@@ -423,6 +413,15 @@ def named(evidence: Evidence, mistakes: Sequence[tuple[str, Values]]) -> str:
         if evidence.matches(values):
             return says
     return ""
+
+
+def _all_numbers(value: Any) -> list[str]:
+    """Every number in a result, as text, so that NaN is NaN."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, Tensor):
+        value = value.flatten().tolist()
+    return [one for item in value for one in _all_numbers(item)] if isinstance(value, (list, tuple)) else [str(value)]
 
 
 def _both(one: Slip, other: Slip) -> Slip:
