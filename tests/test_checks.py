@@ -3,6 +3,7 @@
 import copy
 import math
 from collections import Counter, OrderedDict, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -242,6 +243,15 @@ def test_dropout_listens_to_nobody_elses_random_numbers():
     assert torch.equal(first := net(images), again(images)) and not torch.equal(first, net(images))
 
 
+def test_verdicts_are_the_same_in_threads_beside_each_other():
+    """Grading judges in threads: what is right must not depend on a generator that all of them share."""
+    parts = (ex03.training_step, ex03.mended_epochs, ex03.count_errors)
+    tried = [(part, cases := part.draw(0), [part.attempt(part.expected, case) for case in cases]) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = list(pool.map(lambda one: judge(*one), tried * 8))
+    assert all(verdict.right for verdict in verdicts), {verdict.text for verdict in verdicts}
+
+
 # --- slips ---------------------------------------------------------------------------------------
 
 
@@ -305,6 +315,13 @@ def test_a_slip_in_an_argument_is_named_by_its_name_and_kind(change, words):
 
     part = Part("part", cases, right, "lesson 99")
     assert words in said(part, lambda *case: right(*change(*case)))
+
+
+@pytest.mark.parametrize("nothing", [0.0, float("inf"), float("nan")])
+def test_what_is_zero_or_infinite_throughout_is_not_taken_for_a_slip(nothing):
+    """Rounding, too, makes 0 of shares below one half."""
+    part = Part("part", lambda _: [{"x": 0.3}, {"x": 0.4}], lambda x: x / 2, "lesson 99")
+    assert f"part(x=0.3) gave {nothing:g}, but expected was 0.15" in said(part, lambda x: nothing)
 
 
 def test_switches_are_tried_each_and_each_pair_but_none_with_itself():

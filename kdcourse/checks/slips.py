@@ -389,13 +389,13 @@ def _with_results(evidence: Evidence, values: Values, slip: Slip, key: Any) -> V
 def named(evidence: Evidence, mistakes: Sequence[tuple[str, Values]]) -> str:
     """Name the slip that explains what was given, or two; "" where none does.
 
-    What is the same number everywhere says nothing about a sign or a factor: then only the part's mistakes are tried.
+    What is 0, infinite or NaN throughout says nothing about a sign or a factor: then only the part's own are tried.
 
     Args:
         evidence: has at least one case.
         mistakes: the part's own: sentence and results.
     """
-    if len(evidence.given) > 1 and len(set(_all_numbers(list(evidence.given.values())))) == 1:
+    if set(_all_numbers(list(evidence.given.values()))) <= {"0", "0.0", "-0.0", "inf", "-inf", "nan"}:
         return next((says for says, values in mistakes if evidence.matches(values)), "")
     argument_slips = list(of_arguments(next(iter(evidence.cases.values())), evidence.sentences))
     single = in_arguments(evidence, argument_slips) + list(in_results(evidence, evidence.right.__getitem__, parts=True))
