@@ -16,8 +16,6 @@ def _logits(generator: torch.Generator, rows: int, classes: int, scale: float = 
 
 
 # --- stable softmax ------------------------------------------------------------------------------
-
-
 def _softmax_cases(generator: torch.Generator) -> list[Case]:
     tables = (
         torch.tensor([[2.0, 3.0, 1.0]]),
@@ -61,8 +59,6 @@ stable_softmax = Part(
 
 
 # --- temperature ---------------------------------------------------------------------------------
-
-
 def _soften_cases(generator: torch.Generator) -> list[Case]:
     def case(temperature: float, *shape: float) -> Case:
         return {"logits": _logits(generator, *shape), "temperature": temperature}
@@ -96,8 +92,6 @@ soften = Part(
 
 
 # --- log-probabilities ---------------------------------------------------------------------------
-
-
 def _log_soften_cases(generator: torch.Generator) -> list[Case]:
     return [
         {"logits": torch.tensor([[2.0, 3.0, 1.0], [0.0, -14.0, 3.0]]), "temperature": 1.0},
@@ -132,8 +126,6 @@ log_soften = Part(
 
 
 # --- entropy -------------------------------------------------------------------------------------
-
-
 def _entropy_cases(generator: torch.Generator) -> list[Case]:
     tables = (
         torch.tensor([[0.5, 0.5], [0.9, 0.1]]),
@@ -162,8 +154,6 @@ entropy = Part(
 
 
 # --- which temperature? --------------------------------------------------------------------------
-
-
 def _temperature_cases(generator: torch.Generator) -> list[Case]:
     rows = (
         (torch.tensor([6.0, 2.0, 1.0]), 0.5),
@@ -217,8 +207,6 @@ temperature_for = Part(
 
 
 # --- the hot limit -------------------------------------------------------------------------------
-
-
 def _hot_cases(generator: torch.Generator) -> list[Case]:
     return [
         {"logits": torch.tensor([[3.0, 0.0, 0.0]]), "temperature": 10.0},
@@ -253,8 +241,6 @@ hot_limit = Part(
 
 
 # --- find the bug --------------------------------------------------------------------------------
-
-
 def _article_cases(generator: torch.Generator) -> list[Case]:
     images = torch.randn(6, 5, generator=generator)
     weight = torch.randn(3, 5, generator=generator)
