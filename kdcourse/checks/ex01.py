@@ -115,8 +115,7 @@ log_soften = Part(
          "clamping at 1e-8 hides the overflow: all smaller probabilities become equal. The logarithm of the quotient "
          "is a difference: stay in log space."),
         (lambda z, T: z / T - (z / T).exp().sum(dim=1, keepdim=True).log(),
-         "exp overflows in the sum: float32 ends near exp(88). Take the row's largest logit out of the sum first, and "
-         "add it to the logarithm again; `torch.logsumexp` does that."),
+         "exp overflows in the sum: float32 ends near exp(88). Part 1 met the same and had a way round it."),
         (lambda z, T: torch.log_softmax(z, dim=1) / T,
          "log-probabilities at T = 1, divided by T, no longer belong to probabilities that add up to 1: divide the "
          "logits first, then normalise."),
