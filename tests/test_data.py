@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import make_images
+from conftest import make_data, make_images
 
 import kdlib
 from kdlib import Dataset, Distillation, data, models
@@ -545,3 +545,20 @@ def test_numbers_and_arrays_are_taken_as_such():
     assert Dataset.from_tensors(FLOATS, LABELS, classes=np.array(list("abcd"))).classes == ("a", "b", "c", "d")
     assert Dataset.from_tensors(FLOATS, LABELS, mean=0.5, std=2).normalise == Normaliser((0.5,), (2.0,))
     assert not Dataset.from_tensors(FLOATS.clone().requires_grad_(), LABELS).train.inputs.requires_grad
+
+
+def test_a_validation_split_of_the_second_part_alone_is_numbered_on_too():
+    """Found: a table of both parts gave another sample's rows for it."""
+    first, second = make_data(30, validation=None), make_data(40, seed=1)
+    both = first.concatenate(second)
+    table = torch.cat((torch.full((30, 1), -1.0), torch.arange(40.0).unsqueeze(1)))
+    assert torch.equal(table[both.validation.index, 0], second.validation.index.float())
+    assert not torch.isin(both.validation.index, both.train.index).any() and both.validation.rows == 70
+    own = Dataset.from_tensors(
+        second.train.inputs,
+        second.train.targets,
+        validation=(second.validation.inputs, second.validation.targets),
+        name="blobs",
+    )
+    assert first.concatenate(own).validation.index.tolist() == [0, 1, 2, 3], "an order of its own"
+    assert torch.equal(second.concatenate(first).validation.index, second.validation.index)

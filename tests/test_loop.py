@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_data, make_images, same_weights, student, weights
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 import kdlib
 from kdlib import Distillation, losses, models
@@ -172,6 +174,20 @@ def test_early_stopping_waits_as_long_as_it_was_told_and_resumes(tmp_path, blobs
     assert same_weights(resumed.model, whole.model) and len(resumed.history) == len(lowest)
 
 
+def test_early_stopping_begins_anew_with_each_run(tmp_path, blobs):
+    """Found: one callback for two runs stopped the second one after its first epoch."""
+    options = {"epochs": 30, "batch_size": 16, "optimizer": partial(adamw, lr=0.05), "schedule": constant}
+    apart = [kdlib.fit(student(seed), blobs, callback=early_stopping(2), **options) for seed in (0, 1)]
+    stop = early_stopping(2)
+    together = [
+        kdlib.fit(student(seed), blobs, callback=stop, checkpoint=tmp_path / str(seed), **options) for seed in (0, 1)
+    ]
+    for one, other in zip(apart, together, strict=True):
+        assert len(one.history) == len(other.history) and same_weights(one.model, other.model)
+    again = kdlib.fit(student(0), blobs, callback=stop, checkpoint=tmp_path / "0", **options)
+    assert same_weights(again.model, apart[0].model)
+
+
 def test_early_stopping_names_a_figure_that_is_not_there():
     with pytest.raises(ValueError, match="has no 'validation_loss' to stop by"):
         kdlib.fit(student(), make_data(validation=None), epochs=2, callback=early_stopping(1))
@@ -248,6 +264,7 @@ def noisy(share):
         ({"augment": [noisy(0.2)]}, "augment_fingerprint"),
         ({"accumulate": 2}, "accumulate: 1 there, 2 here"),
         ({"objective": partial(losses.cross_entropy, label_smoothing=0.2)}, "fingerprint"),
+        ({"order": lambda split, noise: torch.arange(50, 150)}, "order_fingerprint"),
     ],
 )
 def test_another_run_is_refused_whatever_differs(tmp_path, blobs, change, says):
@@ -257,6 +274,7 @@ def test_another_run_is_refused_whatever_differs(tmp_path, blobs, change, says):
         "optimizer": partial(groups, decay=0.1),
         "augment": [noisy(0.1)],
         "objective": partial(losses.cross_entropy, label_smoothing=0.1),
+        "order": lambda split, noise: torch.arange(100),
         "epochs": 1,
         "checkpoint": file,
     }
@@ -270,12 +288,59 @@ def test_another_run_is_refused_whatever_differs(tmp_path, blobs, change, says):
         run(**(base | {"model": own_module(0)} | change))
 
 
-def test_the_model_that_a_checkpoint_left_goes_on_from_it(tmp_path, blobs):
-    """A cell that is run twice in a notebook."""
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("objective", [None, Averaged(decay=0.9)], ids=["labels", "averaged"])
+def test_the_model_that_a_checkpoint_left_goes_on_from_it(tmp_path, blobs, objective, keep):
+    """A cell that is run twice in a notebook, also where other weights than the last step's are kept."""
     model, file = student(), tmp_path / "c"
-    first = weights(kdlib.fit(model, blobs, epochs=2, checkpoint=file).model)
-    kdlib.fit(model, blobs, epochs=2, checkpoint=file)
+    options = {"epochs": 4, "checkpoint": file, "optimizer": partial(SGD, lr=3.0), "keep": keep}
+    first = weights(kdlib.fit(model, blobs, objective, **options).model)
+    kdlib.fit(model, blobs, objective, **options)
     assert all(torch.equal(first[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda length: lambda optimizer, steps: StepLR(optimizer, 50 * length),
+        lambda length: lambda optimizer, steps: LambdaLR(optimizer, lambda step: 1.0 if step < 5 * length else 0.1),
+    ],
+    ids=["settings", "rates"],
+)
+def test_schedules_of_one_name_are_told_apart(tmp_path, blobs, make):
+    """Found: two lambdas whose first three rates agree were taken for one another."""
+    run = partial(kdlib.fit, data=blobs, epochs=2, batch_size=16, checkpoint=tmp_path / "c")
+    first = run(student(), schedule=make(1))
+    assert same_weights(run(student(), schedule=make(1)).model, first.model)
+    with pytest.raises(ValueError, match="schedule_fingerprint"):
+        run(student(), schedule=make(2))
+
+
+def test_the_same_samples_in_another_order_of_the_user_are_other_data(tmp_path, blobs):
+    """Found: a table is looked up by index, and the run of another index was taken for this one."""
+    table, few = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), blobs.subsample_train(60)
+    parts = ((split.inputs, split.targets) for split in (few.train, few.validation))
+    numbered_anew = kdlib.Dataset.from_tensors(*next(parts), validation=next(parts), name=few.name)
+    assert numbered_anew.train.fingerprint == few.train.fingerprint
+    objective = Distillation(table, control="random")
+    kdlib.fit(student(), few, objective, epochs=1, checkpoint=tmp_path / "c")
+    with pytest.raises(ValueError, match="train_index_fingerprint"):
+        kdlib.fit(student(), numbered_anew, objective, epochs=1, checkpoint=tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "says"),
+    [
+        ("shuffled", TypeError, "order must be a function.*'shuffled'"),
+        (lambda split, noise: [0, 1, 2], TypeError, "not list"),
+        (lambda split, noise: torch.ones(len(split), dtype=torch.bool), TypeError, r"not torch.bool \(180,\)"),
+        (lambda split, noise: torch.arange(0), ValueError, "0 … 179, not none"),
+        (lambda split, noise: torch.arange(200), ValueError, "0 … 179, not 0 … 199"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused(blobs, order, error, says):
+    with pytest.raises(error, match=says):
+        kdlib.fit(student(), blobs, epochs=1, order=order)
 
 
 def test_a_function_that_answers_differently_twice_cannot_be_resumed(tmp_path, blobs):
@@ -380,6 +445,24 @@ def test_a_folder_in_place_of_a_checkpoint_is_called_a_folder(tmp_path, blobs):
 
 
 # --- what users do to models ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [partial(torch.compile, backend="eager"), nn.DataParallel])
+@pytest.mark.parametrize("objective", [None, Averaged(decay=0.5)], ids=["labels", "averaged"])
+def test_a_wrapped_run_goes_on_without_its_wrapping(tmp_path, blobs, wrap, objective):
+    """Found: names of best and averaged weights had the wrapping's prefix in the checkpoint."""
+
+    def worse_in_the_end(optimizer, total_steps):
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if step < 4 else -30.0)
+
+    options = {"epochs": 3, "optimizer": partial(SGD, lr=0.3), "schedule": worse_in_the_end, "keep": "best"}
+    options["checkpoint"] = tmp_path / "c"
+    with pytest.raises(RuntimeError, match="power cut"):
+        kdlib.fit(wrap(student()), blobs, objective, callback=fail_after(2), **options)
+    resumed = kdlib.fit(student(), blobs, objective, **options)
+    whole = kdlib.fit(student(), blobs, objective, **(options | {"checkpoint": None}))
+    assert whole.record["reported"]["epoch"] < 3, "the best weights are from before the interruption"
+    assert same_weights(resumed.model, whole.model) and resumed.record == whole.record
 
 
 @pytest.mark.parametrize(
@@ -521,3 +604,108 @@ def test_the_first_step_that_is_not_finite_is_named_on_a_device_that_is_not_wait
 
 def test_a_result_prints_in_one_line(blobs):
     assert len(repr(kdlib.fit(student(), blobs, epochs=1))) < 120
+
+
+def test_an_average_lets_its_objective_finish_and_takes_scalars_of_any_kind(blobs):
+    finished = []
+
+    class Finishing(Projected):
+        def finish(self):
+            finished.append(self.steps)
+
+    class Objective(Reconstruction):
+        def bind(self, run):
+            return Finishing(run)
+
+    run = partial(kdlib.fit, data=blobs, epochs=1, batch_size=60)
+    fitted = run(student(), objective=Averaged(Objective([]), decay=torch.tensor(0.5)))
+    assert finished == [3] and fitted.record["run"]["objective"]["average_decay"] == 0.5
+    assert same_weights(run(student(), objective=Averaged(Objective([]), decay=np.float64(0.5))).model, fitted.model)
+    with pytest.raises(TypeError, match="decay must be a number"):
+        Averaged(decay="0.5")
+
+
+# --- what is passed in, by people in a hurry -----------------------------------------------------
+
+
+class Giving(Bound):
+    """A bound objective that gives what it is told to."""
+
+    def __init__(self, run, form):
+        self.run, self.form = run, form
+
+    def __call__(self, batch):
+        return self.form(losses.cross_entropy(self.run.logits(batch), batch.targets))
+
+
+@dataclass(frozen=True)
+class Gives:
+    form: object
+
+    def describe(self):
+        return {"objective": "Gives"}
+
+    def bind(self, run):
+        return Giving(run, self.form)
+
+
+@pytest.mark.parametrize(
+    ("objective", "says"),
+    [
+        (partial(losses.cross_entropy, reduction="none"), r"must give a loss: .* not a tensor \(64,\)"),
+        (lambda logits, targets: losses.cross_entropy(logits, targets).item(), "must give a loss.*not float"),
+        (lambda logits, targets: None, "must give a loss.*not NoneType"),
+        (
+            lambda logits, targets: losses.cross_entropy(logits.detach(), targets),
+            "does not depend on anything that lea",
+        ),
+        (Gives(lambda loss: loss), "Giving must give a dict of tensors with 'loss', not Tensor"),
+        (Gives(lambda loss: {"los": loss}), "with 'loss', not a dict with 'los'"),
+        (Gives(lambda loss: {"loss": loss, "share": 0.5}), "Giving, as 'share', must give a loss.*not float"),
+    ],
+)
+def test_what_cannot_be_minimised_is_refused_in_a_sentence(blobs, objective, says):
+    with pytest.raises(TypeError, match=says):
+        kdlib.fit(student(), blobs, objective, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"callback": [early_stopping(3)]}, "callback must be a function.*not list"),
+        ({"optimizer": "adam"}, "optimizer must be a torch optimizer, or a function.*gives str"),
+        ({"optimizer": lambda parameters: None}, "gives NoneType"),
+        ({"schedule": "cosine"}, "schedule must be a function.*not str"),
+        (
+            {"schedule": StepLR(SGD(student().parameters(), lr=0.1), 3)},
+            "schedule must be a function.*not StepLR: .*lambda",
+        ),
+        ({"schedule": lambda optimizer, steps: 0.1}, "schedule must give a scheduler.*not float"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused_before_the_first_step(blobs, options, says):
+    model = student()
+    before = weights(model)
+    with pytest.raises(TypeError, match=says):
+        kdlib.fit(model, blobs, epochs=1, **options)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_function_that_makes_an_optimizer_of_something_else_is_refused(blobs):
+    """Found: what the objective brought, or a part of the model, stayed untrained, silently."""
+    model = student()
+    with pytest.raises(ValueError, match="lacks the 2 parameters that the objective brings"):
+        kdlib.fit(model, blobs, Reconstruction([]), optimizer=lambda _: sgd(model.parameters()), epochs=1)
+    with pytest.raises(ValueError, match="other parameters than the model's.*requires_grad_"):
+        kdlib.fit(model, blobs, optimizer=lambda parameters: sgd(list(parameters)[:1]), epochs=1)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_it_learns_wherever_it_is_called(blobs, context):
+    objective, model = Distillation(student(seed=7), alpha=0.5), student()
+    with context():
+        inside = kdlib.fit(model, blobs, objective, epochs=1)
+        assert not torch.is_grad_enabled()
+    assert same_weights(inside.model, kdlib.fit(student(), blobs, objective, epochs=1).model)
+    with torch.inference_mode(), pytest.raises(ValueError, match="made inside torch.inference_mode"):
+        kdlib.fit(student(), blobs, epochs=1)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -249,6 +250,35 @@ def test_a_student_cannot_be_its_own_teacher(blobs):
         with pytest.raises(ValueError, match="share parameters"):
             kdlib.fit(model, blobs, Distillation(teacher), epochs=1)
     kdlib.fit(model, blobs, Distillation(copy.deepcopy(model)), epochs=1)
+
+
+def backbone():
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5)).requires_grad_(False)
+
+
+@pytest.mark.parametrize("augment", [(), (shake,)], ids=["fixed view", "augmented view"])
+def test_a_shared_frozen_backbone_does_not_change_with_the_student(blobs, augment):
+    """Found: the student's batches went into the teacher's batch statistics."""
+    shared = backbone()
+    model, teacher = (nn.Sequential(shared, nn.Linear(8, 3)) for _ in range(2))
+    with pytest.raises(ValueError, match=r"batch statistics.*put what they share into eval mode"):
+        kdlib.fit(model, blobs, Distillation(teacher), epochs=1, augment=augment)
+    shared.eval()
+    before = weights(teacher)
+    kdlib.fit(model, blobs, Distillation(teacher), epochs=1, augment=augment)
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("part", [nn.BatchNorm1d(8), nn.Dropout(0.5)], ids=["batch norm", "dropout"])
+def test_a_function_around_a_module_in_train_mode_is_warned_about(blobs, part):
+    """Found: the way out of a softmax at the end, lambda inputs: teacher(inputs).log(), left it in train mode."""
+    teacher = nn.Sequential(nn.Linear(6, 8), copy.deepcopy(part), nn.Linear(8, 3))
+    with pytest.warns(UserWarning, match="is a module in it in train mode"):
+        kdlib.fit(student(), blobs, Distillation(lambda inputs: teacher(inputs), control="random"), epochs=1)
+    teacher.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kdlib.fit(student(), blobs, Distillation(lambda inputs: teacher(inputs), control="random"), epochs=1)
 
 
 def test_labels_are_wanted_where_alpha_gives_them_weight():

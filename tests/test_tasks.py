@@ -269,3 +269,23 @@ def test_a_dict_of_inputs_is_passed_by_name_and_padding_does_not_matter():
 def test_outputs_that_do_not_fit_are_told_what_they_should_be(outputs, samples, task, classes, says):
     with pytest.raises(ValueError, match=says):
         tasks.as_logits(outputs, samples, task, classes, "the model")
+
+
+def test_a_loss_of_ones_own_sees_the_tasks_shapes():
+    """Found: it was tried on logits [64, C] whatever the task, and failed there."""
+    tokens = torch.randint(9, (40, 5), generator=torch.Generator().manual_seed(0))
+    sequences = Dataset.from_tensors(tokens, tokens.roll(-1, dims=1), classes=9)
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9))
+    transposed = kdlib.fit(model, sequences, lambda z, y: nn.functional.cross_entropy(z.transpose(1, 2), y), epochs=1)
+    assert transposed.history[0]["train_loss"] > 0
+
+    inputs = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    several, shares = Dataset.from_tensors(inputs, inputs[:, :4] > 0), torch.tensor([1.0, 0.0, 0.0, 0.0])
+
+    def weighted(logits, targets):
+        return (losses.cross_entropy(logits, targets, reduction="none") * shares).mean()
+
+    model = nn.Linear(6, 4)
+    before = model.weight.detach().clone()
+    kdlib.fit(model, several, weighted, epochs=1, optimizer=partial(torch.optim.SGD, lr=0.1))
+    assert torch.equal(model.weight[1:], before[1:]) and not torch.equal(model.weight[0], before[0])

@@ -167,8 +167,8 @@ MUTANTS = (
     ),
     Mutant(
         "order forgotten by the seed",
-        "kdlib/training/loop.py",
-        'generator("order", order_seed, epoch)',
+        "kdlib/training/run_record.py",
+        'generator("order", seed, epoch)',
         'generator("order", 0, 0)',
     ),
     Mutant(
@@ -180,7 +180,7 @@ MUTANTS = (
     Mutant(
         "best epoch not restored",
         "kdlib/training/loop.py",
-        "        model.load_state_dict(state.best)\n",
+        "        asking.plain(model).load_state_dict(state.best)\n",
         "        pass\n",
     ),
     Mutant(
@@ -315,8 +315,8 @@ MUTANTS = (
     Mutant(
         "a teacher's classes not matched by name",
         "kdlib/objectives/teacher_answers.py",
-        "            outputs = outputs[..., self.columns]\n",
-        "            pass\n",
+        "asking.in_order(outputs, self.known, self.columns)",
+        "outputs",
     ),
     Mutant(
         "a teacher's own preparation ignored",

@@ -74,6 +74,19 @@ def batches(
         yield Batch(inputs, targets, split.index[rows], raw)
 
 
+def parts_of(batch: Batch, count: int) -> Iterator[Batch]:
+    """A batch in so many parts of nearly equal size, in order."""
+    if count == 1:
+        yield batch
+        return
+    for rows in torch.arange(len(batch.index), device=batch.index.device).chunk(count):
+
+        def of(values: Inputs, rows: Tensor = rows) -> Inputs:
+            return map_inputs(lambda x: x[rows], values)
+
+        yield Batch(*map(of, batch))
+
+
 # --- orders --------------------------------------------------------------------------------------
 
 

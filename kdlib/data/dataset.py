@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from kdlib.data.input_checks import check_labels, check_task, checked_split, tensor_of
@@ -94,11 +95,12 @@ class Dataset:
             mine, theirs = getattr(self, what), getattr(other, what)
             if mine != theirs:
                 raise ValueError(f"data sets that differ in {what} cannot be joined: {mine} and {theirs}")
+        first, second = self.splits, _numbered_on(other, self.train.rows)
         parts = {
-            part: mine.concatenate(theirs) if mine and theirs else mine or theirs
-            for part, mine, theirs in (
-                (part, self.splits.get(part), other.splits.get(part)) for part in ("train", "validation", "test")
-            )
+            part: first[part].concatenate(other.splits[part])
+            if part in first and part in second
+            else first.get(part) or second.get(part)
+            for part in ("train", "validation", "test")
         }
         name = self.name if self.name == other.name else f"{self.name} and {other.name}"
         return replace(self, name=name, source="own", detail=f"{self.detail} and {other.detail}", **parts)
@@ -216,6 +218,15 @@ class Dataset:
 
 
 # --- arguments -----------------------------------------------------------------------------------
+
+
+def _numbered_on(data: Dataset, start: int) -> dict[str, Split]:
+    """A data set's splits. A validation split cut off the training samples shares their numbers: it is numbered on."""
+    splits, held_out = data.splits, data.validation
+    is_cut_off = held_out is not None and held_out.rows == data.train.rows
+    if is_cut_off and not torch.isin(held_out.index, data.train.index).any():
+        splits["validation"] = replace(held_out, index=held_out.index + start, rows=held_out.rows + start)
+    return splits
 
 
 def _plain(value: Any) -> Any:

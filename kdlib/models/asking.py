@@ -17,9 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlib.machine import decide
-
-CHUNK, CHUNK_NUMBERS = 256, 2**21
-"""Inputs asked about at once, and how many numbers these may hold: large images come in smaller chunks."""
+from kdlib.models.inputs import chunks, laid_out, moved
 
 KINDS = "a module, a result of kdlib.fit, a kdlib.models.Prepared, a function, or a table of answers by sample index"
 
@@ -31,8 +29,12 @@ class Prepared:
     Attributes:
         model: a module or function that gives logits, see :func:`logits_of`.
         prepare: from raw inputs [n, …] to the model's: a :class:`kdlib.data.Normaliser`, a resize, or both.
-        classes: names of the classes in the order of its logits, if they are known. Where the data set names its
-            classes too, they are matched by name.
+        classes: names of the classes in the order of its logits (of one logit for two classes: no, yes), if they are
+            known. Where the data set names its classes too, they are matched by name.
+
+    Raises:
+        TypeError: ``model`` is no module or function, or ``prepare`` no function.
+        ValueError: ``classes`` is one text, or a name occurs twice.
 
     >>> halved = Prepared(nn.Identity(), lambda raw: raw / 2)
     >>> predict(halved, torch.tensor([[2.0, 4.0]]))
@@ -42,6 +44,24 @@ class Prepared:
     model: nn.Module | Callable
     prepare: Callable[[Any], Any]
     classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, Prepared):
+            raise TypeError(
+                f"a {type(self.model).__name__} has its preparation already: pass it as it is, or its .model"
+            )
+        if not callable(self.model):
+            raise TypeError(
+                f"model must be a module or a function, which inputs can be shown to, not {_kind(self.model)}"
+            )
+        if not callable(self.prepare):
+            raise TypeError(
+                f"prepare must be a function from raw to prepared inputs, as data.normalise is, not {self.prepare!r}"
+            )
+        names = tuple(map(str, () if self.classes is None else self.classes))
+        if isinstance(self.classes, str) or len(set(names)) < len(names):
+            raise ValueError(f"classes must be names, one for each logit, none of them twice, not {self.classes!r}")
+        object.__setattr__(self, "classes", names)
 
 
 def is_table(model: object) -> bool:
@@ -55,7 +75,7 @@ def is_known(model: object) -> bool:
 
 
 def inner(model: Any) -> Any:
-    """The module, function or table inside a :class:`Prepared`, else the model itself."""
+    """The module or function inside a :class:`Prepared`, else the model itself."""
     return model.model if isinstance(model, Prepared) else model
 
 
@@ -161,6 +181,32 @@ def class_order(known: Sequence[str], wanted: Sequence[str]) -> list[int] | None
     return [list(known).index(name) for name in wanted]
 
 
+def in_order(logits: Tensor, known: Sequence[str], order: list[int] | None) -> Tensor:
+    """A model's logits with their classes in the order that :func:`class_order` gives.
+
+    Of one logit for two classes, [n] or [n, 1], the sign says which is which.
+
+    Raises:
+        ValueError: the model has not as many logits as names.
+
+    >>> in_order(torch.tensor([[1.0, 2.0, 3.0]]), ("cat", "dog", "emu"), [2, 0])
+    tensor([[3., 1.]])
+    >>> in_order(torch.tensor([[5.0]]), ("no", "yes"), [1, 0])
+    tensor([[-5.]])
+    """
+    if order is None:
+        return logits
+    if logits.dim() == 1 or logits.shape[-1] == 1:
+        if len(known) == 2 and len(order) == 2:
+            return -logits
+    elif logits.shape[-1] == len(known):
+        return logits[..., order]
+    raise ValueError(
+        f"the model gives logits {list(logits.shape)} and names {len(known)} classes, {_listed(known)}: which is which "
+        f"is not known, so pass as many names as it has logits"
+    )
+
+
 @torch.no_grad()
 def predict(
     model: Any,
@@ -236,13 +282,13 @@ def answers(
     if is_table(model):
         return look_up(model, split.index)
     logits = predict(model, split.inputs, preparation_of(model, normalise), precision=precision, batch_size=batch_size)
-    order = class_order(class_names(model), classes)
-    return logits if order is None else logits[..., order]
+    known = class_names(model)
+    return in_order(logits, known, class_order(known, classes))
 
 
 def class_names(model: Any) -> tuple[str, ...]:
     """The names of a model's classes in the order of its logits, () where they are not known."""
-    return tuple(getattr(model, "classes", ()) or ()) if isinstance(model, Prepared) else ()
+    return model.classes if isinstance(model, Prepared) else ()
 
 
 def look_up(table: Tensor | np.ndarray, index: Tensor) -> Tensor:
@@ -317,33 +363,6 @@ def evaluating(model: Any) -> Iterator[Any]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-# --- inputs --------------------------------------------------------------------------------------
-
-
-def chunks(inputs: Any, batch_size: int | None = None) -> Iterator[Any]:
-    """Inputs, a tensor [N, …] or a dict of them, in parts of ``batch_size``; None decides by the size of one input."""
-    parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
-    first = next(iter(parts.values()))
-    if batch_size is None:
-        numbers = sum(part[:1].numel() for part in parts.values())
-        batch_size = min(CHUNK, max(1, CHUNK_NUMBERS // max(numbers, 1)))
-    for start in range(0, max(len(first), 1), batch_size):
-        chunk = {name: part[start : start + batch_size] for name, part in parts.items()}
-        yield chunk if isinstance(inputs, Mapping) else chunk[""]
-
-
-def moved(inputs: Any, device: torch.device | str) -> Any:
-    """Inputs on a device."""
-    return {name: x.to(device) for name, x in inputs.items()} if isinstance(inputs, Mapping) else inputs.to(device)
-
-
-def laid_out(inputs: Any, memory_format: torch.memory_format) -> Any:
-    """Image batches [n, C, H, W] in a memory format; other inputs as they are."""
-    if isinstance(inputs, Tensor) and inputs.dim() == 4:
-        return inputs.contiguous(memory_format=memory_format)
-    return inputs
 
 
 def _dtype_of(model: Any) -> torch.dtype | None:

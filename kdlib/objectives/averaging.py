@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdlib.data import Batch
+from kdlib.machine import as_number
+from kdlib.models import asking
 from kdlib.objectives.bound import Bound, Run
 from kdlib.objectives.labels import as_objective
 
@@ -26,6 +28,7 @@ class Averaged:
         decay: from 0 (no averaging) to below 1.
 
     Raises:
+        TypeError: decay is no number.
         ValueError: a decay outside 0 … 1.
 
     >>> Averaged(decay=0.99).describe()
@@ -36,6 +39,9 @@ class Averaged:
     decay: float = 0.999
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "decay", as_number(self.decay))
+        if not isinstance(self.decay, int | float):
+            raise TypeError(f"decay must be a number from 0 to below 1, not {type(self.decay).__name__}")
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must be a number from 0 to below 1, not {self.decay!r}")
 
@@ -55,9 +61,9 @@ class Averaged:
 
 class _Averaging(Bound):
     def __init__(self, bound: Bound, run: Run, decay: float) -> None:
-        self.bound, self.student = bound, run.student
+        self.bound, self.student = bound, asking.plain(run.student)
         self.parameters, self.record = bound.parameters, bound.record
-        self.average = AveragedModel(run.student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        self.average = AveragedModel(self.student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         return self.bound(batch)
@@ -69,13 +75,17 @@ class _Averaging(Bound):
     @contextmanager
     def judging(self) -> Iterator[None]:
         own = {name: tensor.detach().clone() for name, tensor in self.student.state_dict().items()}
-        self.finish()
+        self._show_average()
         try:
             yield
         finally:
             self.student.load_state_dict(own)
 
     def finish(self) -> None:
+        self.bound.finish()
+        self._show_average()
+
+    def _show_average(self) -> None:
         self.student.load_state_dict(self.average.module.state_dict())
 
     def trouble(self, batch: Batch) -> str:

@@ -127,6 +127,14 @@ def name_of(function: Callable) -> str:
     return function.__name__ if inspect.isroutine(function) or inspect.isclass(function) else type(function).__name__
 
 
+def checked_loss(loss: Any, whose: str) -> Tensor:
+    """A loss, if it is a tensor with one number; raises TypeError otherwise."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss
+    found = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{type(loss).__name__}"
+    raise TypeError(f"{whose} must give a loss: a tensor with one number, the mean over the batch, not {found}")
+
+
 def fingerprint_of(ask: Callable[[], Any]) -> str:
     """A function's fingerprint: 16 hex digits of the SHA-256 of its answer on fixed samples, asked twice.
 

@@ -28,8 +28,9 @@ class Distillation:
     Attributes:
         teacher: a module from prepared inputs [n, …] to logits [n, C]; a result of :func:`kdlib.fit` or a
             :class:`kdlib.models.Prepared`, which prepare inputs in their own way and may name their classes; a
-            function like a module; or a floating table [rows, C] by sample index (``Split.index``), a tensor or an
-            array (``numpy.memmap`` too), whatever made it. Rows that no sample asks for may be NaN.
+            function like a module, whose modules are in eval mode already; or a floating table [rows, C] by sample
+            index (``Split.index``), a tensor or an array (``numpy.memmap`` too), whatever made it. Rows that no
+            sample asks for may be NaN.
         temperature: T > 0.
         alpha: weight of the soft term, 0 … 1. At 0 the teacher is never asked.
         soft, hard: losses from :mod:`kdlib.losses`, or functions like them.

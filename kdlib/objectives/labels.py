@@ -12,7 +12,7 @@ from kdlib import losses
 from kdlib.data import Batch
 from kdlib.losses import UNLABELLED, HardLoss
 from kdlib.objectives import tasks
-from kdlib.objectives.bound import Bound, Objective, Run, fingerprint_of, name_of
+from kdlib.objectives.bound import Bound, Objective, Run, checked_loss, fingerprint_of, name_of
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,15 @@ def refuse_foreign_form(hard: Callable, task: str) -> None:
 
 
 def loss_fingerprint(loss: Callable, run: Run) -> str:
-    """A fingerprint of a function of (logits, targets), by its values for fixed logits and targets of this task."""
+    """A fingerprint of a function of (logits, targets), by its values for fixed logits and targets of this task.
+
+    Raises:
+        TypeError: it does not give a tensor with one number.
+    """
     source = torch.Generator().manual_seed(0)
     width = {"labels": 2, "regression": run.split.targets[0].numel()}.get(run.task, len(run.classes))
-    logits = torch.randn(64, width, generator=source)
-    targets = torch.randint(max(width, 2), (64,), generator=source) if run.task != "regression" else logits.flip(0)
+    positions = (64,) if run.task == "regression" else (64, *run.split.targets.shape[1:])
+    logits = torch.randn(*positions, width, generator=source)
+    targets = torch.randint(max(width, 2), positions, generator=source) if run.task != "regression" else logits.flip(0)
     logits, targets = logits.to(run.machine.device), targets.to(run.machine.device)
-    return fingerprint_of(lambda: loss(logits, targets))
+    return fingerprint_of(lambda: checked_loss(loss(logits, targets), name_of(loss)))

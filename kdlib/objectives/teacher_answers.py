@@ -117,7 +117,9 @@ class _Asked:
         else:
             first = run.split.select(torch.arange(min(len(run.split), 64)))
             ask = partial(asking.predict, self.model, first.inputs, self.prepare)
-            self.record["teacher_fingerprint"] = fingerprint_of(ask)
+            together: list[Tensor] = []
+            self.record["teacher_fingerprint"] = fingerprint_of(lambda: together.append(ask()) or together[-1])
+            _look_at_function(together[0], ask(batch_size=max(1, len(first) // 2)))
         self.home = asking.device_of(self.model)
 
     def about(self, split: Split) -> Tensor:
@@ -137,9 +139,7 @@ class _Asked:
         return self._as_logits(outputs).to(self.run.machine.device)
 
     def _as_logits(self, outputs: Tensor) -> Tensor:
-        if self.columns is not None and outputs.shape[-1] == len(self.known):
-            outputs = outputs[..., self.columns]
-        run = self.run
+        outputs, run = asking.in_order(outputs, self.known, self.columns), self.run
         return tasks.as_logits(outputs.float(), len(outputs), run.task, len(run.classes), "the teacher")
 
     def _look(self, outputs: Tensor) -> None:
@@ -218,6 +218,17 @@ def _look_at_agreement(teacher: Any, logits: Tensor, targets: Tensor, run: Run, 
     teacher_checks.look_at_agreement(logits, targets.to(logits.device), run.classes, own_accuracy)
 
 
+def _look_at_function(together: Tensor, apart: Tensor) -> None:
+    """Warn about a function whose answers hang on the batch or on chance: a module in it may be in train mode."""
+    near = 0.01 * float(together.nan_to_num().abs().mean())
+    if not torch.allclose(together, apart, rtol=0.01, atol=near, equal_nan=True):
+        warn(
+            "the teacher, a function, answers differently about the same samples in another batch or when it is asked "
+            "again: is a module in it in train mode? Call .eval() on it; only a module that is itself passed as the "
+            "teacher is put into eval mode"
+        )
+
+
 def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
     shared = {id(parameter) for parameter in student.parameters() if parameter.requires_grad} & {
         id(parameter) for parameter in teacher.parameters()
@@ -227,6 +238,14 @@ def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
             "student and teacher share parameters that are trained, so the teacher would change with its student and "
             "the gradient between them be zero: give the student a copy (copy.deepcopy), or freeze what they share "
             "(requires_grad_(False))"
+        )
+    both = {id(part) for part in student.modules()} & {id(part) for part in teacher.modules()}
+    normalising = [part for part in student.modules() if getattr(part, "running_mean", None) is not None]
+    if any(part.training and id(part) in both for part in normalising):
+        raise ValueError(
+            "student and teacher share a part in train mode that has batch statistics, so training the student would "
+            "change the teacher: put what they share into eval mode (.eval()), or give the student a copy "
+            "(copy.deepcopy)"
         )
 
 

@@ -34,10 +34,13 @@ def refuse_unusable(answers: Tensor, what: str, argument: str = "teacher") -> No
             f"its preparation of the inputs are broken (argument {argument!r})"
         )
     if answers.shape[-1] > 1 and look_like_probabilities(answers.flatten(0, -2)):
+        way_out = (
+            f", or call {argument}.eval() and pass a function that takes the logarithm, such as lambda inputs: "
+            f"{argument}(inputs).log()"
+        )
         raise ValueError(
             f"{what} gives probabilities: each of its answers is at least 0 and sums to 1. Logits are due (argument "
-            f"{argument!r}): leave out its last softmax, or pass a function that takes the logarithm, such as "
-            f"lambda inputs: {argument}(inputs).log()"
+            f"{argument!r}): leave out its last softmax{way_out if argument == 'teacher' else ''}"
         )
 
 

@@ -11,13 +11,17 @@ from kdlib.objectives import tasks, teacher_checks
 from kdlib.training.fitted import Fitted
 
 
-def check_arguments(model: Any, data: Any, counts: dict[str, Any], seeds: dict[str, Any], keep: str) -> None:
+def check_arguments(
+    model: Any, data: Any, counts: dict[str, Any], seeds: dict[str, Any], keep: str, callback: Any
+) -> None:
     """Raise TypeError or ValueError, naming the argument, for what :func:`kdlib.fit` cannot use."""
     if not isinstance(model, nn.Module):
         hint = ": pass its .model" if isinstance(model, Fitted) else ""
         raise TypeError(f"the model to train must be a torch.nn.Module, not {type(model).__name__}{hint}")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("the model has no parameter that requires a gradient: there is nothing to train")
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ValueError("the model was made inside torch.inference_mode(), so it cannot learn: make it outside")
     if not isinstance(data, Dataset):
         raise TypeError(f"data must be a kdlib.Dataset (kdlib.load, Dataset.from_tensors), not {type(data).__name__}")
     for name, value in counts.items():
@@ -26,6 +30,8 @@ def check_arguments(model: Any, data: Any, counts: dict[str, Any], seeds: dict[s
     for name, value in seeds.items():
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{name} must be a whole number, not {value!r}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of an epoch's row of the history, not {type(callback).__name__}")
     if keep not in ("last", "best"):
         raise ValueError(f"keep must be 'last' or 'best', not {keep!r}")
     if keep == "best" and not validates(data):

@@ -34,6 +34,8 @@ class State:
     history: History
     best: dict[str, Tensor]
     stopped: str = ""
+    left: str = ""
+    """Fingerprint of the weights that the model is left with if this epoch is the last: averaged, or the best."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def save(path: Path, run: dict, machine: Machine, state: State) -> None:
     content = {
         "run": run,
         "machine": asdict(machine),
-        "weights": fingerprint(state.model),
+        "weights": [fingerprint(state.model), state.left],
         "history": list(state.history),
         "stopped": state.stopped,
         "model": _flatten(plain(state.model).state_dict(), tensors),
@@ -81,11 +83,20 @@ def save(path: Path, run: dict, machine: Machine, state: State) -> None:
     write_safetensors(path, "kdlib-checkpoint", content, tensors)
 
 
+def note_weights(state: State, keep: str, resumable: bool) -> None:
+    """Note the weights that the model is left with, unless a later epoch's take their place."""
+    if keep == "best":
+        weights = plain(state.model).state_dict()
+        state.best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    if resumable:
+        state.left = fingerprint(state.model)
+
+
 def refuse_unrepeatable(path: Path, run: dict) -> None:
     """Raise ValueError for a run that cannot be resumed, since a function in it answers differently each time."""
     objective = run["objective"]
     parts = [key for key, value in objective.items() if value == DIFFERS]
-    parts += ["augment_fingerprint"] if run.get("augment_fingerprint") == DIFFERS else []
+    parts += [key for key in ("augment_fingerprint", "order_fingerprint") if run.get(key) == DIFFERS]
     if parts:
         raise ValueError(
             f"this run cannot be resumed, so checkpoint={str(path)!r} is refused: {', '.join(parts)}: the function "
@@ -127,10 +138,10 @@ def refuse_another_run(saved: Saved, run: dict, more_epochs_fit: bool) -> None:
     """
     there, here = dict(saved.content["run"]), dict(run)
     there["initial_weights"] = saved.initial_weights
-    if here["initial_weights"] == saved.content.get("weights"):
+    if here["initial_weights"] in saved.content.get("weights", ()):
         here["initial_weights"] = saved.initial_weights  # the very model that the checkpoint left
     if more_epochs_fit and there["epochs"] < here["epochs"]:
-        there |= {key: here[key] for key in ("epochs", "first_rates")}
+        there |= {key: here[key] for key in ("epochs", "first_rates", "schedule_fingerprint")}
     old = "weights" not in saved.content
     if changes := _differences(there, here, old):
         hint = ""
@@ -168,6 +179,7 @@ def restore(saved: Saved, state: State) -> None:
     state.history.extend(saved.history)
     state.best = _unflatten(content["best"], tensors)
     state.stopped = content.get("stopped", "")
+    state.left = content.get("weights", [""])[-1]
 
 
 def _differences(there: Any, here: Any, old: bool, name: str = "") -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdlib.data import Batch
 from kdlib.machine import Machine
 from kdlib.objectives import Bound
+from kdlib.objectives.bound import checked_loss
 
 LOOK_EVERY = 16
 """Steps between two looks on devices that would have to be waited for."""
@@ -49,6 +50,20 @@ class Watch:
         self.totals: dict[str, Any] = {}
         self.step, self.seen = 1, 0
         self.first_bad = torch.zeros((), dtype=torch.int64, device=machine.device) if self.waits else None
+
+    def checked(self, terms: Any) -> dict[str, Tensor]:
+        """What an objective gives for a batch, if it can be learned from; raises TypeError otherwise."""
+        if not isinstance(terms, dict) or "loss" not in terms:
+            found = f"a dict with {', '.join(map(repr, terms))}" if isinstance(terms, dict) else type(terms).__name__
+            raise TypeError(f"{type(self.bound).__name__} must give a dict of tensors with 'loss', not {found}")
+        for name, term in terms.items():
+            checked_loss(term, f"{type(self.bound).__name__}, as {name!r},")
+        if not terms["loss"].requires_grad:
+            raise TypeError(
+                "the loss does not depend on anything that learns: it was computed without gradients (detach, item, "
+                "torch.no_grad), or from something else than the model's logits"
+            )
+        return terms
 
     def note(self, terms: dict[str, Tensor], batch: Batch) -> None:
         """Add up the terms of a batch; raises :class:`NotFinite` if its loss can be seen not to be finite."""

@@ -2,21 +2,21 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from kdlib import losses, models, objectives
-from kdlib.data import Augmentation, Batch, Dataset, Mixing, Split, batches, check_augmentations, shuffled, steps_of
-from kdlib.data.splits import map_inputs
+from kdlib.data import Augmentation, Batch, Dataset, Mixing, batches, check_augmentations, shuffled, steps_of
+from kdlib.data.batches import parts_of
 from kdlib.machine import as_number, decide, progress_is_off, versions
+from kdlib.models import asking
 from kdlib.objectives import tasks
 from kdlib.randomness import generator, stream_seed
 from kdlib.training import checkpoint as checkpoints
@@ -29,16 +29,13 @@ from kdlib.training.optimizing import (
     Schedule,
     adamw,
     describe_optimizer,
-    learning_rates,
+    describe_schedule,
     make_optimizer,
     make_schedule,
     one_cycle,
 )
-from kdlib.training.run_record import describe_run, is_best, report
+from kdlib.training.run_record import Order, describe_order, describe_run, is_best, report, rows_of
 from kdlib.training.stopping import StopTraining
-
-Order = Callable[[Split, torch.Generator], Tensor]
-"""``order(split, generator) -> rows``, the samples of an epoch, as many in each"""
 
 
 def fit(
@@ -106,7 +103,8 @@ def fit(
     order_seed = seed if order_seed is None else order_seed
     augmentation_seed = seed if augmentation_seed is None else augmentation_seed
     seeds = {"seed": seed, "order_seed": order_seed, "augmentation_seed": augmentation_seed}
-    check_arguments(model, data, {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}, seeds, keep)
+    counts = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
+    check_arguments(model, data, counts, seeds, keep, callback)
     objective = objectives.as_objective(objective)
     path = Path(checkpoint) if checkpoint is not None else None
     saved = checkpoints.read(path) if path is not None and path.exists() else None
@@ -118,12 +116,14 @@ def fit(
     initial_weights = models.fingerprint(model)
     model.to(machine.device, memory_format=machine.memory_format)
     check_augmentations(augment, data, needs_labels=getattr(objective, "needs_labels", True))
-    shown_in_an_epoch = len(order(data.train, generator("order", order_seed)))
+    shown_in_an_epoch = len(rows_of(order, data.train, order_seed, 0))
     steps = steps_of(shown_in_an_epoch, batch_size)
 
     with ExitStack() as stack:
         stack.enter_context(machine.threads_set())
         stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(torch.inference_mode(False))  # wherever fit is called, it learns
+        stack.enter_context(torch.enable_grad())
         torch.manual_seed(stream_seed("objective", seed))
         look_at_student(model, data)
         train = data.train.to(machine.device)
@@ -139,14 +139,13 @@ def fit(
             "batch_size": batch_size,
             "accumulate": accumulate,
             "optimizer": describe_optimizer(optimizer),
-            "schedule": objectives.name_of(schedule),
-            "first_rates": learning_rates(schedule, optimizer, epochs * steps, steps=3),
-            "order": objectives.name_of(order),
+            **describe_order(order, data.train, order_seed),
             **seeds,
             "keep": keep,
             "initial_weights": initial_weights,
         }
         scheduler = make_schedule(schedule, optimizer, epochs, steps)
+        settings |= describe_schedule(schedule, scheduler, optimizer, epochs * steps)
         description = describe_run(model, data, augment, settings)
         state = State(model, optimizer, scheduler, bound, History(), {})
         if path is not None:
@@ -165,7 +164,7 @@ def fit(
             started = time.perf_counter()
             learning_rate = float(optimizer.param_groups[0]["lr"])
             torch.manual_seed(stream_seed("dropout", seed, epoch))
-            rows = order(train, generator("order", order_seed, epoch))
+            rows = rows_of(order, train, order_seed, epoch)
             noise = generator("augmentation", augmentation_seed, epoch)
             if len(rows) != shown_in_an_epoch:
                 raise ValueError(f"order gives {len(rows):,} rows, and gave {shown_in_an_epoch:,} in the first epoch")
@@ -181,8 +180,8 @@ def fit(
                 row |= _validate(model, data)
                 row["seconds"] = time.perf_counter() - started
                 state.history.append(row)
-                if keep == "best" and is_best(state.history, data.task):
-                    state.best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+                if keep == "last" or is_best(state.history, data.task):
+                    checkpoints.note_weights(state, keep, path is not None)
             if path is not None:
                 checkpoints.save(path, description, machine, state)
             if "validation_error" in row:
@@ -203,7 +202,7 @@ def fit(
         "reported": report(state.history, data.task, keep, state.stopped),
     }
     if keep == "best":
-        model.load_state_dict(state.best)
+        asking.plain(model).load_state_dict(state.best)
     model.preparation = data.normalise
     return Fitted(model, data.normalise, data.classes, state.history, record)
 
@@ -212,8 +211,8 @@ def _train_epoch(state: State, shown: Iterable[Batch], accumulate: int, watch: W
     """One pass over the training samples; returns the mean loss of a sample and its parts. The heart of the library."""
     for batch in shown:
         state.optimizer.zero_grad()
-        for part in _parts_of(batch, accumulate):
-            terms = state.bound(part)  # runs the model; "loss", and what it is made of
+        for part in parts_of(batch, accumulate):
+            terms = watch.checked(state.bound(part))  # runs the model; "loss", and what it is made of
             watch.note(terms, part)
             share = len(part.index) / len(batch.index)
             (terms["loss"] if share == 1 else share * terms["loss"]).backward()
@@ -240,18 +239,6 @@ def _train_mode(model: nn.Module) -> Callable[[], None]:
             part.eval()
 
     return into_train_mode
-
-
-def _parts_of(batch: Batch, accumulate: int) -> Iterator[Batch]:
-    if accumulate == 1:
-        yield batch
-        return
-    for rows in torch.arange(len(batch.index), device=batch.index.device).chunk(accumulate):
-
-        def of(values: Any, rows: Tensor = rows) -> Any:
-            return map_inputs(lambda x: x[rows], values)
-
-        yield Batch(*map(of, batch))
 
 
 def _validate(model: nn.Module, data: Dataset) -> dict:

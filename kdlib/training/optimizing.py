@@ -1,15 +1,21 @@
 """Optimizers and learning-rate schedules of a run: defaults, checks, and what a record says of them."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from kdlib.machine import as_number
+from kdlib.objectives import name_of
 from kdlib.user_warnings import warn
+
+RATES = 256
+"""Learning rates, of the first steps, by which a schedule is told from another."""
 
 OptimizerFactory = Callable[..., Optimizer]
 """``factory(parameters) -> optimizer``"""
@@ -43,12 +49,19 @@ def make_optimizer(
     """A run's optimizer, over the model's trainable parameters and those that the objective brings.
 
     Raises:
-        ValueError: a ready-made optimizer holds other parameters.
+        TypeError: it is no optimizer, and no function that gives one.
+        ValueError: it holds other parameters.
     """
     own = [parameter for parameter in model.parameters() if parameter.requires_grad]
     parameters = [*own, *brought]
     if not isinstance(optimizer, Optimizer):
-        return optimizer(parameters)
+        factory = optimizer
+        optimizer = factory(parameters) if callable(factory) else factory
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer must be a torch optimizer, or a function from parameters to one, such as "
+                f"functools.partial(torch.optim.SGD, lr=0.1); this is or gives {type(optimizer).__name__}"
+            )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if brought and held == {id(parameter) for parameter in own}:
         raise ValueError(
@@ -57,15 +70,23 @@ def make_optimizer(
         )
     if held != {id(parameter) for parameter in parameters}:
         raise ValueError(
-            "the optimizer holds other parameters than the model's trainable ones: make it over this model's "
-            "parameters, after every change that replaces them, or pass a function that makes it"
+            "the optimizer holds other parameters than the model's trainable ones, and the objective's: make it "
+            "over this model's parameters, after every change that replaces them, or pass a function that makes it "
+            "over all it is given; what is not to learn is frozen by requires_grad_(False)"
         )
     return optimizer
 
 
 def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler | None:
     """A run's scheduler; refuses what cannot be stepped after a batch, warns about what ends after a few of them."""
+    if not callable(schedule):
+        raise TypeError(
+            f"schedule must be a function from (optimizer, total steps) to a scheduler, not {type(schedule).__name__}: "
+            f"kdlib.training.constant for none; lambda optimizer, steps: … for one of torch.optim.lr_scheduler"
+        )
     scheduler = schedule(optimizer, epochs * steps)
+    if scheduler is not None and not hasattr(scheduler, "step"):
+        raise TypeError(f"schedule must give a scheduler, or None for a constant rate, not {type(scheduler).__name__}")
     if isinstance(scheduler, ReduceLROnPlateau):
         raise TypeError(
             "ReduceLROnPlateau needs an epoch's validation loss, and a schedule is stepped after every batch: make the "
@@ -100,6 +121,21 @@ def describe_optimizer(optimizer: Optimizer) -> dict:
     return described
 
 
+def describe_schedule(schedule: Callable, scheduler: LRScheduler | None, optimizer: Optimizer, total: int) -> dict:
+    """A schedule's name, its first rates, and a fingerprint of its settings and its first :data:`RATES` rates."""
+    rates = learning_rates(schedule, optimizer, total, RATES)
+    settings = scheduler.state_dict() if scheduler is not None else {}
+    text = json.dumps(
+        [settings, rates],
+        default=lambda value: str(_json_able(value)) if isinstance(value, Tensor) else type(value).__name__,
+    )
+    return {
+        "schedule": name_of(schedule),
+        "first_rates": rates and rates[:3],
+        "schedule_fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16],
+    }
+
+
 def learning_rates(schedule: Callable, optimizer: Optimizer, total: int, steps: int) -> list[list[float]] | None:
     """The learning rates that a schedule gives an optimizer's groups in its first steps; None if that cannot be tried.
 
@@ -114,9 +150,9 @@ def learning_rates(schedule: Callable, optimizer: Optimizer, total: int, steps: 
     try:
         scheduler = schedule(stand_in, total)
         rates = []
+        stand_in.step()  # once, since a schedule warns where there was no step before its own
         for _ in range(min(steps, total)):
             rates.append([group["lr"] for group in stand_in.param_groups])
-            stand_in.step()
             if scheduler is not None:
                 scheduler.step()
     except Exception:  # a schedule for one kind of optimizer only; it is known by its name then

@@ -1,17 +1,21 @@
 """What defines a run, as JSON can hold it: every setting by value, everything else by fingerprint."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdlib import models
-from kdlib.data import Augmentation, Dataset, batches
+from kdlib.data import Augmentation, Dataset, Split, batches
 from kdlib.models import asking
 from kdlib.objectives import name_of, tasks
 from kdlib.objectives.bound import fingerprint_of
+from kdlib.randomness import generator
 from kdlib.training.fitted import History
+
+Order = Callable[[Split, torch.Generator], Tensor]
+"""``order(split, generator) -> rows``, int64: the samples of an epoch, as many in each"""
 
 
 def describe_run(model: nn.Module, data: Dataset, augment: Sequence[Augmentation], settings: dict) -> dict:
@@ -31,6 +35,7 @@ def describe_run(model: nn.Module, data: Dataset, augment: Sequence[Augmentation
         "classes": list(data.classes),
         "train_samples": len(data.train),
         "train_data": data.train.fingerprint,
+        "train_index_fingerprint": fingerprint_of(lambda: data.train.index),
         "validation_samples": len(data.validation) if data.validation else 0,
         "validation_data": data.validation.fingerprint if data.validation else None,
     }
@@ -75,3 +80,32 @@ def report(history: History, task: str, keep: str, stopped: str) -> dict:
     if stopped:
         reported["stopped"] = stopped
     return reported
+
+
+def describe_order(order: Order, split: Split, seed: int) -> dict:
+    """An order's name, and a fingerprint of the rows it gives for the first epoch."""
+    shown = fingerprint_of(lambda: rows_of(order, split, seed, 0))
+    return {"order": name_of(order), "order_fingerprint": shown}
+
+
+def rows_of(order: Order, split: Split, seed: int, epoch: int) -> Tensor:
+    """The rows of a split that an epoch shows, int64 [n].
+
+    Raises:
+        TypeError: ``order`` is no function, or gives something else than an int64 tensor [n].
+        ValueError: it gives no rows, or some that the split does not have.
+    """
+    if not callable(order):
+        raise TypeError(
+            f"order must be a function (split, generator) -> rows, such as kdlib.data.balanced, not {order!r}"
+        )
+    rows = order(split, generator("order", seed, epoch))
+    if not isinstance(rows, Tensor) or rows.dtype != torch.int64 or rows.dim() != 1:
+        found = f"{rows.dtype} {tuple(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
+        raise TypeError(f"order must give the rows of an epoch as an int64 tensor [n], not {found}")
+    if len(rows) == 0 or not 0 <= int(rows.min()) <= int(rows.max()) < len(split):
+        found = f"{int(rows.min())} … {int(rows.max())}" if len(rows) else "none"
+        raise ValueError(
+            f"order must give rows of the {len(split):,} training samples, 0 … {len(split) - 1}, not {found}"
+        )
+    return rows

@@ -10,7 +10,8 @@ class StopTraining(Exception):
 def early_stopping(patience: int, figure: str = "validation_loss") -> Callable[[dict], None]:
     """A callback that ends a run when a figure of the history has not been lower than before for some epochs.
 
-    Combine it with ``keep="best"`` to have the weights of the best epoch.
+    Combine it with ``keep="best"`` to have the weights of the best epoch. One callback serves several runs, one after
+    another: it begins anew with each first epoch.
 
     Args:
         patience: epochs without a new lowest value.
@@ -20,8 +21,8 @@ def early_stopping(patience: int, figure: str = "validation_loss") -> Callable[[
         ValueError: patience below 1. While training: a row does not have the figure.
 
     >>> stop = early_stopping(2)
-    >>> for loss in (0.9, 0.8, 0.85, 0.8):
-    ...     stop({"epoch": 1, "validation_loss": loss})
+    >>> for epoch, loss in enumerate((0.9, 0.8, 0.85, 0.8), start=1):
+    ...     stop({"epoch": epoch, "validation_loss": loss})
     Traceback (most recent call last):
         ...
     kdlib.training.stopping.StopTraining: validation_loss was not below 0.8 for 2 epochs
@@ -33,13 +34,15 @@ def early_stopping(patience: int, figure: str = "validation_loss") -> Callable[[
     def callback(row: dict) -> None:
         if figure not in row:
             raise ValueError(f"the history has no {figure!r} to stop by; it has {', '.join(row)}")
+        if row["epoch"] == 1:
+            seen.clear()
         seen.append(row[figure])
         lowest = min(seen)
         if len(seen) - 1 - seen.index(lowest) >= patience:
             raise StopTraining(f"{figure} was not below {lowest:.6g} for {patience} epochs")
 
     def resume(rows: list[dict]) -> None:
-        seen.extend(row[figure] for row in rows)
+        seen[:] = [row[figure] for row in rows]
 
     callback.resume = resume
     return callback
