@@ -82,8 +82,8 @@ def stage(folder: Path, with_kdlib: bool) -> None:
         shutil.copytree(LIBRARY, package, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         package.mkdir()
-        shutil.copy(LIBRARY / "former.py", package)
-        (package / "__init__.py").write_text("from kdlib import former\n\nformer.install()\n")
+        shutil.copy(LIBRARY / "former_paths.py", package)
+        (package / "__init__.py").write_text("from kdlib import former_paths\n\nformer_paths.install()\n")
     checks.mkdir(parents=True)
     (checks.parent / "__init__.py").write_text("")
     shutil.copy(CHECKS / "trying.py", checks)

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from kdlib import former
+from kdlib import former_paths
 
 __version__ = "0.2.0"
 
@@ -27,14 +27,14 @@ _HOMES = {
 
 __all__ = [*_HOMES, *_MODULES]
 
-former.install()
+former_paths.install()
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for (PEP 562): ``import kdlib`` itself needs no PyTorch."""
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
-    elif name in _MODULES or f"kdlib.{name}" in former.PATHS:
+    elif name in _MODULES or f"kdlib.{name}" in former_paths.PATHS:
         value = importlib.import_module(f"kdlib.{name}")
     else:
         raise AttributeError(f"module 'kdlib' has no attribute {name!r}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kdlib
-from kdlib import catalogue
+from kdlib import known_data
 from kdlib.arguments import Parser, number, path, whole
 
 if TYPE_CHECKING:
@@ -47,27 +47,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    folder = catalogue.data_folder(options.folder)
-    names = [options.name] if options.name else list(catalogue.KNOWN)
+    folder = known_data.data_folder(options.folder)
+    names = [options.name] if options.name else list(known_data.KNOWN)
     if options.action == "list":
-        print(f"data folder: {folder}", *(catalogue.whereabouts(name, options.folder) for name in names), sep="\n")
+        print(f"data folder: {folder}", *(known_data.whereabouts(name, options.folder) for name in names), sep="\n")
         return 0
     from kdlib.data import sources
 
     if options.action == "fetch":
         for name in names:
-            print(f"{catalogue.KNOWN[name].title} ({catalogue.KNOWN[name].megabytes} MB) into {folder}")
+            print(f"{known_data.KNOWN[name].title} ({known_data.KNOWN[name].megabytes} MB) into {folder}")
             sources.download(name, folder)
     print(f"data folder: {folder}")
     fine = True
     for name in names:
         try:
-            if catalogue.place_of(name, folder) is None:
+            if known_data.place_of(name, folder) is None:
                 raise FileNotFoundError("not here")
             print(kdlib.load(name, folder, verbose=False))
         except (OSError, ValueError) as error:
             fine = False
-            print(f"{catalogue.KNOWN[name].title}: {error}")
+            print(f"{known_data.KNOWN[name].title}: {error}")
     return int(not fine)
 
 
@@ -128,7 +128,7 @@ def _load_model(path: str, data: "Dataset", split: str = "test") -> "Fitted":
     fitted = training.load_fitted(path)
     run = fitted.record["run"]
     about = f"{path} holds {run['model']}, trained on {run['data']} ({run['source']})"
-    if run["data"] != data.name and run["data"] in catalogue.KNOWN:
+    if run["data"] != data.name and run["data"] in known_data.KNOWN:
         raise ValueError(f"{about}, and these data are {data.name}: its answers would be about something else")
     if tuple(run["classes"]) != data.classes:
         ours, theirs = ", ".join(data.classes), ", ".join(run["classes"])
@@ -228,11 +228,11 @@ def _parser() -> Parser:
     where.add_argument("--download", action="store_true", help="fetch data that are missing")
     where.add_argument(
         "--source",
-        choices=catalogue.SOURCES,
+        choices=known_data.SOURCES,
         help="full forbids what is used where data are missing, offline asks for it; without it, KDLIB_SOURCE or auto",
     )
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("--data", default="mnist", help=" or ".join(catalogue.KNOWN))
+    which.add_argument("--data", default="mnist", help=" or ".join(known_data.KNOWN))
 
     training = argparse.ArgumentParser(add_help=False)
     option = training.add_argument
@@ -258,7 +258,7 @@ def _parser() -> Parser:
 
     command = add("data", _data, "List, fetch or verify data sets.")
     command.add_argument("action", choices=("list", "fetch", "verify"), help="verify reads and checks every file")
-    command.add_argument("name", nargs="?", choices=tuple(catalogue.KNOWN), help="one data set; without it, all")
+    command.add_argument("name", nargs="?", choices=tuple(known_data.KNOWN), help="one data set; without it, all")
     command.add_argument("--folder", type=path, help="the data folder; without it, KDLIB_DATA or the user's")
 
     command = add("train", _train, "Train a model on labels.", which, where, training)

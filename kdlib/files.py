@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kdlib.notices import warn
+from kdlib.user_warnings import warn
 
 
 @contextmanager

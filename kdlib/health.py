@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from kdlib import catalogue, models
+from kdlib import known_data, models
 from kdlib.data import Dataset, sources
 from kdlib.machine import decide, has_native_bfloat16, versions
 from kdlib.training import fit
@@ -64,8 +64,8 @@ def lines() -> list[tuple[bool | None, str]]:
             f"device {machine.device}, {machine.threads} threads of {os.cpu_count()} processors, bfloat16 {bfloat16}",
         )
     )
-    result.append(_writable(catalogue.cache_folder()))
-    result += [_data(name) for name in catalogue.KNOWN]
+    result.append(_writable(known_data.cache_folder()))
+    result += [_data(name) for name in known_data.KNOWN]
     result.append(_speed())
     return result
 
@@ -112,9 +112,9 @@ def _writable(folder: Path) -> tuple[bool, str]:
 
 
 def _data(name: str) -> tuple[bool, str]:
-    known = catalogue.KNOWN[name]
+    known = known_data.KNOWN[name]
     try:
-        folder = catalogue.data_folder()
+        folder = known_data.data_folder()
         found = sources.find(name, folder)
         if found is None:
             sources.check_named_folder()

@@ -1,6 +1,10 @@
 """Exercise 00: right answers in several styles pass, typical wrong ones are recognised by name."""
 
+import heapq
+import itertools
 import random
+from collections import namedtuple
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -148,6 +152,54 @@ def report_in_a_loop(baseline, student):
     return reported(baseline), reported(student)
 
 
+# --- right in unusual styles ---------------------------------------------------------------------
+
+
+class NotAShare(ValueError):
+    """A learner's own kind of refusal."""
+
+
+Saved = namedtuple("Saved", "differences mean")
+Report = namedtuple("Report", "baseline student")
+
+
+def runners_with_a_heap(logits):
+    rows = (heapq.nlargest(3, range(len(row)), key=row.__getitem__)[1:] for row in logits.tolist())
+    return torch.tensor(list(rows))
+
+
+def total_of_a_share(soft, hard, alpha):
+    if not 0 <= alpha <= 1:
+        raise NotAShare(f"a share, not {alpha}")
+    return torch.einsum("i,i->", torch.stack([soft, hard]), torch.tensor([alpha, 1 - alpha]))
+
+
+def saved_by_recursion(baseline, student):
+    if {r["seed"] for r in baseline} ^ {r["seed"] for r in student}:
+        raise ValueError("a seed without its pair")
+
+    def differences(left):
+        if not left:
+            return []
+        first = min(left, key=lambda r: r["seed"])
+        rival = next(r for r in student if r["seed"] == first["seed"])
+        return [first["errors"] - rival["errors"], *differences([r for r in left if r is not first])]
+
+    found = differences(baseline)
+    return Saved(found, np.float64(sum(found)) / len(found))
+
+
+def split_by_a_generator(n, sizes, seed):
+    if n < sum(sizes):
+        raise ValueError("too few")
+    cards = iter(random.Random(seed).sample(range(n), n))
+    return tuple(torch.tensor(list(itertools.islice(cards, size)), dtype=torch.int32) for size in sizes)
+
+
+def report_as_a_named_tuple(baseline, student):
+    return Report(*(sorted(trials, key=itemgetter("validation"))[0]["test"] for trials in (baseline, student)))
+
+
 RIGHT = {
     ex00.runners_up: [
         runners_by_hand,
@@ -177,6 +229,23 @@ RIGHT = {
         lambda b, s: tuple(min((t["validation"], t["test"]) for t in trials)[1] for trials in (b, s)),
     ],
 }
+
+UNUSUAL = {
+    ex00.runners_up: [
+        runners_with_a_heap,
+        lambda z: z.masked_fill(z == z.amax(1, True), -torch.inf).topk(2).indices,
+    ],
+    ex00.total_loss: [
+        total_of_a_share,
+        checked(lambda s, h, a: sum(w * loss.double() for w, loss in ((a, s), (1 - a, h)))),
+    ],
+    ex00.errors_saved: [saved_by_recursion],
+    ex00.unfair: [lambda a, b: [k for k in EQUAL if not {k} <= a.keys() & b.keys() or a[k] != b[k]]],
+    ex00.mended_split: [split_by_a_generator],
+    ex00.mended_report: [report_as_a_named_tuple],
+}  # fmt: skip
+for part, answers in UNUSUAL.items():
+    RIGHT[part] += answers
 
 
 # --- wrong -------------------------------------------------------------------------------------------
@@ -395,3 +464,32 @@ WRONG = {
         (lambda b, s: on("validation")(b)["test"] - on("validation")(s)["test"], "expected were 2 values"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex00.runners_up: [
+        (lambda z: runners_by_hand(z).flip(1) + 1, "the second one comes first", "one more than expected"),
+        (lambda z: runners_by_hand(-z).flip(0),),
+    ],
+    ex00.total_loss: [
+        (lambda s, h, a: (1 - a) * s + a * h, "alpha weighs the hard loss", "raise a ValueError"),
+        (checked(lambda s, h, a: -(a * s + h)), "only one of the two has a weight", "the sign is turned"),
+    ],
+    ex00.errors_saved: [
+        (lambda b, s: (lambda d, m: ([-x for x in d], -sum(d)))(*saved_with_dicts(b, s)), "turned round", "is the sum"),
+        (lambda b, s: saved_if_both(s, b), "the sign is turned round", "raise a ValueError"),
+    ],
+    ex00.unfair: [
+        (without("epochs", "train_data"), "train_data is never reported", "epochs is never reported"),
+        (lambda a, b: also("seconds")(a, b) if "x" in a else [k for k in also("seconds")(a, b) if k != "epochs"],
+         "epochs is never reported", "seconds is reported"),
+    ],
+    ex00.mended_split: [
+        (lambda n, sizes, seed: split_by_slices(n, sizes, 42), "puts the same samples", "raise a ValueError"),
+        (lambda n, sizes, seed: split_counted_from_one(n, sizes, 7),),
+    ],
+    ex00.mended_report: [
+        (lambda b, s: report(on("test"), on("test"))(b, s)[::-1], "both may choose now", "in the other order"),
+        (report(worst, on("test")),),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

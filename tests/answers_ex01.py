@@ -1,7 +1,9 @@
 """Exercise 01: right answers in several styles pass, typical wrong ones are recognised by name."""
 
+import functools
 import math
 
+import scipy.stats
 import torch
 from torch.nn import functional
 
@@ -83,6 +85,50 @@ def temperature_on_a_coarse_grid(logits, probability):
     return min(grid, key=lambda t: abs(float(torch.softmax(logits / t, 0).max()) - probability))
 
 
+# --- right in unusual styles ---------------------------------------------------------------------
+
+
+def own_logsumexp(z):
+    largest = z.amax(1, keepdim=True)
+    return largest + (z - largest).exp().sum(1, keepdim=True).log()
+
+
+def soften_by_a_subclass(logits, temperature):
+    class TooCold(ValueError):
+        pass
+
+    if temperature <= 0:
+        raise TooCold("above 0, please")
+    z = logits / temperature
+    return torch.exp(z - own_logsumexp(z))
+
+
+def log_soften_pair_by_pair(z, T):
+    return z / T - functools.reduce(torch.logaddexp, (z / T).unbind(dim=1))[:, None]
+
+
+def temperature_by_recursion(logits, probability, a=1e-4, b=1e6):
+    if not 1 / len(logits) < probability < 1:
+        raise ValueError("no such temperature")
+    middle = (a * b) ** 0.5
+    if b / a < 1.0001:
+        return middle
+    too_sure = torch.softmax(logits.double() / middle, 0).max() > probability
+    return temperature_by_recursion(logits, probability, *((middle, b) if too_sure else (a, middle)))
+
+
+def hot_limit_by_a_derivative(z, T):
+    """The first-order Taylor polynomial in 1 / T, as torch.func finds it."""
+    value, slope = torch.func.jvp(lambda b: torch.softmax(z * b, 1), (torch.zeros(()),), (torch.ones(()) / T,))
+    return value + slope
+
+
+def entropy_in_place(p):
+    result = p.double().clone()
+    result[result > 0] *= result[result > 0].log()
+    return -result.sum(1)
+
+
 RIGHT = {
     ex01.stable_softmax: [
         softmax_by_rows,
@@ -118,6 +164,26 @@ RIGHT = {
         lambda x, w, t: torch.stack([torch.softmax(w @ image / t, 0) for image in x]),
     ],
 }  # fmt: skip
+
+UNUSUAL = {
+    ex01.stable_softmax: [
+        lambda z: torch.exp(z - own_logsumexp(z)),
+        lambda z: torch.vmap(lambda row: (row - row.max()).exp() / (row - row.max()).exp().sum())(z),
+        lambda z: 1 / torch.exp(z[:, None, :] - z[:, :, None]).sum(2),
+    ],
+    ex01.soften: [soften_by_a_subclass],
+    ex01.log_soften: [log_soften_pair_by_pair, lambda z, T: z / T - own_logsumexp(z / T)],
+    ex01.entropy: [
+        entropy_in_place,
+        lambda p: torch.from_numpy(scipy.stats.entropy(p.double().numpy(), axis=1)),
+        lambda p: torch.vmap(lambda row: torch.special.entr(row).sum())(p),
+    ],
+    ex01.temperature_for: [temperature_by_recursion],
+    ex01.hot_limit: [hot_limit_by_a_derivative],
+    ex01.mended_targets: [lambda x, w, t: torch.einsum("nf,cf->nc", x.double(), w.double() / t).softmax(-1)],
+}  # fmt: skip
+for part, answers in UNUSUAL.items():
+    RIGHT[part] += answers
 
 WRONG = {
     ex01.stable_softmax: [
@@ -175,3 +241,37 @@ WRONG = {
         (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 0) / t, 0), "nothing has changed"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex01.stable_softmax: [
+        (lambda z: softmax_by_rows(z.T).T * 100, "of a *column*", "in percent"),
+        (lambda z: softmax_by_rows(softmax_by_rows(-z)),),
+    ],
+    ex01.soften: [
+        (lambda z, t: softmax_by_rows((z * t).T).T, "multiplied by the temperature", "dim 0", "Raise a ValueError"),
+        (lambda z, t: torch.softmax(z, 1) / t, "divides the probabilities", "Raise a ValueError"),
+    ],
+    ex01.log_soften: [
+        (lambda z, t: -(z * t - own_logsumexp(z * t)), "multiplied by the temperature", "the sign is turned"),
+        (lambda z, t: (z / t - own_logsumexp(z / t)) / math.log(2), "these are bits"),
+    ],
+    ex01.entropy: [
+        (lambda p: torch.xlogy(p, p).sum(1) / math.log(2), "the sign is missing", "these are bits"),
+        (lambda p: torch.xlogy(p, p).mean(1), "the sign is missing", "entropy is their sum"),
+        (lambda p: entropy_in_place(p).mean() / math.log(10), "log10", "one mean over the batch"),
+    ],
+    ex01.temperature_for: [
+        (lambda z, p: 1 / temperature_by_recursion(z, p) if 1 / len(z) < p < 1 else 1.0, "1 / T", "Raise a ValueError"),
+        (lambda z, p: -100 * temperature_by_recursion(z, p), "the sign is turned", "in percent"),
+    ],
+    ex01.hot_limit: [
+        (lambda z, t: (1 + (z - z.mean(1, True)) * t).clamp(0, 1) / z.shape[1],),
+        (lambda z, t: 1 + (z - z.mean(1, True)) * t, "multiplied by the temperature",
+         "add up to the number of classes"),
+    ],
+    ex01.mended_targets: [
+        (lambda x, w, t: 100 * torch.softmax(x @ w.T, 1), "it was lost in mending", "in percent"),
+        (lambda x, w, t: torch.softmax(x @ w.T * t, 1).log(), "multiplied by the temperature", "logarithms"),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

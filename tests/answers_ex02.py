@@ -169,6 +169,58 @@ def soft_with_cross_entropy(z, v, T):
     return -(torch.softmax(v / T, 1) * torch.log_softmax(z / T, 1)).sum(1).mean() * T**2
 
 
+# --- right in unusual styles ---------------------------------------------------------------------
+
+
+def kl_in_place(p, q):
+    terms = torch.zeros_like(p)
+    happens = p != 0
+    terms[happens] = p[happens] * (p[happens].log() - q[happens].log())
+    return torch.einsum("nc->n", terms)
+
+
+def both_by_a_generator(s, t, T):
+    one, other = (torch.distributions.Categorical(logits=z / T).logits for z in (t, s))
+    return tuple(torch.einsum("nc,nc->", a.exp(), a - b) / len(a) for a, b in ((one, other), (other, one)))
+
+
+def distil_one_by_one(s, t, y, T, alpha):
+    def loss(z, v, label):
+        log_p, log_q = (v / T).log_softmax(0), (z / T).log_softmax(0)
+        return alpha * T**2 * log_p.exp() @ (log_p - log_q) - (1 - alpha) * z.log_softmax(0).gather(0, label[None])[0]
+
+    return torch.func.vmap(loss)(s, t, y).mean()
+
+
+def distil_in_float64(s, t, y, T, alpha):
+    return distil_with_kl_div(s.double(), t.double(), y, T, alpha)
+
+
+def gradient_by_a_jacobian(s, t, T):
+    """The softmax's Jacobian, written out, times the gradient with respect to probabilities."""
+    q, p = (s / T).softmax(1), (t / T).softmax(1)
+    jacobian = torch.diag_embed(q) - torch.einsum("ni,nj->nij", q, q)
+    slope = torch.where(q > 0, -p / q.clamp_min(1e-38), 0.0)
+    through = torch.einsum("ni,nij->nj", slope, jacobian)
+    return T * torch.where((q > 1e-6).all(1, keepdim=True), through, q - p) / len(s)
+
+
+def sequence_by_sentences(s, t, real, T):
+    words = sum(
+        F.kl_div((z[keep] / T).log_softmax(1), (v[keep] / T).softmax(1), reduction="sum")
+        for z, v, keep in zip(s, t, real, strict=True)
+    )
+    return T**2 * words / real.count_nonzero()
+
+
+def trained_functionally(x, y, v, T, alpha, rate, steps):
+    loss = torch.func.grad(lambda w: distil_with_kl_div(x @ w.T, v, y, T, alpha))
+    w = torch.zeros(v.shape[1], x.shape[1])
+    for _ in range(steps):
+        w -= rate * loss(w)
+    return w
+
+
 RIGHT = {
     ex02.kl_divergence: [
         kl_class_by_class,
@@ -203,6 +255,21 @@ RIGHT = {
         trained_by_hand,
     ],
 }  # fmt: skip
+
+UNUSUAL = {
+    ex02.kl_divergence: [kl_in_place],
+    ex02.both_ways: [both_by_a_generator, lambda s, t, T: both_with_kl_div(s.double(), t.double(), T)],
+    ex02.distillation_loss: [distil_one_by_one, distil_in_float64],
+    ex02.soft_gradient: [gradient_by_a_jacobian],
+    ex02.lowest_loss: [
+        lambda t, T: T**2 * ((t / T).logsumexp(1) - torch.einsum("nc,nc->n", (t / T).softmax(1), t / T)).mean(),
+    ],
+    ex02.sequence_loss: [sequence_by_sentences],
+    ex02.mended_soft_loss: [lambda s, t, T: T**2 * both_by_a_generator(s, t, T)[0]],
+    ex02.mended_training: [trained_functionally],
+}  # fmt: skip
+for part, answers in UNUSUAL.items():
+    RIGHT[part] += answers
 
 
 # --- wrong ---------------------------------------------------------------------------------------
@@ -509,3 +576,43 @@ WRONG = {
         (trained(lambda z, v, T: T**2 * both_with_kl_div(z, v, T)[1]), "the two are exchanged"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex02.kl_divergence: [
+        (lambda p, q: -kl_by_filling_in(p, q) / math.log(2), "the sign is turned", "these are bits"),
+        (lambda p, q: kl_by_filling_in(q, p) / p.shape[1], "p and q are exchanged", "mean over the classes"),
+    ],
+    ex02.both_ways: [
+        (lambda s, t, T: [T**2 * kl for kl in both_with_kl_div(t, s, T)], "the two are exchanged", "T² is in these"),
+        (lambda s, t, T: [-kl / math.log(2) for kl in both_with_kl_div(s, t, T)], "the sign is turned",
+         "these are bits"),
+    ],
+    ex02.distillation_loss: [
+        (loss_of(lambda s, t, T: kl_term(t, s, T)), "T² is missing", "the two are exchanged"),
+        (lambda s, t, y, T, a: (1 - a) * kl_term(s, t, T) + a * F.cross_entropy(s, y), "T² is missing", "wrong term"),
+        (lambda s, t, y, T, a: -distil_with_kl_div(s, t, y, T, a) / math.log(2), "the sign is turned",
+         "these are bits"),
+    ],
+    ex02.soft_gradient: [
+        (lambda s, t, T: -T * gradient_row_by_row(s, t, T), "the sign is turned", "brings another one"),
+        (lambda s, t, T: gradient_row_by_row(t, s, T) * len(s), "the mean is missing", "the sign is turned"),
+    ],
+    ex02.lowest_loss: [
+        (lambda t, T: -lowest_with_categorical(t / T, 1) / T, ),
+        (lambda t, T: -lowest_with_categorical(t, T) / math.log(2), "the sign is missing", "these are bits"),
+    ],
+    ex02.sequence_loss: [
+        (lambda s, t, real, T: sequence_flattened(t / T, s / T, real, 1), "T² is missing", "the two are exchanged"),
+        (lambda s, t, real, T: -sequence_flattened(s, t, real, T) / 5, "the sign is turned", "number of classes"),
+    ],
+    ex02.mended_soft_loss: [
+        (lambda s, t, T: kl_term(s, t, T, "sum"), "T² was lost", "a sum over the batch"),
+        (lambda s, t, T: kl_term(t, s, T), "a student that rules out", "T² was lost"),
+    ],
+    ex02.mended_training: [
+        (lambda x, y, v, T, a, rate, n: trained(lambda z, v, T: soft_with_cross_entropy(z, v, T) / T**2)(
+            x, y, v, T, 1 - a, rate, n), "T² was lost in mending", "alpha stands at the wrong term"),
+        (lambda *case: 100 * trained_by_hand(*case), "in percent"),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections import namedtuple
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ def step_by_functional_gradient(student, teacher, optimizer, images, targets, te
     return loss.item()
 
 
-def in_modes(student_training=None, teacher_training=None, graph=False):
+def in_modes(student_training=None, teacher_training=None, graph=False, loss=None):
     """A step that puts both into these modes (None: leaves them), and asks the teacher with a graph or without."""
 
     def step(student, teacher, optimizer, x, y, T, a):
@@ -125,7 +126,7 @@ def in_modes(student_training=None, teacher_training=None, graph=False):
                 net.train(training)
         with torch.set_grad_enabled(graph):
             t = teacher(x)
-        value = kd(student(x), t, y, T, a)
+        value = (loss or kd)(student(x), t, y, T, a)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -625,6 +626,80 @@ def nothing(model):
     pass
 
 
+# --- right in unusual styles ---------------------------------------------------------------------
+
+
+def freeze_by_apply(teacher):
+    def quiet(part):
+        part.training = False
+        for parameter in part.parameters(recurse=False):
+            parameter.requires_grad = False
+
+    return teacher.apply(quiet)
+
+
+def step_by_torch_func(student, teacher, optimizer, x, y, T, a):
+    student.train(), teacher.eval()
+    with torch.no_grad():
+        t = teacher(x)
+    parameters = dict(student.named_parameters())
+
+    def loss(weights):
+        return kd(torch.func.functional_call(student, weights, (x,)), t, y, T, a)
+
+    value = loss(parameters)
+    for parameter, gradient in zip(
+        parameters.values(), torch.autograd.grad(value, [*parameters.values()]), strict=True
+    ):
+        parameter.grad = gradient
+    optimizer.step()
+    return value.item()
+
+
+def cache_by_a_generator(teacher, images, batch_size):
+    def rows(left):
+        if len(left):
+            yield from teacher(left[:batch_size])
+            yield from rows(left[batch_size:])
+
+    with torch.no_grad():
+        teacher.eval()
+        return torch.stack(list(rows(images)))
+
+
+Interval = namedtuple("Interval", "mean low high")
+THREE_DIGITS = {2: 12.7, 3: 4.30, 4: 3.18, 5: 2.78, 12: 2.20}
+
+
+def interval_from_a_printed_table(baseline, student):
+    if len(baseline) != len(student) or len(baseline) == 1:
+        raise statistics.StatisticsError("no pairs, or one")
+    saved = torch.tensor(baseline, dtype=torch.float64) - torch.tensor(student)
+    half = THREE_DIGITS[len(saved)] * saved.std() / len(saved) ** 0.5
+    return Interval(saved.mean(), saved.mean() - half, saved.mean() + half)
+
+
+def batches_from_a_loader(images, targets, index, table, order, batch_size):
+    data = torch.utils.data.TensorDataset(images, targets, table[index])
+    return torch.utils.data.DataLoader(data, batch_size, sampler=order.tolist())
+
+
+def epochs_with_a_loader(student, x, y, held, held_y, epochs):
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8)
+    opt = torch.optim.SGD(student.parameters(), lr=0.05)
+    found = []
+    for _ in range(epochs):
+        student.train()
+        for images, labels in loader:
+            opt.zero_grad()
+            F.cross_entropy(student(images), labels).backward()
+            opt.step()
+        student.eval()
+        with torch.inference_mode():
+            found.append(F.cross_entropy(student(held), held_y).item())
+    return found
+
+
 RIGHT = {
     ex03.freeze: [
         freeze_by_loop,
@@ -656,6 +731,17 @@ RIGHT = {
     ex03.mended_batches: [batches_by_split, batches_gathered_first, batches_reordered_first],
     ex03.mended_epochs: [epochs_restored, epochs_every_batch, epochs_in_two_functions],
 }  # fmt: skip
+
+UNUSUAL = {
+    ex03.freeze: [freeze_by_apply],
+    ex03.training_step: [step_by_torch_func],
+    ex03.cache_logits: [cache_by_a_generator],
+    ex03.paired_interval: [interval_from_a_printed_table],
+    ex03.mended_batches: [batches_from_a_loader],
+    ex03.mended_epochs: [epochs_with_a_loader],
+}  # fmt: skip
+for part, answers in UNUSUAL.items():
+    RIGHT[part] += answers
 
 WRONG = {
     ex03.freeze: [
@@ -765,3 +851,45 @@ WRONG = {
         (epochs(lambda model: model.eval(), nothing), "never in train mode"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex03.freeze: [
+        (lambda teacher: teacher, "nothing has happened"),
+        (lambda teacher: teacher.train().requires_grad_(True),),
+    ],
+    ex03.training_step: [
+        (in_modes(True, loss=exchanged), "the teacher is in train mode", "the two are exchanged"),
+        (careful(lambda z, t, y, T, a: (1 - a) * kl_div(z, t, T) + a * F.cross_entropy(z, y)), "T² is missing",
+         "wrong term"),
+        (in_modes(False, graph=True), "in eval mode while it learns", "gradients flow into the teacher"),
+    ],
+    ex03.count_errors: [
+        (lambda m, x, y: (m.eval()(x).argmax(1) == y).sum().item(), "Leave it in the mode", "these are the hits"),
+        (lambda m, x, y: (m(x).argmax(1) != y).sum(), "judged in train mode", "a graph is recorded", "as a tensor"),
+    ],
+    ex03.cache_logits: [
+        (cached(drop_last, quiet=False), "do not fill a whole batch", "answers in train mode"),
+        (cached(by_range, lambda rows: -torch.cat(rows), gradients=True), "ask it without gradients", "sign is turned"),
+    ],
+    ex03.same_view: [
+        (viewed(drawn, as_it_was, quiet=False), "what a table of logits would do", "normalises by this batch"),
+        (viewed(drawn, drawn, order=(1, 0)), "drawn twice", "in the other order"),
+    ],
+    ex03.paired_interval: [
+        (interval(lambda d, n: 1.96 * d.std() / n**0.5), "distribution's 1.96", "whole population"),
+        (interval(lambda d, n: stats.t.ppf(0.975, n - 1) * d.std(ddof=1), -1), "*one more* seed", "turned round"),
+    ],
+    ex03.mended_training: [
+        (article(lambda z, t, y, T, a: (1 - a) * kl_div(z, t, T) + a * F.cross_entropy(z, y)),),
+        (article(lambda z, t, y, T, a: a * kl_div(t, z, T) + F.cross_entropy(z, y)),),
+    ],
+    ex03.mended_batches: [
+        (batches(lambda table, index, rows, place: table[rows], drop=True), "for *every* training digit", "is missing"),
+        (batches(lambda table, index, rows, place: -table[place], drop=True),),
+    ],
+    ex03.mended_epochs: [
+        (lambda *case: [-loss for loss in epochs_restored(*case)], "the sign is turned"),
+        (epochs(lambda model: model.eval(), lambda model: model.train()),),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

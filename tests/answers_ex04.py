@@ -1,5 +1,7 @@
 """Exercise 04: right answers in several styles pass, typical wrong ones are recognised by name."""
 
+from collections import namedtuple
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -111,6 +113,24 @@ def agreement_by_counting(student, teacher, unrelated):
     return sum(int(a == b) - int(a == c) for a, b, c in said) / len(student)
 
 
+# --- right in unusual styles ---------------------------------------------------------------------
+
+
+def means_by_adding(p, y):
+    sums = torch.zeros(int(y.max()) + 1, p.shape[1], dtype=torch.float64).index_add_(0, y, p.double())
+    return (sums / torch.bincount(y).clamp_min(1)[:, None])[y]
+
+
+def dealt_by_sorting(p, y, order):
+    """Places of the wrong classes first, the label's last."""
+    places = torch.argsort((torch.arange(p.shape[1]) == y[:, None]).int(), dim=1, stable=True)
+    sources = torch.cat([places[:, :-1][:, order], places[:, -1:]], dim=1)
+    return torch.empty_like(p).scatter_(1, places, p.gather(1, sources))
+
+
+Kept = namedtuple("Kept", "images answers")
+
+
 RIGHT = {
     ex04.smoothed_targets: [
         smoothed_by_hand,
@@ -142,6 +162,28 @@ RIGHT = {
         ).item(),
     ],
 }  # fmt: skip
+
+UNUSUAL = {
+    ex04.smoothed_targets: [
+        lambda y, c, e: torch.full((len(y), c), e / c).index_put_(
+            (torch.arange(len(y)), y), torch.tensor(1 - e), accumulate=True),
+    ],
+    ex04.confidence_only: [
+        lambda p, y: torch.func.vmap(lambda row, c: torch.where(torch.arange(len(row)) == c, row, (
+            row.sum() - row.gather(0, c[None])) / (len(row) - 1)))(p, y),
+    ],
+    ex04.class_means: [means_by_adding],
+    ex04.dealt_anew: [dealt_by_sorting],
+    ex04.best_bias: [lambda z, y, u, b: b[int(np.argmin([errors(z, y, u, i) for i in b]))]],
+    ex04.transfer_set: [
+        lambda x, a, y, c: Kept(*(torch.stack([t[i] for i in range(len(y)) if y[i] != c]) for t in (x, a))),
+    ],
+    ex04.beyond_the_control: [
+        lambda s, t, u: float(np.mean([(s.argmax(1) == o.argmax(1)).numpy() for o in (t, u)], axis=1) @ [1, -1]),
+    ],
+}  # fmt: skip
+for part, answers in UNUSUAL.items():
+    RIGHT[part] += answers
 
 
 def smoothed_wrong_only(y, c, e):
@@ -205,3 +247,36 @@ WRONG = {
         (lambda s, t, u: torch.tensor(agree(s, t) - agree(s, u)), "`.item()` makes one"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex04.smoothed_targets: [
+        (lambda y, c, e: 100 * smoothed_wrong_only(y, c, e), "the wrong classes alone", "in percent"),
+        (lambda y, c, e: torch.eye(c)[y].T,),
+    ],
+    ex04.confidence_only: [
+        (lambda p, y: 100 * confidence_by_rows(p, p.argmax(1)), "the largest probability is kept", "in percent"),
+        (lambda p, y: confidence_divided_by_all(p, p.argmax(1)),),
+    ],
+    ex04.class_means: [
+        (lambda p, y: means_by_matrix(p, p.argmax(1)).log(), "grouped by what the teacher says", "logarithms"),
+        (lambda p, y: 100 * p.mean(0, keepdim=True).repeat(len(p), 1), "the mean of all samples", "in percent"),
+    ],
+    ex04.dealt_anew: [
+        (lambda p, y, o: dealt_by_index(p, p.argmax(1), o.argsort()), "backwards", "the largest probability stays"),
+        (lambda p, y, o: dealt_by_index(p, y, o.argsort()).argmax(1), "backwards", "the largest classes"),
+    ],
+    ex04.best_bias: [
+        (lambda z, y, u, b: -bias_by_loop(z[y == u], y[y == u], u, b), "only samples of the unseen class", "sign"),
+        (lambda z, y, u, b: bias_by_loop(z, z.argmax(1), u, b),),
+    ],
+    ex04.transfer_set: [
+        (lambda x, a, y, c: transfer_by_index(x, a, a.argmax(1), c)[::-1], "by what the teacher says", "other order"),
+        (lambda x, a, y, c: (x[y == c], a[: int((y == c).sum())]),),
+    ],
+    ex04.beyond_the_control: [
+        (lambda s, t, u: 100 * (agree(s, u) - agree(s, t)), "the wrong way round", "in percent"),
+        (lambda s, t, u: 100 * agree(s, t), "the teacher alone", "in percent"),
+        (lambda s, t, u: 1 - agree(s, t), "the teacher alone", "1 minus"),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

@@ -1,6 +1,8 @@
 """Exercise 05: right answers in several styles pass, typical wrong ones are recognised by name."""
 
 import math
+from collections import OrderedDict
+from functools import reduce
 
 import numpy as np
 import torch
@@ -126,6 +128,34 @@ def error_from_pairs(accuracy):
     return math.sqrt(sum(variances) / len(variances) / s)
 
 
+# --- right in unusual styles ---------------------------------------------------------------------
+
+
+def costs_in_order(i, o, k, s):
+    result = OrderedDict.fromkeys(NAMES)
+    for name, weights in (("", k * k * i * o), ("separable_", k * k * i + i * o)):
+        result |= {f"{name}parameters": weights, f"{name}multiply_adds": weights * s * s}
+    return result
+
+
+def view_by_gathering(images, mirrored, shifts):
+    """Indexes of where each pixel comes from, for the whole batch at once."""
+    n, _, side, _ = images.shape
+    rows = torch.arange(side)[None, :, None] - shifts[:, 0, None, None]
+    columns = torch.arange(side)[None, None, :] - shifts[:, 1, None, None]
+    inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+    columns = torch.where(mirrored[:, None, None], side - 1 - columns, columns)
+    found = images[torch.arange(n)[:, None, None], :, rows % side, columns % side].movedim(-1, 1)
+    return found * inside[:, None]
+
+
+def error_by_a_projection(accuracy):
+    """What is left by projecting means away on both sides."""
+    s, f = accuracy.shape
+    one, other = (torch.eye(n, dtype=torch.float64) - 1 / n for n in (s, f))
+    return math.sqrt(2 / s / (s - 1) / (f - 1)) * torch.linalg.norm(one @ accuracy.double() @ other).item()
+
+
 RIGHT = {
     ex05.flattened_features: [features_by_running, features_by_recursion, features_by_divmod],
     ex05.convolution_costs: [costs_by_counting, costs_in_one_line, costs_as_numbers],
@@ -147,6 +177,23 @@ RIGHT = {
         lambda v, t: max(zip(v.mean(0).tolist(), t.mean(0).tolist(), strict=True))[1],
     ],
 }
+
+UNUSUAL = {
+    ex05.flattened_features: [
+        lambda n, layers: layers[-1]["channels"] * reduce(
+            lambda side, a: ((side + 2 * a["padding"] - a["kernel"]) // a["stride"] + 1) // a["pool"], layers, n) ** 2,
+    ],
+    ex05.convolution_costs: [costs_in_order],
+    ex05.one_view: [view_by_gathering],
+    ex05.looked_up: [
+        lambda tables, index, mirrored: torch.einsum(
+            "tn,tnc->nc", torch.stack([~mirrored, mirrored]).float(), tables[:, index]),
+    ],
+    ex05.error_of_a_difference: [error_by_a_projection],
+    ex05.reported_accuracy: [lambda v, t: np.median(t.numpy()[:, [v.numpy().mean(0).argmax()]].mean(0))],
+}  # fmt: skip
+for part, answers in UNUSUAL.items():
+    RIGHT[part] += answers
 
 
 def two_draws(x, s, t, seed):
@@ -243,3 +290,37 @@ WRONG = {
         (a_field_for_each_seed, "a field of its own"),
     ],
 }
+
+PAIRS = {
+    ex05.flattened_features: [
+        (lambda n, layers: one_side_only(n, [{**one, "padding": 0} for one in layers]), "counted once",
+         "padding is left"),
+        (lambda n, layers: with_layers({"pool": 1, "stride": 1})(n, layers), "the stride", "the pooling"),
+    ],
+    ex05.convolution_costs: [
+        (lambda i, o, k, s: costs(i, o, k, s, o * k, i * (k + o)), "k times k weights", "as deep as the channels"),
+        (lambda i, o, k, s: {n: -x for n, x in costs_along_one_side(i, o, k, s).items()}, "size times size",
+         "the sign"),
+    ],
+    ex05.one_view: [
+        (lambda x, m, d: view_in_circles(x, m, -d), "comes in on the other", "go the other way"),
+        (lambda x, m, d: upside_down(x, m, d.flip(1)), "down and right are exchanged", "stand on their heads"),
+    ],
+    ex05.mended_batch: [
+        (lambda x, s, t, seed: two_draws(x, s, t, seed)[::-1], "still look at different views", "the wrong way round"),
+        (lambda x, s, t, seed: (x @ t.T, turned(x, seed) @ s.T),),
+    ],
+    ex05.looked_up: [
+        (lambda t, i, m: -t[0][i], "the second table is never read", "the sign is turned"),
+        (lambda t, i, m: rows_in_order(t, i, ~m), "read in order", "two tables are exchanged"),
+    ],
+    ex05.error_of_a_difference: [
+        (lambda a: error_with_numpy(a) ** 2 * len(a), "this is a variance"),
+        (lambda a: 100 * math.sqrt(2 * a.double().var(0).mean().item() / len(a)), "cancels in a difference", "percent"),
+    ],
+    ex05.reported_accuracy: [
+        (lambda v, t: float(t.mean(0).max()) / 100, "test chooses, test reports", "a hundredth"),
+        (lambda v, t: 1 - float(t.max()), "the luckiest single run", "1 minus"),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

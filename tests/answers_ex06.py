@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+from collections import namedtuple
 
 import numpy as np
 import torch
@@ -383,6 +384,41 @@ def counted_too_often(model, images, clock):
     return sum(seconds_of(model, images, clock)) / (len(images) + 1)
 
 
+# --- right in unusual styles ---------------------------------------------------------------------
+
+
+Scores = namedtuple("Scores", "precision recall")
+
+
+def by_an_inner_product(p, t, c):
+    said, there = (x.eq(c).double() for x in (p, t))
+    return Scores(*(torch.nan_to_num(said @ there / below.sum(), 0.0) for below in (said, there)))
+
+
+def ece_by_histogram(p, t, bins):
+    confidence = p.amax(1).double().numpy()
+    gaps = confidence - (p.argmax(1) == t).numpy()
+    edges = np.linspace(0, 1, bins + 1)
+    edges[0] = -1
+    return np.abs(np.histogram(confidence, edges, weights=gaps)[0]).sum() / len(gaps)
+
+
+def by_newtons_method(z, t):
+    """Newton's method for 1 / T, in which the loss is convex."""
+    z, b = z.double(), torch.ones((), dtype=torch.float64)
+    slope = torch.func.grad(lambda b: functional.cross_entropy(z * b, t))
+    curvature = torch.func.grad(slope)
+    for _ in range(100):
+        b = torch.maximum(b - slope(b) / curvature(b), b / 2)
+    return (1 / b).item()
+
+
+def kappa_by_matrix(s, t):
+    a, b = (functional.one_hot(x, 10).double() for x in (s, t))
+    table = torch.einsum("na,nb->ab", a, b) / len(s)
+    return (table.trace() - table.sum(0) @ table.sum(1)) / (1 - table.sum(0) @ table.sum(1))
+
+
 RIGHT = {
     ex06.precision_and_recall: [by_counting, by_confusion_matrix, by_masks],
     ex06.mended_f1: [f1_from_counts, f1_from_one_hot, f1_mended_in_place],
@@ -397,6 +433,17 @@ RIGHT = {
     ],
     ex06.mended_latency: [timed_apart, warmed_thrice_with_median, all_twice],
 }  # fmt: skip
+
+UNUSUAL = {
+    ex06.precision_and_recall: [by_an_inner_product],
+    ex06.mended_f1: [lambda p, t, n: [statistics.harmonic_mean(by_counting(p, t, c)) for c in range(n)]],
+    ex06.calibration_error: [ece_by_histogram],
+    ex06.fit_temperature: [or_nan(by_newtons_method)],
+    ex06.agreement_beyond_chance: [kappa_by_matrix],
+    ex06.mended_latency: [lambda model, images, clock: min(timed_apart(model, images, clock) for _ in range(2))],
+}  # fmt: skip
+for part, answers in UNUSUAL.items():
+    RIGHT[part] += answers
 
 WRONG = {
     ex06.precision_and_recall: [
@@ -506,3 +553,39 @@ WRONG = {
         (lambda m, x, clock: statistics.mean(seconds_of(m, x, clock)[1:]), "StatisticsError"),
     ],
 }  # fmt: skip
+
+PAIRS = {
+    ex06.precision_and_recall: [
+        (lambda p, t, c: [100 * x for x in by_counting(t, p, c)], "have changed places", "in percent"),
+        (lambda p, t, c: [1 - x for x in by_counting(p, t, 1)], "the numbers of class 1", "1 minus"),
+    ],
+    ex06.mended_f1: [
+        (lambda p, t, c: 100 * f1_from_one_hot(p, t, c).mean(), "in percent", "macro F1"),
+        (lambda p, t, c: [x / 2 for x in articles_f1(p, t, c)], "nothing has changed", "a factor of the harmonic"),
+    ],
+    ex06.calibration_error: [
+        (lambda p, t, b: 100 * ece_of_the_label(p, t, b), "the probability of the *label*", "in percent"),
+        (lambda p, t, b: -100 * ece_by_rows(p, t, b), "the sign is turned", "in percent"),
+    ],
+    ex06.fit_temperature: [
+        (lambda z, t: -by_newtons_method(z, t), "the sign is turned", "where every answer is right"),
+        (or_nan(lambda z, t: math.log(1 / by_newtons_method(z, t))), "1 / T", "log T"),
+    ],
+    ex06.agreement_beyond_chance: [
+        (lambda s, t: 100 * agreed(s, t), "this is the plain agreement", "in percent"),
+        (lambda s, t: 1 - (agreed(s, t) - chance(s, t)), "does not come out as 1", "1 minus"),
+    ],
+    ex06.error_floor: [
+        (lambda n, e: 100 * (1 - with_bounds(n, e)), "errors are taken for accuracies", "in percent"),
+        (lambda n, e: -min(e), "the least error that was measured", "the sign is turned"),
+    ],
+    ex06.mended_efficiency: [
+        (lambda p, t, f: 100 * right_of(p, t) / f * 1e9, "nothing has changed", "in percent"),
+        (lambda p, t, f: right_of(p, t) / f * 1e6, "nothing has changed", "per MFLOP"),
+    ],
+    ex06.mended_latency: [
+        (lambda m, x, clock: 1000 * sum(s := seconds_of(m, x, clock)) / len(s), "nothing has changed", "milliseconds"),
+        (lambda m, x, clock: len(x) / sum(seconds_of(m, x, clock)), "nothing has changed", "upside down"),
+    ],
+}  # fmt: skip
+"""Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

@@ -21,6 +21,11 @@ def listed(kind):
     ]
 
 
+def pairs(name):
+    """Each pair of slips with its part."""
+    return [(part, answer) for part, answers in ANSWERS[name].PAIRS.items() for answer in answers]
+
+
 @pytest.mark.parametrize(("part", "function"), listed("RIGHT"))
 def test_right_answers_raise_no_alarm(part, function, capsys):
     part(function)
@@ -35,9 +40,17 @@ def test_typical_wrong_answers_are_recognised(part, function, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(("part", "answer"), [(p, a) for name in EXERCISES for p, a in pairs(name)])
+def test_two_slips_at_once_are_refused_and_both_are_named(part, answer):
+    function, *words = answer
+    with pytest.raises(NotRightYet) as caught:
+        part(function)
+    assert [one for one in words if one not in str(caught.value)] == [], str(caught.value)
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_every_part_has_enough_of_both(name):
     right, wrong = ANSWERS[name].RIGHT, ANSWERS[name].WRONG
-    assert right.keys() == wrong.keys() == set(PARTS[name])
+    assert right.keys() == wrong.keys() == ANSWERS[name].PAIRS.keys() == set(PARTS[name])
     for part in PARTS[name]:
         assert len(right[part]) >= 3 and len(wrong[part]) >= 3 and len(part.mistakes) + len(part.slips) >= 3

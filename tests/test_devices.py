@@ -116,3 +116,22 @@ def test_logits_and_labels_may_come_from_anywhere(place):
     logits, targets = torch.eye(3), torch.arange(3)
     assert metrics.errors(metrics.Predictions(logits.to(device), targets)) == 0
     assert metrics.errors(metrics.Predictions(logits, targets.to(device))) == 0
+
+
+@pytest.mark.parametrize("augment", [(), (kdlib.flip,)], ids=["fixed view", "augmented view"])
+def test_a_teacher_on_another_device_stays_there_and_teaches_the_same(place, images, trained, augment):
+    teacher = there(trained, place)
+    students = [
+        kdlib.fit(
+            models.convnet(width=2, classes=3, seed=1),
+            images,
+            kdlib.Distillation(one, control="hardly trained"),
+            epochs=2,
+            augment=augment,
+            device=HERE,
+        )
+        for one in (trained, teacher)
+    ]
+    assert next(teacher.model.parameters()).device.type != HERE
+    for one, other in zip(*(student.model.parameters() for student in students), strict=True):
+        torch.testing.assert_close(one, other)

@@ -15,7 +15,7 @@ import kdlib
 from kdlib import Distillation, losses, models
 from kdlib.judging.metrics import predictions
 from kdlib.models import Prepared, asking
-from kdlib.objectives import looking
+from kdlib.objectives import teacher_checks
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,8 @@ class TestEveryKindTeachesTheSame:
             assert same_weights(taught_by(teacher, data).model, expected)
 
     def test_a_large_table_on_disk_is_read_row_by_row(self, data, fitted, expected, tmp_path, monkeypatch):
-        monkeypatch.setattr("kdlib.objectives.teachers.TABLE_BYTES", 100)
-        monkeypatch.setattr("kdlib.objectives.teachers.TABLE_ROWS", 200)
+        monkeypatch.setattr("kdlib.objectives.teacher_answers.TABLE_BYTES", 100)
+        monkeypatch.setattr("kdlib.objectives.teacher_answers.TABLE_ROWS", 200)
         table = kdlib.logits_table(fitted, data.train).numpy()
         read = []
 
@@ -375,9 +375,9 @@ def test_unbalanced_classes_do_not_make_a_good_teacher_suspect():
     answers = torch.nn.functional.one_hot(targets, 2).float() * 3 + torch.randn(500, 2, generator=source)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        looking.look_at_agreement(answers, targets, ("0", "1"), None)
+        teacher_checks.look_at_agreement(answers, targets, ("0", "1"), None)
     with pytest.warns(UserWarning, match="about chance"):
-        looking.look_at_agreement(torch.tensor([1.0, 0.0]).expand(500, 2), targets, ("0", "1"), None)
+        teacher_checks.look_at_agreement(torch.tensor([1.0, 0.0]).expand(500, 2), targets, ("0", "1"), None)
 
 
 def test_looking_costs_few_questions(data, fitted):

@@ -119,7 +119,7 @@ MUTANTS = (
     ),
     Mutant(
         "cached logits looked up by position in the batch",
-        "kdlib/objectives/teachers.py",
+        "kdlib/objectives/teacher_answers.py",
         "return lambda batch: logits[place[batch.index]]",
         "return lambda batch: logits[: len(batch.index)]",
     ),
@@ -131,24 +131,27 @@ MUTANTS = (
     ),
     Mutant(
         "teacher left in train mode",
-        "kdlib/objectives/teachers.py",
+        "kdlib/objectives/teacher_answers.py",
         "    with models.evaluating(asked.model):\n        yield",
         "    with models.evaluating(run.student):\n        asked.model.train()\n        yield",
     ),
     Mutant(
         "teacher computes gradients",
-        "kdlib/objectives/teachers.py",
+        "kdlib/objectives/teacher_answers.py",
         "with torch.no_grad(), self.run.machine.autocast():",
         "with self.run.machine.autocast():",
     ),
     Mutant(
         "teacher sees another view",
-        "kdlib/objectives/teachers.py",
-        "asking.call(self.model, inputs)",
-        "asking.call(self.model, inputs.flip(0))",
+        "kdlib/objectives/teacher_answers.py",
+        "self.ask(inputs)",
+        "self.ask(inputs.flip(0))",
     ),
     Mutant(
-        "student shares its teacher's weights", "kdlib/objectives/teachers.py", "    if shared:\n", "    if False:\n"
+        "student shares its teacher's weights",
+        "kdlib/objectives/teacher_answers.py",
+        "    if shared:\n",
+        "    if False:\n",
     ),
     Mutant(
         "student left in eval mode",
@@ -164,7 +167,7 @@ MUTANTS = (
     ),
     Mutant(
         "order forgotten by the seed",
-        "kdlib/training/describing.py",
+        "kdlib/training/run_record.py",
         'generator("order", seed, epoch)',
         'generator("order", 0, 0)',
     ),
@@ -199,7 +202,10 @@ MUTANTS = (
         "    if False:\n",
     ),
     Mutant(
-        "NaN goes unnoticed", "kdlib/training/watch.py", 'elif not math.isfinite(terms["loss"].item()):', "elif False:"
+        "NaN goes unnoticed",
+        "kdlib/training/epoch_figures.py",
+        'elif not math.isfinite(figures["loss"]):',
+        "elif False:",
     ),
     Mutant(
         "unpaired runs compared",
@@ -209,7 +215,7 @@ MUTANTS = (
     ),
     Mutant(
         "interval of a normal, not of t",
-        "kdlib/judging/compare.py",
+        "kdlib/judging/intervals.py",
         "stats.t.ppf((1 + confidence) / 2, n - 1)",
         "stats.norm.ppf((1 + confidence) / 2)",
     ),
@@ -302,19 +308,19 @@ MUTANTS = (
     ),
     Mutant(
         "a run's answers in another order",
-        "kdlib/objectives/teachers.py",
+        "kdlib/objectives/teacher_answers.py",
         "place[index] = torch.arange(",
         "place[index.flip(0)] = torch.arange(",
     ),
     Mutant(
         "a teacher's classes not matched by name",
-        "kdlib/objectives/teachers.py",
+        "kdlib/objectives/teacher_answers.py",
         "asking.in_order(outputs, self.known, self.columns)",
         "outputs",
     ),
     Mutant(
         "a teacher's own preparation ignored",
-        "kdlib/objectives/teachers.py",
+        "kdlib/objectives/teacher_answers.py",
         "inputs = batch.inputs if self.prepare == self.run.normalise else self.prepare(batch.raw)",
         "inputs = batch.inputs",
     ),
@@ -326,7 +332,7 @@ MUTANTS = (
     ),
     Mutant(
         "an untrained teacher not noticed",
-        "kdlib/objectives/looking.py",
+        "kdlib/objectives/teacher_checks.py",
         "if agreement - chance < 0.05 * (1 - chance):",
         "if False:",
     ),

@@ -18,8 +18,6 @@ def _whole(generator: torch.Generator, low: int, high: int) -> int:
 
 
 # --- second and third ----------------------------------------------------------------------------
-
-
 def _runners_cases(generator: torch.Generator) -> list[Case]:
     return [
         {"logits": torch.tensor([[6.0, 2.0, 1.0, 4.0]])},
@@ -63,8 +61,6 @@ runners_up = Part(
 
 
 # --- two losses ----------------------------------------------------------------------------------
-
-
 def _total_cases(generator: torch.Generator) -> list[Case]:
     def losses(alpha: float) -> Case:
         soft, hard = torch.rand(2, generator=generator) + torch.tensor([0.2, 2.0])
@@ -117,7 +113,6 @@ total_loss = Part(
 
 
 # --- pair by pair --------------------------------------------------------------------------------
-
 Runs = list[dict[str, int]]
 
 
@@ -215,7 +210,6 @@ errors_saved = Part(
 
 
 # --- a fair pair ---------------------------------------------------------------------------------
-
 _EQUAL = ("train_data", "initial_weights", "epochs", "batch_size", "augmentation", "order_seed")
 _FREE = ("objective", "seconds", "test_errors")
 
@@ -342,8 +336,6 @@ unfair = Part(
 
 
 # --- find the bug: coins foretold ----------------------------------------------------------------
-
-
 def _split_cases(generator: torch.Generator) -> list[Case]:
     def seeds() -> list[int]:
         return torch.randperm(1000, generator=generator)[:8].tolist()
@@ -426,7 +418,6 @@ mended_split = Part(
 
 
 # --- find the bug: a gain from nothing -----------------------------------------------------------
-
 Trials = list[dict[str, int]]
 
 

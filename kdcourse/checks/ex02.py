@@ -32,8 +32,6 @@ def _terms(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 # --- KL of probabilities -------------------------------------------------------------------------
-
-
 def _probability_cases(generator: torch.Generator) -> list[Case]:
     def rows(count: int, classes: int) -> Tensor:
         return _p(_logits(generator, count, classes, scale=1.0))
@@ -97,8 +95,6 @@ kl_divergence = Part(
 
 
 # --- both directions, from logits ----------------------------------------------------------------
-
-
 def _direction_cases(generator: torch.Generator) -> list[Case]:
     def case(temperature: float, *shape: int) -> Case:
         student, teacher = _logits(generator, *shape), _logits(generator, *shape)
@@ -166,8 +162,6 @@ both_ways = Part(
 
 
 # --- the distillation loss -----------------------------------------------------------------------
-
-
 def _distillation_cases(generator: torch.Generator) -> list[Case]:
     def case(temperature: float, alpha: float, same: bool = False, scale: float = 2.0) -> Case:
         student, teacher = _logits(generator, 6, 4, scale=scale), _logits(generator, 6, 4, scale=scale)
@@ -215,18 +209,11 @@ def _without_log_target(s: Tensor, t: Tensor, temperature: float) -> Tensor:
 
 
 def distillation(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    targets: Tensor,
-    temperature: float,
-    alpha: float,
-    *,
-    soft: Soft = _divergence,
-    power: float | Callable[[float], float] = 2,
-    hard: Callable[[Tensor, Tensor, float], Tensor] = lambda s, targets, temperature: F.cross_entropy(s, targets),
-    weights: Callable[[float], tuple[float, float]] = lambda alpha: (alpha, 1 - alpha),
-    sums: bool = False,
-) -> Tensor:
+    student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, temperature: float, alpha: float, *, soft: Soft =
+    _divergence, power: float | Callable[[float], float] = 2, hard: Callable[[Tensor, Tensor, float], Tensor] = lambda
+    s, targets, temperature: F.cross_entropy(s, targets), weights: Callable[[float], tuple[float, float]] = lambda
+    alpha: (alpha, 1 - alpha), sums: bool = False
+) -> Tensor:  # fmt: skip
     """The distillation loss; each option changes something."""
     one, other = weights(alpha)
     factor = temperature ** (power(alpha) if callable(power) else power)
@@ -325,8 +312,6 @@ distillation_loss = Part(
 
 
 # --- the gradient by hand ------------------------------------------------------------------------
-
-
 def _gradient_cases(generator: torch.Generator) -> list[Case]:
     def case(temperature: float, *shape: int, scale: float = 2.0) -> Case:
         student, teacher = _logits(generator, *shape, scale=scale), _logits(generator, *shape)
@@ -376,8 +361,6 @@ soft_gradient = Part(
 
 
 # --- how low can it get? -------------------------------------------------------------------------
-
-
 def _lowest_cases(generator: torch.Generator) -> list[Case]:
     return [
         {"teacher_logits": torch.tensor([[4.0, 2.0, 1.0, -1.0]]), "temperature": 4.0},
@@ -438,8 +421,6 @@ lowest_loss = Part(
 
 
 # --- sequences -----------------------------------------------------------------------------------
-
-
 def _sequence_cases(generator: torch.Generator) -> list[Case]:
     def case(temperature: float) -> Case:
         student, teacher = _logits(generator, 3, 4, 5), _logits(generator, 3, 4, 5)
@@ -517,8 +498,6 @@ sequence_loss = Part(
 
 
 # --- find the bug: a soft loss -------------------------------------------------------------------
-
-
 def _soft_loss_cases(generator: torch.Generator) -> list[Case]:
     same, teacher = _logits(generator, 3, 4), _logits(generator, 2, 3)
     ruled_out = teacher - 400.0 * F.one_hot(teacher.argmax(dim=1), 3)
@@ -586,8 +565,6 @@ mended_soft_loss = Part(
 
 
 # --- find the bug: a training --------------------------------------------------------------------
-
-
 def _training_cases(generator: torch.Generator) -> list[Case]:
     def case(temperature: float, alpha: float, steps: int) -> Case:
         images = torch.randn(8, 4, generator=generator)

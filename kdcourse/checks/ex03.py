@@ -34,8 +34,6 @@ def _targets(generator: torch.Generator, *sizes: int) -> Tensor:
 
 
 # --- freeze --------------------------------------------------------------------------------------
-
-
 def _freeze_cases(generator: torch.Generator) -> list[Case]:
     return [
         {"teacher": _weights(generator), "training": True},
@@ -87,8 +85,6 @@ freeze = Part(
 
 
 # --- one step ------------------------------------------------------------------------------------
-
-
 def _step_cases(generator: torch.Generator) -> list[Case]:
     settings = ((4.0, 0.7, True), (2.0, 0.9, False), (3.0, 0.25, True))
     return [
@@ -114,24 +110,11 @@ def _without_student(z: Tensor, t: Tensor, targets: Tensor, temperature: float, 
 
 
 def _step(
-    student: nn.Module,
-    teacher: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    targets: Tensor,
-    temperature: float,
-    alpha: float,
-    *,
-    loss: Callable[..., Tensor] = distillation,
-    train: bool | None = True,
-    quiet: bool = True,
-    graph: bool = False,
-    zero: bool = True,
-    move: bool = True,
-    plain: bool = True,
-    detach: bool = False,
-    silent: bool = False,
-) -> Any:
+    student: nn.Module, teacher: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor,
+    temperature: float, alpha: float, *, loss: Callable[..., Tensor] = distillation, train: bool | None = True, quiet:
+    bool = True, graph: bool = False, zero: bool = True, move: bool = True, plain: bool = True, detach: bool = False,
+    silent: bool = False
+) -> Any:  # fmt: skip
     """One step; each option leaves something out. ``train``: None for eval mode, False for the mode it came in."""
     if train is not False:
         student.train(train is True)
@@ -202,8 +185,6 @@ training_step = Part(
 
 
 # --- counting errors -----------------------------------------------------------------------------
-
-
 def _count_cases(generator: torch.Generator) -> list[Case]:
     return [
         {
@@ -217,16 +198,9 @@ def _count_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _count(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    quiet: bool = True,
-    restore: bool = True,
-    loud: bool = False,
-    graph: bool = False,
-    give: Callable[[Tensor], Any] = lambda wrong: int(wrong.sum()),
-) -> Any:
+    model: nn.Module, images: Tensor, targets: Tensor, *, quiet: bool = True, restore: bool = True, loud: bool = False,
+    graph: bool = False, give: Callable[[Tensor], Any] = lambda wrong: int(wrong.sum())
+) -> Any:  # fmt: skip
     """Errors; each option leaves something out."""
     training = model.training
     if quiet:
@@ -268,8 +242,6 @@ count_errors = Part(
 
 
 # --- cached logits -------------------------------------------------------------------------------
-
-
 def _cache_cases(generator: torch.Generator) -> list[Case]:
     return [
         {"teacher": _weights(generator), "images": _images(generator, samples), "batch_size": size}
@@ -278,15 +250,10 @@ def _cache_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _cache(
-    teacher: nn.Module,
-    images: Tensor,
-    batch_size: int,
-    *,
-    quiet: bool = True,
-    graph: bool = False,
-    parts: Callable[[Tensor, int], Any] = lambda images, size: images.split(size),
-    give: Callable[[list[Tensor]], Any] = torch.cat,
-) -> Any:
+    teacher: nn.Module, images: Tensor, batch_size: int, *, quiet: bool = True, graph: bool = False, parts:
+    Callable[[Tensor, int], Any] = lambda images, size: images.split(size), give: Callable[[list[Tensor]], Any] =
+    torch.cat
+) -> Any:  # fmt: skip
     """The table; each option leaves something out."""
     if quiet:
         teacher.eval()
@@ -343,8 +310,6 @@ cache_logits = Part(
 
 
 # --- the same view -------------------------------------------------------------------------------
-
-
 def _view_cases(generator: torch.Generator) -> list[Case]:
     return [
         {"student": _weights(generator), "teacher": _weights(generator), "images": _images(generator, samples)}
@@ -353,18 +318,10 @@ def _view_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _view(
-    student: nn.Module,
-    teacher: nn.Module,
-    images: Tensor,
-    augment: Callable[[Tensor], Tensor],
-    *,
-    choose: Callable[..., tuple[Tensor, Tensor]] | None = None,
-    quiet: bool = True,
-    graph: bool = False,
-    student_graph: bool = True,
-    turned: bool = False,
-    inference: bool = False,
-) -> tuple[Tensor, Tensor]:
+    student: nn.Module, teacher: nn.Module, images: Tensor, augment: Callable[[Tensor], Tensor], *, choose:
+    Callable[..., tuple[Tensor, Tensor]] | None = None, quiet: bool = True, graph: bool = False, student_graph: bool =
+    True, turned: bool = False, inference: bool = False
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Both logits; each option does something else. ``choose`` gives the student's images and the teacher's."""
     if choose:
         mine, theirs = choose(images, augment)
@@ -418,8 +375,6 @@ same_view = Part(
 
 
 # --- an interval by pairs ------------------------------------------------------------------------
-
-
 def _errors(generator: torch.Generator, seeds: int) -> Case:
     """Errors of pairs: seeds differ more than the two ways do."""
     level = torch.randint(90, 160, (seeds,), generator=generator)
@@ -440,15 +395,10 @@ def _interval_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _interval(
-    baseline_errors: list[int],
-    student_errors: list[int],
-    *,
-    spread: Callable[[list[float]], float] = statistics.stdev,
-    factor: Callable[[int], float] = lambda n: float(stats.t.ppf(0.975, n - 1)),
-    root: bool = True,
-    sign: int = 1,
-    strict: bool = True,
-) -> tuple[float, float, float]:
+    baseline_errors: list[int], student_errors: list[int], *, spread: Callable[[list[float]], float] = statistics.stdev,
+    factor: Callable[[int], float] = lambda n: float(stats.t.ppf(0.975, n - 1)), root: bool = True, sign: int = 1,
+    strict: bool = True
+) -> tuple[float, float, float]:  # fmt: skip
     if len(baseline_errors) != len(student_errors) and strict:
         raise ValueError("there must be as many students as baselines")
     saved = [float(sign * (one - other)) for one, other in zip(baseline_errors, student_errors, strict=False)]
@@ -511,8 +461,6 @@ paired_interval = Part(
 
 
 # --- find the bug: three teachers, one student ---------------------------------------------------
-
-
 def _article_cases(generator: torch.Generator) -> list[Case]:
     student, images, targets = _weights(generator), _images(generator, 12), _targets(generator, 12)
     return [
@@ -530,16 +478,9 @@ def _article_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _article(
-    student: nn.Module,
-    teacher: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    temperature: float,
-    alpha: float,
-    steps: int,
-    *,
-    loss: Callable[..., Tensor] = distillation,
-) -> None:
+    student: nn.Module, teacher: nn.Module, images: Tensor, targets: Tensor, temperature: float, alpha: float, steps:
+    int, *, loss: Callable[..., Tensor] = distillation
+) -> None:  # fmt: skip
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
     teacher.eval()
     student.train()
@@ -585,8 +526,6 @@ mended_training = Part(
 
 
 # --- find the bug: whose answers? ----------------------------------------------------------------
-
-
 def _batch_cases(generator: torch.Generator) -> list[Case]:
     return [
         {
@@ -602,17 +541,10 @@ def _batch_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _batches(
-    images: Tensor,
-    targets: Tensor,
-    index: Tensor,
-    table: Tensor,
-    order: Tensor,
-    batch_size: int,
-    *,
-    look_up: Callable[[Tensor, Tensor, Tensor, slice], Tensor] = lambda table, index, rows, place: table[index[rows]],
-    whole: bool = False,
-    shuffled: bool = True,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    images: Tensor, targets: Tensor, index: Tensor, table: Tensor, order: Tensor, batch_size: int, *, look_up:
+    Callable[[Tensor, Tensor, Tensor, slice], Tensor] = lambda table, index, rows, place: table[index[rows]], whole:
+    bool = False, shuffled: bool = True
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
     order = order if shuffled else torch.arange(len(images))
     for start in range(0, len(order) - (batch_size - 1 if whole else 0), batch_size):
         rows = order[start : start + batch_size]
@@ -643,8 +575,6 @@ mended_batches = Part(
 
 
 # --- find the bug: what stops after the first epoch ----------------------------------------------
-
-
 def _epochs_cases(generator: torch.Generator) -> list[Case]:
     return [
         {
@@ -660,19 +590,9 @@ def _epochs_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _epochs(
-    student: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    held_out: Tensor,
-    held_out_targets: Tensor,
-    epochs: int,
-    *,
-    start: bool = True,
-    again: bool = True,
-    quiet: bool = True,
-    zero: bool = True,
-    plain: bool = True,
-) -> list[float]:
+    student: nn.Module, images: Tensor, targets: Tensor, held_out: Tensor, held_out_targets: Tensor, epochs: int, *,
+    start: bool = True, again: bool = True, quiet: bool = True, zero: bool = True, plain: bool = True
+) -> list[float]:  # fmt: skip
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05)
     student.train(start)
     found = []

@@ -17,8 +17,6 @@ def _labels(generator: torch.Generator, rows: int, classes: int) -> Tensor:
 
 
 # --- label smoothing -----------------------------------------------------------------------------
-
-
 def _smoothing_cases(generator: torch.Generator) -> list[Case]:
     return [
         {"targets": torch.tensor([0, 2]), "classes": 3, "smoothing": 0.3},
@@ -51,8 +49,6 @@ smoothed_targets = Part(
 
 
 # --- parts of a soft target ----------------------------------------------------------------------
-
-
 def _target_cases(generator: torch.Generator) -> list[Case]:
     return [
         {"probabilities": torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]]), "targets": torch.tensor([0, 2])},
@@ -109,8 +105,6 @@ class_means = Part(
 
 
 # --- dealing out anew ----------------------------------------------------------------------------
-
-
 def _dealt(probabilities: Tensor, targets: Tensor, order: Tensor) -> Tensor:
     rows = []
     for row, target in zip(probabilities, targets.tolist(), strict=True):
@@ -144,7 +138,6 @@ dealt_anew = Part(
 
 
 # --- the digit never seen ------------------------------------------------------------------------
-
 BIASES = [step / 2 for step in range(21)]
 
 
@@ -196,8 +189,6 @@ best_bias = Part(
 
 
 # --- find the bug: the transfer set --------------------------------------------------------------
-
-
 def _transfer_cases(generator: torch.Generator) -> list[Case]:
     cases = []
     for rows, classes, left_out in ((6, 3, 1), (20, 10, 3)):
@@ -224,8 +215,6 @@ transfer_set = Part(
 
 
 # --- find the bug: agreement ---------------------------------------------------------------------
-
-
 def _agreement_cases(generator: torch.Generator) -> list[Case]:
     def logits(wrong: float) -> Tensor:
         logits = 3.0 * F.one_hot(torch.arange(40) % 4, 4) + torch.randn(40, 4, generator=generator)

@@ -9,9 +9,8 @@ from torch.nn import functional as F
 from kdcourse.checks.part import Part, switched
 from kdcourse.checks.trying import Case
 
+
 # --- sizes ---------------------------------------------------------------------------------------
-
-
 def _size_cases(generator: torch.Generator) -> list[Case]:
     def pick(*choices: int) -> int:
         return choices[int(torch.randint(0, len(choices), (1,), generator=generator))]
@@ -29,17 +28,9 @@ def _size_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _flattened(
-    image_size: int,
-    layers: list[dict],
-    *,
-    paddings: int = 2,
-    strided: bool = True,
-    pooled: bool = True,
-    one: int = 1,
-    up: bool = False,
-    sides: int = 2,
-    channels: str = "last",
-) -> int:
+    image_size: int, layers: list[dict], *, paddings: int = 2, strided: bool = True, pooled: bool = True, one: int = 1,
+    up: bool = False, sides: int = 2, channels: str = "last"
+) -> int:  # fmt: skip
     """Features after the last layer; each option changes something."""
     size = image_size
     for layer in layers:
@@ -71,8 +62,6 @@ flattened_features = Part(
 
 
 # --- costs ---------------------------------------------------------------------------------------
-
-
 def _cost_cases(generator: torch.Generator) -> list[Case]:
     def some() -> int:
         return 8 * int(torch.randint(2, 9, (1,), generator=generator)) + 2
@@ -82,18 +71,9 @@ def _cost_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _costs(
-    channels_in: int,
-    channels_out: int,
-    kernel: int,
-    size: int,
-    *,
-    stencil: int = 2,
-    places: int = 2,
-    deep: bool = True,
-    biases: bool = False,
-    many: bool = False,
-    wide: bool = False,
-) -> dict:
+    channels_in: int, channels_out: int, kernel: int, size: int, *, stencil: int = 2, places: int = 2, deep: bool =
+    True, biases: bool = False, many: bool = False, wide: bool = False
+) -> dict:  # fmt: skip
     """The four numbers; each option changes something."""
     area = kernel**stencil
     whole = area * (channels_in if deep else 1) * channels_out + biases * channels_out
@@ -123,8 +103,6 @@ convolution_costs = Part(
 
 
 # --- a view --------------------------------------------------------------------------------------
-
-
 def _view_cases(generator: torch.Generator) -> list[Case]:
     def case(samples: int, size: int, shifts: list[list[int]]) -> Case:
         return {
@@ -141,16 +119,9 @@ def _view_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _view(
-    images: Tensor,
-    mirrored: Tensor,
-    shifts: Tensor,
-    *,
-    axis: int = 3,
-    circular: bool = False,
-    late: bool = False,
-    sign: int = 1,
-    turned: bool = False,
-) -> Tensor:
+    images: Tensor, mirrored: Tensor, shifts: Tensor, *, axis: int = 3, circular: bool = False, late: bool = False,
+    sign: int = 1, turned: bool = False
+) -> Tensor:  # fmt: skip
     """The view; each option changes something."""
 
     def mirror(some: Tensor) -> Tensor:
@@ -184,8 +155,6 @@ one_view = Part(
 
 
 # --- find the bug: two views ---------------------------------------------------------------------
-
-
 def _bug_cases(generator: torch.Generator) -> list[Case]:
     def case(samples: int, classes: int) -> Case:
         return {
@@ -234,8 +203,6 @@ mended_batch = Part(
 
 
 # --- tables for views ----------------------------------------------------------------------------
-
-
 def _table_cases(generator: torch.Generator) -> list[Case]:
     def case(rows: int, classes: int, batch: int) -> Case:
         return {
@@ -264,8 +231,6 @@ looked_up = Part(
 
 
 # --- noise of a heat map -------------------------------------------------------------------------
-
-
 def _map_cases(generator: torch.Generator) -> list[Case]:
     def case(seeds: int, fields: int) -> Case:
         fixed = 60 + 3 * torch.rand(1, fields, generator=generator) + 2 * torch.randn(seeds, 1, generator=generator)
@@ -317,8 +282,6 @@ error_of_a_difference = Part(
 
 
 # --- find the bug: the best of many --------------------------------------------------------------
-
-
 def _report_cases(generator: torch.Generator) -> list[Case]:
     def case(seeds: int, fields: int) -> Case:
         order = torch.randperm(fields, generator=generator)

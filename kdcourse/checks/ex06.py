@@ -45,8 +45,6 @@ def _right(predictions: Tensor, targets: Tensor) -> float:
 
 
 # --- precision and recall ------------------------------------------------------------------------
-
-
 def _class_cases(generator: torch.Generator) -> list[Case]:
     example = {
         "predictions": torch.tensor([1, 1, 1, 0, 2, 0, 1, 2, 0, 0]),
@@ -112,8 +110,6 @@ precision_and_recall = Part(
 
 
 # --- find the bug: F1 ----------------------------------------------------------------------------
-
-
 def _f1_cases(generator: torch.Generator) -> list[Case]:
     labels = _labels(generator, 30, 3)
     many = _labels(generator, 60, 5)
@@ -199,8 +195,6 @@ mended_f1 = Part(
 
 
 # --- calibration error ---------------------------------------------------------------------------
-
-
 def _clear_of_edges(generator: torch.Generator, samples: int, classes: int, bins: int, scale: float) -> Tensor:
     """Probabilities whose largest is well inside a bin, and well above the second."""
     rows: list[Tensor] = []
@@ -309,7 +303,6 @@ calibration_error = Part(
 
 
 # --- temperature scaling -------------------------------------------------------------------------
-
 COLDEST, HOTTEST = 0.05, 20.0
 
 
@@ -407,8 +400,6 @@ fit_temperature = Part(
 
 
 # --- agreement beyond chance ---------------------------------------------------------------------
-
-
 def _agreement_cases(generator: torch.Generator) -> list[Case]:
     teacher = _labels(generator, 50, 5)
     rare = torch.cat([torch.tensor([1, 1, 2]), (torch.rand(57, generator=generator) < 0.06).long()])
@@ -486,8 +477,6 @@ agreement_beyond_chance = Part(
 
 
 # --- where the curve ends ------------------------------------------------------------------------
-
-
 def _curve_cases(generator: torch.Generator) -> list[Case]:
     def drawn(sizes: Sequence[float], floor: float, exponent: float) -> Case:
         drop = _uniform(generator, 0.3, 0.5)
@@ -559,8 +548,6 @@ error_floor = Part(
 
 
 # --- find the bug: an efficiency -----------------------------------------------------------------
-
-
 def _efficiency_cases(generator: torch.Generator) -> list[Case]:
     labels = _labels(generator, 40, 5)
     said = _said_of(labels, generator, 5, 0.7)
@@ -602,8 +589,6 @@ mended_efficiency = Part(
 
 
 # --- find the bug: a latency ---------------------------------------------------------------------
-
-
 def _latency_cases(generator: torch.Generator) -> list[Case]:
     return [
         {"setup": _uniform(generator, 0.3, 0.9), "each": _uniform(generator, 0.002, 0.02), "images": images}

@@ -150,8 +150,6 @@ class Part:
 
 
 # --- judging -------------------------------------------------------------------------------------
-
-
 def judge(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Verdict:
     """Compare what a learner's function gave with what is right; the first thing that is wrong is said."""
     borrowed = tuple(dict.fromkeys(name for outcome in outcomes for name in outcome.borrowed))
@@ -217,7 +215,7 @@ def _narrowed(value: Any, right: Any) -> Any:
     """Tensors of more precise floats as the right ones' dtype; the rest as it is."""
     if isinstance(value, Tensor) and isinstance(right, Tensor):
         wider = value.is_floating_point() and right.is_floating_point() and value.dtype.itemsize > right.dtype.itemsize
-        return value.to(right.dtype) if wider and value.shape == right.shape else value
+        return value.to(right.dtype) if wider else value
     if isinstance(value, (list, tuple)) and isinstance(right, (list, tuple)) and len(value) == len(right):
         return type(value)(_narrowed(*pair) for pair in zip(value, right, strict=True))
     if isinstance(value, dict) and isinstance(right, dict) and value.keys() == right.keys():
@@ -336,15 +334,15 @@ def _recognise(part: Part, tried: Sequence[_Tried]) -> str:
     mistakes = [(mistake.says, used(mistake.gives)) for mistake in part.mistakes]
     came = [place for place, one in enumerate(tried) if one.outcome.error is None]
     everywhere = evidence([place for place in came if tried[place].ordinary or not tried[place].is_right])
-    for says, values in mistakes:
-        if everywhere.matches(values):
-            return says if look is _value else f"the value is right, but {says}"
-    if look is not _value:
-        return ""
     nothing_refused = not any(one.right.error and _refuses_as(one.outcome, one.right) for one in tried)
     beyond = all(one.is_right for one in given if not one.ordinary)
     not_refused = part.slips.get("not refused", "") if nothing_refused and not beyond else ""
-    if all(one.is_right for one in given if one.ordinary):
+    answered = all(one.is_right for one in given if one.ordinary)
+    for says, values in mistakes:
+        if everywhere.matches(values):
+            gradient = "" if look is _value else "the value is right, but "
+            return gradient + slips.in_one(says, "" if answered else not_refused)
+    if answered:
         return not_refused
     says = slips.named(evidence([place for place, one in enumerate(tried) if one.ordinary]), mistakes)
     return slips.in_one(says, not_refused) if says else ""
@@ -355,8 +353,11 @@ def _kind_of_difference(value: Any, right: Any, case: Case) -> str:
     if isinstance(right, Tensor):
         if isinstance(value, (int, float)) and right.numel() == 1:
             return f"the plain number {_show(value)}, but expected was a tensor: through a number no gradient flows"
-        if not isinstance(value, Tensor) or value.shape != right.shape:
+        if not isinstance(value, Tensor):
             return f"{_describe(value)}, but expected was {_describe(right)}"
+        if value.shape != right.shape:
+            kinds = [""] * 2 if value.dtype == right.dtype else [f" of {_dtype(one)}" for one in (value, right)]
+            return f"a tensor {list(value.shape)}{kinds[0]}, but expected was a tensor {list(right.shape)}{kinds[1]}"
         if value.dtype != right.dtype:
             came_in = any(isinstance(one, Tensor) and one.dtype == right.dtype for one in case.values())
             return f"{_dtype(value)}, but expected was {_dtype(right)}{': the dtype of what came in' * came_in}"

@@ -6,6 +6,7 @@ sentence of its own in the place of the table's, under the slip's name: ``Part.s
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from kdcourse.checks.trying import Case
 
-ORDINALS = ("first", "second", "third", "fourth")
+ORDINALS = ("first", "second", "third", "fourth", "fifth")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,6 @@ class Slip:
 
 
 # --- results -------------------------------------------------------------------------------------
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -169,24 +168,13 @@ OF_RESULTS = (
     _factor("T² too many", "T² is in this, and does not belong here.", _temperature, 2),
     _factor("T missing", "a factor T is missing (or a division by T is too many).", _temperature, -1),
     _factor("T too many", "there is a factor T too many (or a division by T is missing).", _temperature),
-    _factor(
-        "sum over rows",
-        "this is too large by the number of rows: a sum over the batch, or over the list, where a mean is expected.",
-        _rows,
-    ),
-    _factor(
-        "divided by rows",
-        "this is too small by the number of rows: a division by it is too many, or a sum has become a mean.",
-        _rows,
-        -1,
-    ),
+    _factor("sum over rows",
+     "this is too large by the number of rows: a sum over the batch, or over a list, where a mean is expected.", _rows),
+    _factor("divided by rows",
+     "this is too small by the number of rows: a division by it is too many, or a sum has become a mean.", _rows, -1),
     _factor("sum over classes", "this is too large by the number of classes: a division by it is missing.", _classes),
-    _factor(
-        "mean over classes",
-        "this is too small by the number of classes: they add up, and are not averaged.",
-        _classes,
-        -1,
-    ),
+    _factor("mean over classes", "this is too small by the number of classes: they add up, and are not averaged.",
+     _classes, -1),
     _factor("half", "this is half of what is expected: a factor 2 is missing, or a division by 2 is too many.", 2, -1),
     _factor("double", "this is twice what is expected: a division by 2 is missing, or something is counted twice.", 2),
     _factor("√n missing", "this is too large by √n: the division by √n is missing.", _rows, 0.5),
@@ -195,55 +183,29 @@ OF_RESULTS = (
     _factor("n − 1 for n", "this is divided by n − 1, where n belongs.", _bessel, -1),
     _factor("√n for √(n − 1)", "what is under the root is divided by n, where n − 1 belongs.", _bessel, 0.5),
     _factor("√(n − 1) for √n", "what is under the root is divided by n − 1, where n belongs.", _bessel, -0.5),
-    _mapped(
-        "upside down",
-        "it is upside down: this is 1 over the right answer.",
-        lambda x: 1 / x if x else math.inf,
-        lambda x: 1 / x,
-    ),
+    _mapped("upside down", "it is upside down: this is 1 over the right answer.",
+     lambda x: 1 / x if x else math.inf, lambda x: 1 / x),
     _mapped("complement", "this is 1 minus the right answer: the share of all the others.", lambda x: 1 - x),
     _mapped("squared", "this is the square of what is expected: take the root.", lambda x: x * x),
-    _mapped(
-        "root",
-        "this is the square root of what is expected.",
-        lambda x: math.sqrt(x) if x >= 0 else math.nan,
-        lambda x: x.sqrt(),
-    ),
+    _mapped("root", "this is the square root of what is expected.",
+     lambda x: math.sqrt(x) if x >= 0 else math.nan, lambda x: x.sqrt()),
     _mapped("without sign", "the sign is lost: some of the right numbers are below 0.", abs),
     _mapped("one more", "this is one more than expected. Does counting begin at 0 or at 1?", lambda x: x + 1),
     _mapped("one less", "this is one less than expected. Does counting begin at 0 or at 1?", lambda x: x - 1),
-    _mapped(
-        "rounded",
-        "this is rounded to whole numbers.",
-        lambda x: round(x) if math.isfinite(x) else x,
-        lambda x: x.round(),
-    ),
+    _mapped("rounded", "this is rounded to whole numbers.",
+     lambda x: round(x) if math.isfinite(x) else x, lambda x: x.round()),
     _mapped("rounded", "this is cut off after the point.", lambda x: int(x) if math.isfinite(x) else x, torch.trunc),
     _mapped("rounded", "this is rounded down.", lambda x: math.floor(x) if math.isfinite(x) else x, torch.floor),
     _mapped("cut at 0", "numbers below 0 are cut off.", _cut(0.0, None)),
     _mapped("cut to [0, 1]", "numbers below 0 or above 1 are cut off.", _cut(0.0, 1.0)),
-    _mapped(
-        "logarithm",
-        "these are logarithms of what is expected.",
-        lambda x: math.log(x) if x > 0 else math.nan,
-        lambda x: x.log(),
-    ),
-    _mapped(
-        "exponential",
-        "this is `exp` of what is expected; its logarithm is asked for.",
-        lambda x: math.exp(min(x, 700.0)),
-        lambda x: x.exp(),
-    ),
-    _shaped(
-        "softmax again",
-        "there is a softmax too many: this is the softmax of what is expected.",
-        lambda x: x.softmax(-1) if _is_table(x) else None,
-    ),
-    _shaped(
-        "classes named",
-        "these are the numbers of the largest classes; asked is a number for every class.",
-        lambda x: x.argmax(1) if _is_table(x) else None,
-    ),
+    _mapped("logarithm", "these are logarithms of what is expected.",
+     lambda x: math.log(x) if x > 0 else math.nan, lambda x: x.log()),
+    _mapped("exponential", "this is `exp` of what is expected; its logarithm is asked for.",
+     lambda x: math.exp(min(x, 700.0)), lambda x: x.exp()),
+    _shaped("softmax again", "there is a softmax too many: this is the softmax of what is expected.",
+     lambda x: x.softmax(-1) if _is_table(x) else None),
+    _shaped("classes named", "these are the numbers of the largest classes; asked is a number for every class.",
+     lambda x: x.argmax(1) if _is_table(x) else None),
     _shaped("transposed", "rows and columns are exchanged.", lambda x: x.T if _is_table(x) else None),
     _shaped("reversed", "the right values in the other order.", _reversed),
     _shaped("sorted", "the right values, sorted by size: what stands where has a meaning.", _sorted),
@@ -251,20 +213,15 @@ OF_RESULTS = (
     _shaped("sum of all", "one sum over everything came back; more than one number is expected.", _over_all("sum")),
     _shaped("mean over the batch", "a mean over the rows came back; a row each is expected.", _over_all("mean", 0)),
     _shaped("mean over columns", "a mean of each row came back; more is expected of each.", _over_all("mean", 1)),
-    _shaped(
-        "dimension left",
-        "one dimension too many is left: `keepdim=True` leaves one, and so does a slice.",
-        _one_dimension_more,
-    ),
+    _shaped("dimension left", "one dimension too many is left: `keepdim=True` leaves one, and so does a slice.",
+     _one_dimension_more),
     _shaped("first alone", "only the first value (or row) came back; all are expected.", _first),
     _shaped("without the last", "the last value (or row) is missing.", _without_last),
-)
+)  # fmt: skip
 """Slips in a result; of several that fit, the first is named."""
 
 
 # --- arguments -----------------------------------------------------------------------------------
-
-
 def _alike(one: Any, other: Any) -> bool:
     """Whether two arguments could be taken for each other."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
@@ -287,47 +244,32 @@ def _turned_tables(case: Case) -> Case | None:
     return {**case, **turned} if turned else None
 
 
-_NOT_USED = "makes no difference to what comes out: it is not used, or it cancels."
 _OF_ONE = (
-    ("temperature", "{} ignored", f"the {{}} {_NOT_USED}", lambda t, case: 1.0),
-    ("smoothing", "{} ignored", f"the {{}} {_NOT_USED}", lambda smoothing, case: 0.0),
-    (
-        "temperature",
-        "multiplied by T",
-        "logits are multiplied by the temperature. A high temperature has to make them more alike, so divide.",
-        lambda t, case: 1 / t,
-    ),
+    ("temperature", "{} ignored", "the {} makes no difference to what comes out: it is not used, or it cancels.",
+     lambda temperature, case: 1.0),
+    ("temperature", "multiplied by T",
+     "logits are multiplied by the temperature. A high temperature has to make them more alike, so divide.",
+     lambda temperature, case: 1 / temperature),
+    ("smoothing", "{} ignored", "the {} makes no difference to what comes out.", lambda smoothing, case: 0.0),
     ("alpha", "alpha turned", "alpha and 1 − alpha are exchanged: it stands at the wrong term.", lambda a, case: 1 - a),
     ("mask", "{} inverted", "`{}` is taken the other way round, True for False.", lambda mask, case: ~mask),
     ("mask", "{} ignored", "`{}` is not used: all are treated as if it were True.", lambda mask, case: mask | True),
     ("mask", "{} never", "`{}` is not used: all are treated as if it were False.", lambda mask, case: mask & False),
-    *(
-        row
-        for name in ("index", "order")
-        for row in (
-            (
-                name,
-                "{} ignored",
-                "`{}` is not used: everything is read in the order in which it stands.",
-                lambda places, case: torch.arange(len(places)),
-            ),
-            (
-                name,
-                "{} backwards",
-                "`{}` is applied backwards: it says where a thing comes *from*, not where it goes.",
-                lambda places, case: places.argsort(),
-            ),
-        )
-    ),
-    (
-        "targets",
-        "{} guessed",
-        "what the model finds likeliest is taken for the label. It can be wrong: `{}` has the labels.",
-        lambda targets, case: _guesses(case),
-    ),
-)
-"""Slips in one argument: its name (or "mask": every tensor of truth values), the slip's name and sentence, and what is
-taken in the argument's place."""
+    ("places", "{} ignored", "`{}` is not used: everything is read in the order in which it stands.",
+     lambda places, case: torch.arange(len(places))),
+    ("places", "{} backwards", "`{}` is applied backwards: it says where a thing comes *from*, not where it goes.",
+     lambda places, case: places.argsort()),
+    ("targets", "{} guessed", "what the model finds likeliest is taken for the label. It can be wrong: see `{}`.",
+     lambda targets, case: _guesses(case)),
+)  # fmt: skip
+"""Slips in one argument: its kind (see :func:`_kind`), the slip's name and sentence, and what is taken in its place."""
+
+
+def _kind(name: str, value: Any) -> str:
+    """An argument's name, or "mask" of any tensor of truth values, or "places" of one that says where things stand."""
+    if isinstance(value, Tensor) and value.dtype == torch.bool:
+        return "mask"
+    return "places" if name in ("index", "order") else name
 
 
 def of_arguments(case: Case, sentences: Mapping[str, str]) -> Iterator[Slip]:
@@ -337,28 +279,19 @@ def of_arguments(case: Case, sentences: Mapping[str, str]) -> Iterator[Slip]:
             name = f"{one} and {other} exchanged"
             yield Slip(name, sentences.get(name, f"{one} and {other} are exchanged."), _exchanged(one, other))
     for argument, value in case.items():
-        kind = "mask" if isinstance(value, Tensor) and value.dtype == torch.bool else argument
-        for of_kind, name, says, by in _OF_ONE:
-            if of_kind == kind:
+        for kind, name, says, by in _OF_ONE:
+            if kind == _kind(argument, value):
                 name = name.format(argument)
 
                 def change(case: Case, argument: str = argument, by: Callable = by) -> Case:
                     return {**case, argument: by(case[argument], case)}
 
                 yield Slip(name, sentences.get(name, says.format(argument)), change)
-    yield Slip(
-        "other axis",
-        sentences.get(
-            "other axis",
-            "this runs along the batch, dim 0. Each row is an image; its classes are along dim 1.",
-        ),
-        _turned_tables,
-        lambda value: value.T if _is_table(value) else value,
-    )
+    says = sentences.get("other axis", "this runs along the batch, dim 0. Each row is an image, its classes are a row.")
+    yield Slip("other axis", says, _turned_tables, lambda value: value.T if _is_table(value) else value)
 
 
 # --- naming --------------------------------------------------------------------------------------
-
 Values = Callable[[int], Any]
 """Results by the number of their case; None where there is none."""
 
@@ -391,12 +324,20 @@ class Evidence:
 
 
 def in_one(*sentences: str) -> str:
-    """Say several things that are wrong at once, each once."""
-    sentences = tuple(dict.fromkeys(filter(None, sentences)))
-    if len(sentences) < 2:
-        return "".join(sentences)
-    numbered = (f"{word.capitalize()}, {sentence}" for word, sentence in zip(ORDINALS, sentences, strict=False))
-    return f"{('two', 'three', 'four')[len(sentences) - 2]} things. {' '.join(numbered)}"
+    """Say several things that are wrong at once, each once; what says several already is taken apart first.
+
+    >>> in_one("two things. First, a. Second, b.", "", "c.", "a.")
+    'three things. First, a. Second, b. Third, c.'
+    """
+    single = [one for text in sentences for one in _SEVERAL.split(text) if one]
+    single = list(dict.fromkeys(single))[: len(ORDINALS)]
+    if len(single) < 2:
+        return "".join(single)
+    numbered = (f"{word.capitalize()}, {one}" for word, one in zip(ORDINALS, single, strict=False))
+    return f"{('two', 'three', 'four', 'five')[len(single) - 2]} things. {' '.join(numbered)}"
+
+
+_SEVERAL = re.compile("(?:^(?:two|three|four|five) things\\. First, )|(?: (?:Second|Third|Fourth|Fifth), )")
 
 
 def in_arguments(evidence: Evidence, slips: Sequence[Slip]) -> list[tuple[str, Values]]:
@@ -448,26 +389,39 @@ def _with_results(evidence: Evidence, values: Values, slip: Slip, key: Any) -> V
 def named(evidence: Evidence, mistakes: Sequence[tuple[str, Values]]) -> str:
     """Name the slip that explains what was given, or two; "" where none does.
 
+    What is 0, infinite or NaN throughout says nothing about a sign or a factor: then only the part's own are tried.
+
     Args:
         evidence: has at least one case.
         mistakes: the part's own: sentence and results.
     """
+    if set(_all_numbers(list(evidence.given.values()))) <= {"0", "0.0", "-0.0", "inf", "-inf", "nan"}:
+        return next((says for says, values in mistakes if evidence.matches(values)), "")
     argument_slips = list(of_arguments(next(iter(evidence.cases.values())), evidence.sentences))
-    changed = in_arguments(evidence, argument_slips)
-    in_right = list(in_results(evidence, evidence.right.__getitem__, parts=True))
+    single = in_arguments(evidence, argument_slips) + list(in_results(evidence, evidence.right.__getitem__, parts=True))
     own = tuple(evidence.sentences.values())
-    single = sorted([*changed, *in_right], key=lambda slip: not slip[0].endswith(own))
+    single.sort(key=lambda slip: not slip[0].endswith(own))
     for says, values in (*mistakes, *single):
         if evidence.matches(values):
             return says
-    for says, values in (*mistakes, *changed, *in_right):
-        for further, both in in_results(evidence, values):
+    several = isinstance(next(iter(evidence.right.values())), dict)
+    for says, values in (*mistakes, *single):
+        for further, both in in_results(evidence, values, parts=several):
             if further != says and evidence.matches(both):
                 return in_one(says, further)
     for says, values in in_arguments(evidence, [_both(*two) for two in permutations(argument_slips, 2)]):
         if evidence.matches(values):
             return says
     return ""
+
+
+def _all_numbers(value: Any) -> list[str]:
+    """Every number in a result, as text, so that NaN is NaN."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, Tensor):
+        value = value.flatten().tolist()
+    return [one for item in value for one in _all_numbers(item)] if isinstance(value, (list, tuple)) else [str(value)]
 
 
 def _both(one: Slip, other: Slip) -> Slip:

@@ -89,7 +89,7 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
             module, name, theirs = str(getattr(argument, "__module__", "")), argument.__name__, True
         else:
             return
-        if module.startswith("kdlib.") and module != "kdlib.former" and not may_use_kdlib:
+        if module.startswith("kdlib.") and module != "kdlib.former_paths" and not may_use_kdlib:
             borrowed.append(f"{'.'.join(module.split('.')[:2])}.{name}")
         elif theirs and name in write_yourself:
             borrowed.append(f"{'SciPy' if module.startswith('scipy') else 'PyTorch'}'s {name}")
@@ -157,8 +157,6 @@ def same(one: Any, other: Any, tolerance: float, absolute: float | None = None) 
 
 
 # --- uses: ways to call a learner's function -----------------------------------------------------
-
-
 def call(function: Callable[..., Any], **case: Any) -> Any:
     """Just call it, with the case's values in order."""
     return function(*case.values())
@@ -253,15 +251,9 @@ def frozen(function: Callable[..., Any], teacher: Tensor, training: bool) -> dic
 
 
 def two_steps(
-    function: Callable[..., Any],
-    student: Tensor,
-    teacher: Tensor,
-    images: Tensor,
-    targets: Tensor,
-    temperature: float,
-    alpha: float,
-    student_training: bool,
-) -> dict[str, Any]:
+    function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor, targets: Tensor, temperature: float,
+    alpha: float, student_training: bool
+) -> dict[str, Any]:  # fmt: skip
     """Two training steps, one after the other: their losses, what became of the teacher, the student's new state."""
     learner, quiet = _regularised_net(student, 0.5, student_training), _regularised_net(teacher, 0.0, True)
     before, outputs = _state(quiet), _record(quiet)

@@ -1,13 +1,13 @@
 """Data sets as tensors: found, checked and split; batched and augmented a whole batch at a time."""
 
-from kdlib.catalogue import SOURCES
 from kdlib.data.augmentation import Augmentation, cutout, flip, shifted_crop
+from kdlib.data.augmented import check_augmentations
 from kdlib.data.batches import Batch, balanced, batches, shuffled, steps_of
 from kdlib.data.dataset import Dataset
 from kdlib.data.loading import VALIDATION, load
 from kdlib.data.mixing import Mixing, cutmix, mixup
 from kdlib.data.splits import Inputs, Normaliser, Split, map_inputs
-from kdlib.data.views import check_augmentations
+from kdlib.known_data import SOURCES
 
 __all__ = [
     "SOURCES",

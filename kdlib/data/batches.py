@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from kdlib.data.augmentation import Augmentation
+from kdlib.data.augmented import augmented
 from kdlib.data.splits import Inputs, Split, map_inputs
-from kdlib.data.views import augmented
+from kdlib.losses import IGNORED
 
 
 class Batch(NamedTuple):
@@ -57,7 +58,7 @@ def batches(
         order: int64 rows of the split, of any number, also several times the same.
         batch_size: samples a batch.
         normalise: from raw to prepared inputs.
-        augment: applied in turn to the raw inputs; see :mod:`kdlib.data.views`.
+        augment: applied in turn to the raw inputs; see :mod:`kdlib.data.augmented`.
         noise: a CPU generator where augmentations draw from; needed if there are any.
         memory_format: of image batches.
         classes: how many; needed by augmentations that mix targets.
@@ -72,6 +73,30 @@ def batches(
             raw, targets = augmented(augmentation, raw, targets, noise, classes)
         inputs = map_inputs(lambda x: x.contiguous(memory_format=memory_format) if x.dim() == 4 else x, normalise(raw))
         yield Batch(inputs, targets, split.index[rows], raw)
+
+
+def parts_of(batch: Batch, size: int) -> Iterator[Batch]:
+    """A batch in parts of so many samples; a rest of one, of no use to batch normalisation, joins the part before."""
+    if len(batch.index) <= size:
+        yield batch
+        return
+    parts = list(torch.arange(len(batch.index), device=batch.index.device).split(size))
+    if len(parts[-1]) == 1 < size:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    for rows in parts:
+
+        def of(values: Inputs, rows: Tensor = rows) -> Inputs:
+            return map_inputs(lambda x: x[rows], values)
+
+        yield Batch(*map(of, batch))
+
+
+def counted(batch: Batch) -> int | Tensor:
+    """Over how much of a batch its loss is a mean: samples, or the positions of sequences that are not ignored."""
+    targets = batch.targets
+    if targets.dim() == 1 or targets.is_floating_point():
+        return len(batch.index)
+    return (targets != IGNORED).sum().clamp(min=1)
 
 
 # --- orders --------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from contextlib import suppress
 
 from torch import Tensor
 
-from kdlib.catalogue import cache_folder
 from kdlib.files import read_safetensors, write_safetensors
+from kdlib.known_data import cache_folder
 
 VERSION = 2
 """Of the cached files' form."""

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdlib.catalogue import KNOWN
-from kdlib.data.checking import check_labels, check_task, checked_split, tensor_of
-from kdlib.data.items import class_names, name_of, read_items
+from kdlib.data.input_checks import check_labels, check_task, checked_split, tensor_of
+from kdlib.data.map_style import class_names, name_of, read_items
 from kdlib.data.splits import Inputs, Normaliser, Split, cut, shapes_of, stratified, takes_numbers
+from kdlib.known_data import KNOWN
 
 MOST_CLASSES = 1_000_000
 """The largest number of classes that labels alone may ask for."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from kdlib.catalogue import KNOWN
 from kdlib.files import atomically
+from kdlib.known_data import KNOWN
 from kdlib.machine import progress_is_off
 
 TIMEOUT = 10.0

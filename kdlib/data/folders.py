@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from kdlib.catalogue import KNOWN, Known
 from kdlib.data.cache import cached
+from kdlib.known_data import KNOWN, Known
 from kdlib.machine import progress_is_off
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")

@@ -4,11 +4,11 @@ import difflib
 import os
 from pathlib import Path
 
-from kdlib.catalogue import KNOWN, SOURCES, data_folder
 from kdlib.data import downloads, sources
-from kdlib.data.checking import check_labels, checked_split
 from kdlib.data.dataset import Dataset
+from kdlib.data.input_checks import check_labels, checked_split
 from kdlib.data.splits import cut
+from kdlib.known_data import KNOWN, SOURCES, data_folder
 
 VALIDATION = {"full": 5_000, "offline": 500, "stand-in": 1_000}
 """Training images kept for validation, by kind of source."""

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdlib.catalogue import KNOWN, place_of
 from kdlib.data import standin
 from kdlib.data.cache import cached
 from kdlib.data.downloads import download as download
@@ -19,6 +18,7 @@ from kdlib.data.folders import read_image_folder
 from kdlib.data.published import MNIST_FILES as MNIST_FILES
 from kdlib.data.published import read_cifar10, read_mnist
 from kdlib.data.splits import stratified
+from kdlib.known_data import KNOWN, place_of
 from kdlib.machine import versions
 
 PUBLISHED = "the published files"

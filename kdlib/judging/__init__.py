@@ -1,9 +1,10 @@
 """Judging models: predictions, comparisons over seeds, costs, curves, shifted images, the scorecard."""
 
 from kdlib.judging import cost, curves, metrics, shifts
-from kdlib.judging.card import Scorecard
-from kdlib.judging.compare import Comparison, check_paired, compare_over_seeds, evaluate, t_interval
+from kdlib.judging.compare import Comparison, check_paired, compare_over_seeds, evaluate
+from kdlib.judging.intervals import t_interval
 from kdlib.judging.predicted import Predictions, predictions
+from kdlib.judging.scorecard_table import Scorecard
 from kdlib.judging.scorecards import scorecard
 
 __all__ = [

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 from torch import nn
 
 from kdlib import plots
 from kdlib.data import Split
 from kdlib.judging import cost, metrics
+from kdlib.judging.intervals import t_interval
 from kdlib.judging.predicted import check_split, predictions, title_of, warn_if_lost
 from kdlib.models import asking
 from kdlib.training import Fitted
@@ -105,18 +105,6 @@ def _check_classes(models: Sequence[Any], classes: Sequence[str]) -> None:
             f"({', '.join(names[:10])} against {', '.join(other_names[:10])}): pass classes=data.classes, "
             f"so that they are matched by name"
         )
-
-
-def t_interval(differences: pd.Series, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's t-interval of the mean of paired differences, one a seed; NaN for fewer than two.
-
-    >>> low, high = t_interval(pd.Series([1.0, 2.0, 3.0]))
-    >>> round(low, 2), round(high, 2)
-    (-0.48, 4.48)
-    """
-    n, mean = len(differences), float(differences.mean())
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * differences.std(ddof=1) / math.sqrt(n))
-    return mean - half, mean + half
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from kdlib import losses, models
 from kdlib.data import Split
 from kdlib.models import asking
-from kdlib.notices import warn
-from kdlib.objectives import looking
+from kdlib.objectives import teacher_checks
 from kdlib.training import Fitted
+from kdlib.user_warnings import warn
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def predictions(
         logits = losses.two_logits(logits.reshape(len(labelled)))
     if classes and logits.dim() == 2 and logits.shape[1] != len(classes):
         raise ValueError(f"{title_of(model)} gives {logits.shape[1]} logits, but the data have {len(classes)} classes")
-    if looking.look_like_probabilities(logits):
+    if teacher_checks.look_like_probabilities(logits):
         raise ValueError(
             f"{title_of(model)} gives probabilities: each of its answers is at least 0 and sums to 1. Logits are due: "
             f"leave out its last softmax, or pass a function or table with their logarithm"

@@ -10,10 +10,10 @@ from torch import nn
 
 from kdlib.data import Dataset, Split
 from kdlib.judging import cost, curves, metrics, shifts
-from kdlib.judging.card import Scorecard
 from kdlib.judging.intervals import Estimate
 from kdlib.judging.predicted import Predictions, check_split, title_of, warn_if_lost
-from kdlib.judging.scores import SCORES
+from kdlib.judging.scorecard_rows import SCORES
+from kdlib.judging.scorecard_table import Scorecard
 from kdlib.machine import versions
 from kdlib.models import asking
 from kdlib.training import Fitted, check_unseen

@@ -22,7 +22,8 @@ Conventions
 
 from kdlib.losses.distillation import distillation_loss, distillation_terms
 from kdlib.losses.hard import HARD_LOSSES, HardLoss, cross_entropy, mean_squared_error, squared_error
-from kdlib.losses.shared import IGNORED, UNLABELLED, check_fraction, check_temperature, without_looking
+from kdlib.losses.probabilities import smoothed, softened_log_probabilities, softened_probabilities, two_logits
+from kdlib.losses.shared import IGNORED, UNLABELLED, check_fraction, check_temperature, complete_targets
 from kdlib.losses.soft import (
     SOFT_LOSSES,
     SoftLoss,
@@ -32,7 +33,6 @@ from kdlib.losses.soft import (
     soft_cross_entropy,
     squared_logits,
 )
-from kdlib.losses.softened import smoothed, softened_log_probabilities, softened_probabilities, two_logits
 
 __all__ = [
     "HARD_LOSSES",
@@ -44,6 +44,7 @@ __all__ = [
     "centred_squared_logits",
     "check_fraction",
     "check_temperature",
+    "complete_targets",
     "cross_entropy",
     "distillation_loss",
     "distillation_terms",
@@ -57,5 +58,4 @@ __all__ = [
     "squared_error",
     "squared_logits",
     "two_logits",
-    "without_looking",
 ]

@@ -103,8 +103,9 @@ def distillation_terms(
         targets = targets.movedim(dim, -1) if targets.shape == student_logits.shape else targets
     elif targets is not None:
         shared.check_class_numbers(targets, student, dim, allowed=(UNLABELLED, ignore_index))
-        counted = targets != ignore_index
-        mask = None if shared.values_are_known() and counted.all() else counted
+        if not shared.targets_are_complete():
+            counted = targets != ignore_index
+            mask = None if shared.values_are_known() and counted.all() else counted
     if alpha == 0:
         hard_term = _hard_term(hard, student, targets, counted, options)
         return {"loss": hard_term, "hard": hard_term}

@@ -133,6 +133,8 @@ def _labelled(logits: Tensor, targets: Tensor, ignore_index: int, dim: int) -> t
         shared.check_probabilities("soft labels", targets)
         return last, targets, None
     shared.check_class_numbers(targets, last, dim, allowed=(ignore_index,))
+    if shared.targets_are_complete():
+        return last, targets, None
     counted = targets != ignore_index
     if shared.values_are_known() and counted.all():
         return last, targets, None

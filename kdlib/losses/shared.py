@@ -16,7 +16,7 @@ UNLABELLED = -1
 """Target of a position without a label: the teacher may speak about it, the hard loss does not."""
 
 
-_unseen = ContextVar("unseen", default=False)
+_complete = ContextVar("complete", default=False)
 
 
 def widened(logits: Tensor) -> Tensor:
@@ -52,18 +52,26 @@ def mean_over_positions(values: Tensor, counted: Tensor | None, reduction: str) 
 
 
 def values_are_known() -> bool:
-    """Whether values of tensors may be looked at: not while ``torch.compile`` traces, nor :func:`without_looking`."""
-    return not torch.compiler.is_compiling() and not _unseen.get()
+    """Whether values of tensors may be looked at: not while ``torch.compile`` traces, nor where they were checked."""
+    return not torch.compiler.is_compiling() and not _complete.get()
+
+
+def targets_are_complete() -> bool:
+    """Whether each position is known to have a label, see :func:`complete_targets`."""
+    return not torch.compiler.is_compiling() and _complete.get()
 
 
 @contextmanager
-def without_looking() -> Iterator[None]:
-    """Inside, losses check shapes and no values, so that nothing waits for a device. For targets checked before."""
-    token = _unseen.set(True)
+def complete_targets(known: bool = True) -> Iterator[None]:
+    """Inside, if ``known``, losses take it that each position has a label, which was checked before a run.
+
+    They then look at no values, so that nothing waits for a device, and mask nothing.
+    """
+    token = _complete.set(known)
     try:
         yield
     finally:
-        _unseen.reset(token)
+        _complete.reset(token)
 
 
 def check_temperature(temperature: float | Tensor) -> None:

@@ -17,9 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlib.machine import decide
-
-CHUNK, CHUNK_NUMBERS = 256, 2**21
-"""Inputs asked about at once, and how many numbers these may hold: large images come in smaller chunks."""
+from kdlib.models.inputs import chunks, laid_out, moved
 
 KINDS = "a module, a result of kdlib.fit, a kdlib.models.Prepared, a function, or a table of answers by sample index"
 
@@ -109,16 +107,28 @@ def preparation_of(model: Any, default: Callable[[Any], Any] | None = None) -> C
     return own
 
 
-def call(model: Callable, inputs: Any) -> Any:
-    """A model's output for prepared inputs: ``model(**inputs)`` for a dict of tensors, else ``model(inputs)``.
+def caller(model: Callable) -> Callable[[Any], Any]:
+    """How a model is called with prepared inputs: ``model(**inputs)`` for a dict of tensors, else ``model(inputs)``.
 
     Floating inputs are converted to the dtype of the model's weights where that is float16, bfloat16 or float64.
     """
     dtype = _dtype_of(model)
-    if dtype not in (None, torch.float32):
-        convert = lambda x: x.to(dtype) if x.is_floating_point() else x  # noqa: E731
-        inputs = {name: convert(x) for name, x in inputs.items()} if isinstance(inputs, Mapping) else convert(inputs)
-    return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+    as_they_are = dtype in (None, torch.float32)
+
+    def convert(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.is_floating_point() and not as_they_are else x
+
+    def call(inputs: Any) -> Any:
+        if isinstance(inputs, Mapping):
+            return model(**{name: convert(x) for name, x in inputs.items()})
+        return model(convert(inputs))
+
+    return call
+
+
+def call(model: Callable, inputs: Any) -> Any:
+    """A model's output for prepared inputs, see :func:`caller`."""
+    return caller(model)(inputs)
 
 
 def logits_of(output: Any) -> Tensor:
@@ -353,33 +363,6 @@ def evaluating(model: Any) -> Iterator[Any]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-# --- inputs --------------------------------------------------------------------------------------
-
-
-def chunks(inputs: Any, batch_size: int | None = None) -> Iterator[Any]:
-    """Inputs, a tensor [N, …] or a dict of them, in parts of ``batch_size``; None decides by the size of one input."""
-    parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
-    first = next(iter(parts.values()))
-    if batch_size is None:
-        numbers = sum(part[:1].numel() for part in parts.values())
-        batch_size = min(CHUNK, max(1, CHUNK_NUMBERS // max(numbers, 1)))
-    for start in range(0, max(len(first), 1), batch_size):
-        chunk = {name: part[start : start + batch_size] for name, part in parts.items()}
-        yield chunk if isinstance(inputs, Mapping) else chunk[""]
-
-
-def moved(inputs: Any, device: torch.device | str) -> Any:
-    """Inputs on a device."""
-    return {name: x.to(device) for name, x in inputs.items()} if isinstance(inputs, Mapping) else inputs.to(device)
-
-
-def laid_out(inputs: Any, memory_format: torch.memory_format) -> Any:
-    """Image batches [n, C, H, W] in a memory format; other inputs as they are."""
-    if isinstance(inputs, Tensor) and inputs.dim() == 4:
-        return inputs.contiguous(memory_format=memory_format)
-    return inputs
 
 
 def _dtype_of(model: Any) -> torch.dtype | None:

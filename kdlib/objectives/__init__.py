@@ -4,7 +4,7 @@ from kdlib.objectives.averaging import Averaged
 from kdlib.objectives.bound import Bound, Objective, Run, name_of
 from kdlib.objectives.distillation import Distillation
 from kdlib.objectives.labels import Labels, as_objective, describe
-from kdlib.objectives.teachers import logits_table
+from kdlib.objectives.teacher_answers import logits_table
 
 __all__ = [
     "Averaged",

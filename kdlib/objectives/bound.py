@@ -38,6 +38,7 @@ class Run:
         mixed: True if samples are mixed with one another (mixup, CutMix).
         task: what is asked about a sample, see :attr:`kdlib.data.Dataset.task`.
         classes: their names; empty for regression.
+        complete: True if each position of each sample has a label.
         seed: of whatever the objective draws or initialises: a stream of its own.
     """
 
@@ -49,12 +50,17 @@ class Run:
     mixed: bool
     task: str
     classes: tuple[str, ...]
+    complete: bool
     seed: int
+
+    @functools.cached_property
+    def _ask(self) -> Callable[[Any], Any]:
+        return asking.caller(self.student)
 
     def logits(self, batch: Batch) -> Tensor:
         """The student's logits for a batch, as the losses take them, see :func:`kdlib.objectives.tasks.as_logits`."""
         with self.machine.autocast():
-            output = asking.call(self.student, batch.inputs)
+            output = self._ask(batch.inputs)
         return tasks.as_logits(asking.logits_of(output), len(batch.index), self.task, len(self.classes), "the model")
 
 

@@ -11,7 +11,7 @@ from kdlib import losses
 from kdlib.data import Batch
 from kdlib.machine import as_number
 from kdlib.models import asking
-from kdlib.objectives import looking, tasks, teachers
+from kdlib.objectives import tasks, teacher_answers, teacher_checks
 from kdlib.objectives.bound import Bound, Run, name_of
 from kdlib.objectives.labels import loss_fingerprint, refuse_foreign_form, soft_fingerprint
 
@@ -70,12 +70,12 @@ class Distillation:
         if not asking.is_known(self.teacher):
             raise TypeError(f"the teacher must be {asking.KINDS}, not {type(self.teacher).__name__}")
         if asking.is_table(self.teacher):
-            teachers.check_table(self.teacher, self.table_holds)
+            teacher_answers.check_table(self.teacher, self.table_holds)
 
     def describe(self) -> dict:
         return {
             "objective": "Distillation",
-            **teachers.describe(self.teacher),
+            **teacher_answers.describe(self.teacher),
             "temperature": self.temperature,
             "alpha": self.alpha,
             "soft": name_of(self.soft),
@@ -110,7 +110,7 @@ class Distillation:
         if self.alpha == 0:
             yield _FromTeacher(self, run, lambda batch: None, record)
             return
-        with teachers.answering(self.teacher, run, table_holds=self.table_holds, control=self.control) as (
+        with teacher_answers.answering(self.teacher, run, table_holds=self.table_holds, control=self.control) as (
             teacher_logits,
             found,
         ):
@@ -125,20 +125,21 @@ class _FromTeacher(Bound):
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         student_logits = self.run.logits(batch)
-        return losses.distillation_terms(
-            student_logits,
-            self.teacher_logits(batch),
-            tasks.labels_of(batch.targets, student_logits, self.run.task),
-            temperature=self.settings.temperature,
-            alpha=self.settings.alpha,
-            soft=self.settings.soft,
-            hard=self.settings.hard,
-            t_squared=self.settings.t_squared,
-        )
+        with losses.complete_targets(self.run.complete):
+            return losses.distillation_terms(
+                student_logits,
+                self.teacher_logits(batch),
+                tasks.labels_of(batch.targets, student_logits, self.run.task),
+                temperature=self.settings.temperature,
+                alpha=self.settings.alpha,
+                soft=self.settings.soft,
+                hard=self.settings.hard,
+                t_squared=self.settings.t_squared,
+            )
 
     def trouble(self, batch: Batch) -> str:
         answers = self.teacher_logits(batch)
-        broken = 0 if answers is None else looking.broken_rows(answers)
+        broken = 0 if answers is None else teacher_checks.broken_rows(answers)
         return (
             f"the teacher's answers are NaN or infinite for {broken} of the batch's {len(answers)} samples"
             if broken

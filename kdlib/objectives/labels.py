@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlib import losses
 from kdlib.data import Batch
 from kdlib.losses import UNLABELLED, HardLoss
 from kdlib.objectives import tasks
@@ -51,7 +52,8 @@ class _FromLabels(Bound):
         if self.partly:
             known = targets != UNLABELLED
             logits, targets = logits[known], targets[known]
-        return {"loss": self.hard(logits, targets)}
+        with losses.complete_targets(self.run.complete):
+            return {"loss": self.hard(logits, targets)}
 
 
 def as_objective(objective: Any) -> Objective:

@@ -1,5 +1,6 @@
 """Checkpoints: what changes from epoch to epoch, in one safetensors file; resumed only by the same run."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from kdlib.files import read_safetensors, write_safetensors
 from kdlib.machine import Machine
 from kdlib.models import fingerprint
 from kdlib.models.asking import plain
-from kdlib.notices import warn
 from kdlib.objectives import Bound
 from kdlib.objectives.bound import DIFFERS
 from kdlib.training.fitted import History
+from kdlib.training.optimizing import learning_rates
+from kdlib.user_warnings import warn
 
 KIND = "a checkpoint of kdlib"
 
@@ -81,6 +83,15 @@ def save(path: Path, run: dict, machine: Machine, state: State) -> None:
     write_safetensors(path, "kdlib-checkpoint", content, tensors)
 
 
+def note_weights(state: State, keep: str, resumable: bool) -> None:
+    """Note the weights that the model is left with, unless a later epoch's take their place."""
+    if keep == "best":
+        weights = plain(state.model).state_dict()
+        state.best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    if resumable:
+        state.left = fingerprint(state.model)
+
+
 def refuse_unrepeatable(path: Path, run: dict) -> None:
     """Raise ValueError for a run that cannot be resumed, since a function in it answers differently each time."""
     objective = run["objective"]
@@ -92,6 +103,28 @@ def refuse_unrepeatable(path: Path, run: dict) -> None:
             f"answers differently when it is asked twice about the same samples. Make it repeatable (draw from torch's "
             f"generator, or from the one it is given), or train without a checkpoint"
         )
+
+
+def resume(saved: Saved, run: dict, state: State, schedule: Callable, steps: int) -> None:
+    """Put a checkpoint's state into a run's, if it is the same run; ``run`` gets its initial weights.
+
+    Args:
+        saved: the checkpoint.
+        run: this run's description.
+        state: this run's, before its first step.
+        schedule, steps: this run's schedule, and the steps of an epoch.
+
+    Raises:
+        ValueError: it is the checkpoint of another run, or the weights do not fit.
+    """
+    longer, done = run["epochs"] > saved.content["run"]["epochs"], len(saved.history) * steps
+    totals = [steps * epochs for epochs in (saved.content["run"]["epochs"], run["epochs"])]
+    rates = [learning_rates(schedule, state.optimizer, total, done) for total in totals] if longer else [None, None]
+    refuse_another_run(saved, run, more_epochs_fit=rates[0] is not None and rates[0] == rates[1])
+    restore(saved, state)
+    run["initial_weights"] = saved.initial_weights
+    if longer:
+        state.stopped = ""
 
 
 def refuse_another_run(saved: Saved, run: dict, more_epochs_fit: bool) -> None:

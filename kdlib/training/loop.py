@@ -2,27 +2,27 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from kdlib import losses, models, objectives
-from kdlib.data import Augmentation, Batch, Dataset, Mixing, Split, batches, check_augmentations, shuffled, steps_of
-from kdlib.data.splits import map_inputs
+from kdlib.data import Augmentation, Batch, Dataset, Mixing, batches, check_augmentations, shuffled, steps_of
+from kdlib.data.batches import counted, parts_of
 from kdlib.machine import as_number, decide, progress_is_off, versions
 from kdlib.models import asking
-from kdlib.objectives import looking, tasks
+from kdlib.objectives import tasks
 from kdlib.randomness import generator, stream_seed
 from kdlib.training import checkpoint as checkpoints
+from kdlib.training.argument_checks import check_arguments, complete, look_at_student, validates
 from kdlib.training.checkpoint import State
-from kdlib.training.describing import Order, as_json, describe_augmentation, describe_order, describe_run, rows_of
+from kdlib.training.epoch_figures import NotFinite, Watch
 from kdlib.training.fitted import Fitted, History, measure
 from kdlib.training.optimizing import (
     OptimizerFactory,
@@ -30,13 +30,12 @@ from kdlib.training.optimizing import (
     adamw,
     describe_optimizer,
     describe_schedule,
-    learning_rates,
     make_optimizer,
     make_schedule,
     one_cycle,
 )
-from kdlib.training.stopping import StopTraining, number_or_infinity
-from kdlib.training.watch import NotFinite, Watch, waits_for_nobody
+from kdlib.training.run_record import Order, describe_order, describe_run, is_best, report, rows_of
+from kdlib.training.stopping import StopTraining
 
 
 def fit(
@@ -105,9 +104,8 @@ def fit(
     order_seed = seed if order_seed is None else order_seed
     augmentation_seed = seed if augmentation_seed is None else augmentation_seed
     seeds = {"seed": seed, "order_seed": order_seed, "augmentation_seed": augmentation_seed}
-    _check_arguments(
-        model, data, {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}, seeds, keep, callback
-    )
+    counts = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
+    check_arguments(model, data, counts, seeds, keep, callback)
     objective = objectives.as_objective(objective)
     path = Path(checkpoint) if checkpoint is not None else None
     saved = checkpoints.read(path) if path is not None and path.exists() else None
@@ -128,41 +126,38 @@ def fit(
         stack.enter_context(torch.inference_mode(False))  # wherever fit is called, it learns
         stack.enter_context(torch.enable_grad())
         torch.manual_seed(stream_seed("objective", seed))
-        _look_at_student(model, data)
+        look_at_student(model, data)
         train = data.train.to(machine.device)
         mixed = any(isinstance(augmentation, Mixing) for augmentation in augment)
-        run = objectives.Run(model, train, machine, data.normalise, not augment, mixed, data.task, data.classes, seed)
+        run = objectives.Run(
+            model, train, machine, data.normalise, not augment, mixed, data.task, data.classes, complete(train), seed
+        )
         bound = stack.enter_context(objective.bind(run))
         optimizer = make_optimizer(optimizer, model, bound.parameters)
-        optimizer_at_first = describe_optimizer(optimizer)
+        settings = {
+            "objective": objective.describe() | bound.record,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "accumulate": accumulate,
+            "optimizer": describe_optimizer(optimizer),
+            **describe_order(order, data.train, order_seed),
+            **seeds,
+            "keep": keep,
+            "initial_weights": initial_weights,
+        }
         scheduler = make_schedule(schedule, optimizer, epochs, steps)
-        description = as_json(
-            {
-                **describe_run(model, data),
-                "objective": objective.describe() | bound.record,
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "accumulate": accumulate,
-                "optimizer": optimizer_at_first,
-                **describe_schedule(schedule, scheduler, optimizer, epochs * steps),
-                **describe_augmentation(augment, data),
-                **describe_order(order, data.train, order_seed),
-                **seeds,
-                "keep": keep,
-                "initial_weights": initial_weights,
-            }
-        )
+        settings |= describe_schedule(schedule, scheduler, optimizer, epochs * steps)
+        description = describe_run(model, data, augment, settings)
         state = State(model, optimizer, scheduler, bound, History(), {})
         if path is not None:
             checkpoints.refuse_unrepeatable(path, description)
         if saved is not None:
-            _resume(saved, description, state, schedule, steps, callback)
-            initial_weights = description["initial_weights"] = saved.initial_weights
+            checkpoints.resume(saved, description, state, schedule, steps)
+            if hasattr(callback, "resume"):
+                callback.resume(saved.history)
         bar = stack.enter_context(
             _progress_bar(progress, description["model"], epochs * steps, len(state.history) * steps)
         )
-        if not waits_for_nobody(machine) and _labelled_throughout(train):
-            stack.enter_context(losses.without_looking())
         in_train_mode = _train_mode(model)
         for epoch in range(len(state.history), epochs):
             if state.stopped:
@@ -176,22 +171,18 @@ def fit(
                 raise ValueError(f"order gives {len(rows):,} rows, and gave {shown_in_an_epoch:,} in the first epoch")
             layout, count = machine.memory_format, len(data.classes)
             shown = batches(train, rows, batch_size, data.normalise, augment, noise, layout, count)
-            where = f"epoch {epoch + 1}, step {{}} of {steps}, learning rate {learning_rate:g}"
             in_train_mode()
             try:
                 figures = _train_epoch(state, shown, -(-batch_size // accumulate), Watch(bound, machine), bar)
-                if not all(parameter.isfinite().all() for parameter in model.parameters()):
-                    where = f"the end of {where}"
-                    raise NotFinite(steps)
             except NotFinite as problem:
-                raise FloatingPointError(problem.explain(model, where)) from None
+                raise FloatingPointError(problem.explain(model, epoch + 1, steps, learning_rate)) from None
             row = {"epoch": epoch + 1, **figures, "learning_rate": learning_rate}
             with bound.judging():
                 row |= _validate(model, data)
                 row["seconds"] = time.perf_counter() - started
                 state.history.append(row)
-                if keep == "last" or _is_best(state.history, data.task):
-                    _keep(state, keep, path is not None)
+                if keep == "last" or is_best(state.history, data.task):
+                    checkpoints.note_weights(state, keep, path is not None)
             if path is not None:
                 checkpoints.save(path, description, machine, state)
             if "validation_error" in row:
@@ -209,7 +200,7 @@ def fit(
         "run": description,
         "machine": asdict(machine),
         "versions": versions(),
-        "reported": _report(state, data.task, keep),
+        "reported": report(state.history, data.task, keep, state.stopped),
     }
     if keep == "best":
         asking.plain(model).load_state_dict(state.best)
@@ -221,10 +212,10 @@ def _train_epoch(state: State, shown: Iterable[Batch], at_once: int, watch: Watc
     """One pass over the training samples; returns the mean loss of a sample and its parts. The heart of the library."""
     for batch in shown:
         state.optimizer.zero_grad()
-        for part in _parts_of(batch, at_once):
+        for part in parts_of(batch, at_once):
             terms = watch.checked(state.bound(part))  # runs the model; "loss", and what it is made of
             watch.note(terms, part)
-            share = _counted(part) / _counted(batch)
+            share = 1 if part is batch else counted(part) / counted(batch)
             (share * terms["loss"]).backward()
         state.optimizer.step()
         state.bound.after_step()
@@ -232,51 +223,10 @@ def _train_epoch(state: State, shown: Iterable[Batch], at_once: int, watch: Watc
             state.scheduler.step()
         watch.next_step()
         bar.update()
-    return watch.means()
+    return watch.means(state.model)
 
 
 # --- parts of the loop ---------------------------------------------------------------------------
-
-
-def _labelled_throughout(split: Split) -> bool:
-    targets = split.targets
-    return targets.is_floating_point() or bool((targets >= 0).all())
-
-
-def _check_arguments(
-    model: Any, data: Any, counts: dict[str, Any], seeds: dict[str, Any], keep: str, callback: Any
-) -> None:
-    if not isinstance(model, nn.Module):
-        hint = ": pass its .model" if isinstance(model, Fitted) else ""
-        raise TypeError(f"the model to train must be a torch.nn.Module, not {type(model).__name__}{hint}")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError("the model has no parameter that requires a gradient: there is nothing to train")
-    if any(parameter.is_inference() for parameter in model.parameters()):
-        raise ValueError("the model was made inside torch.inference_mode(), so it cannot learn: make it outside")
-    if not isinstance(data, Dataset):
-        raise TypeError(f"data must be a kdlib.Dataset (kdlib.load, Dataset.from_tensors), not {type(data).__name__}")
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a whole number above 0, not {value!r}")
-    for name, value in seeds.items():
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"{name} must be a whole number, not {value!r}")
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be a function of an epoch's row of the history, not {type(callback).__name__}")
-    if keep not in ("last", "best"):
-        raise ValueError(f"keep must be 'last' or 'best', not {keep!r}")
-    if keep == "best" and not _validates(data):
-        raise ValueError("keep='best' needs labelled validation samples to choose by, and there are none")
-
-
-def _look_at_student(model: nn.Module, data: Dataset) -> None:
-    """Raise ValueError, before the first step, if the model's answers do not fit the data."""
-    first = data.train.select(torch.arange(min(len(data.train), 32)))
-    outputs = asking.predict(model, first.inputs, data.normalise)
-    logits = tasks.as_logits(outputs, len(first), data.task, len(data.classes), "the model")
-    tasks.labels_of(first.targets, logits.to(first.targets.device), data.task)
-    if data.task in ("classification", "sequences"):
-        looking.refuse_unusable(logits, "the model", "model")
 
 
 def _train_mode(model: nn.Module) -> Callable[[], None]:
@@ -292,93 +242,13 @@ def _train_mode(model: nn.Module) -> Callable[[], None]:
     return into_train_mode
 
 
-def _resume(
-    saved: checkpoints.Saved,
-    description: dict,
-    state: State,
-    schedule: Schedule,
-    steps: int,
-    callback: Callable[[dict], None] | None,
-) -> None:
-    former = saved.content["run"]["epochs"]
-    longer = description["epochs"] > former
-    done = len(saved.history) * steps
-    rates = [
-        learning_rates(schedule, state.optimizer, epochs * steps, done) if longer else None
-        for epochs in (former, description["epochs"])
-    ]
-    checkpoints.refuse_another_run(saved, description, longer and rates[0] is not None and rates[0] == rates[1])
-    checkpoints.restore(saved, state)
-    if hasattr(callback, "resume"):
-        callback.resume(saved.history)
-    if longer:
-        state.stopped = ""
-
-
-def _parts_of(batch: Batch, size: int) -> Iterator[Batch]:
-    """A batch in parts of so many samples; a rest of one, of no use to batch normalisation, joins the part before."""
-    if len(batch.index) <= size:
-        yield batch
-        return
-    parts = list(torch.arange(len(batch.index), device=batch.index.device).split(size))
-    if len(parts[-1]) == 1 < size:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    for rows in parts:
-
-        def of(values: Any, rows: Tensor = rows) -> Any:
-            return map_inputs(lambda x: x[rows], values)
-
-        yield Batch(*map(of, batch))
-
-
-def _counted(batch: Batch) -> int | Tensor:
-    """Over how much of a batch its loss is a mean: samples, or the positions of sequences that are not ignored."""
-    targets = batch.targets
-    if targets.dim() == 1 or targets.is_floating_point():
-        return len(batch.index)
-    return (targets != losses.IGNORED).sum().clamp(min=1)
-
-
-def _validates(data: Dataset) -> bool:
-    return data.validation is not None and bool(data.validation.labelled.any())
-
-
 def _validate(model: nn.Module, data: Dataset) -> dict:
     """The task's figures on the validation samples that have a label; nothing where there are none."""
-    if not _validates(data):
+    if not validates(data):
         return {}
     prepared = asking.Prepared(model, data.normalise)  # an earlier run may have left it another one
     measured = measure(prepared, data.validation, task=data.task, classes=len(data.classes))
     return tasks.row_of(measured, data.task)
-
-
-def _is_best(history: History, task: str) -> bool:
-    return _best_epoch(history, task) == len(history)
-
-
-def _best_epoch(history: History, task: str) -> int:
-    """The epoch with the lowest figure, the latest if several; NaN is worse than any number."""
-    figures = [row[tasks.chosen_by(task)] for row in history]
-    return min(range(len(figures), 0, -1), key=lambda epoch: number_or_infinity(figures[epoch - 1]))
-
-
-def _keep(state: State, keep: str, resumable: bool) -> None:
-    """Note the weights that the model is left with, unless a later epoch's take their place."""
-    if keep == "best":
-        weights = asking.plain(state.model).state_dict()
-        state.best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
-    if resumable:
-        state.left = models.fingerprint(state.model)
-
-
-def _report(state: State, task: str, keep: str) -> dict:
-    reported = {"epoch": len(state.history), "chosen": "the last epoch", "epochs_used": len(state.history)}
-    if keep == "best":
-        reported["epoch"] = _best_epoch(state.history, task)
-        reported["chosen"] = "the best epoch on validation (the latest, if several)"
-    if state.stopped:
-        reported["stopped"] = state.stopped
-    return reported
 
 
 def _progress_bar(progress: bool | str, name: str, total: int, done: int) -> tqdm:

@@ -11,8 +11,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from kdlib.machine import as_number
-from kdlib.notices import warn
 from kdlib.objectives import name_of
+from kdlib.user_warnings import warn
 
 RATES = 256
 """Learning rates, of the first steps, by which a schedule is told from another."""

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from kdlib import models
 from kdlib.data import Batch, Split
 from kdlib.models import asking
-from kdlib.notices import warn
-from kdlib.objectives import looking, tasks
+from kdlib.objectives import tasks, teacher_checks
 from kdlib.objectives.bound import Run, fingerprint_of, name_of
+from kdlib.user_warnings import warn
 
 TABLE_ROWS, TABLE_BYTES = 65_536, 2**26
 """Rows that are looked at of a table of more than so many bytes: it may be a file that is larger than memory."""
@@ -104,6 +104,7 @@ class _Asked:
         self.run, self.teacher = run, teacher
         self.model = asking.inner(teacher)
         self.prepare = asking.preparation_of(teacher, run.normalise)
+        self.ask = asking.caller(self.model)
         self.known = asking.class_names(teacher)
         self.columns = asking.class_order(self.known, run.classes)
         self.record: dict = {}
@@ -121,6 +122,7 @@ class _Asked:
             together: list[Tensor] = []
             self.record["teacher_fingerprint"] = fingerprint_of(lambda: together.append(ask()) or together[-1])
             _look_at_function(together[0], ask(batch_size=max(1, len(first) // 2)))
+        self.home = asking.device_of(self.model)
 
     def _first(self) -> Split:
         return self.run.split.select(torch.arange(min(len(self.run.split), 64)))
@@ -140,9 +142,9 @@ class _Asked:
     def about_batch(self, batch: Batch) -> Tensor:
         """Logits of the very batch that the student sees."""
         inputs = batch.inputs if self.prepare == self.run.normalise else self.prepare(batch.raw)
-        inputs = asking.moved(inputs, asking.device_of(self.model))
+        inputs = asking.moved(inputs, self.home)
         with torch.no_grad(), self.run.machine.autocast():
-            outputs = asking.logits_of(asking.call(self.model, inputs))
+            outputs = asking.logits_of(self.ask(inputs))
         return self._as_logits(outputs).to(self.run.machine.device)
 
     def _as_logits(self, outputs: Tensor) -> Tensor:
@@ -152,7 +154,7 @@ class _Asked:
     def _look(self, outputs: Tensor) -> None:
         logits = self._as_logits(outputs)
         if self.run.task != "regression":
-            looking.refuse_unusable(logits, "the teacher")
+            teacher_checks.refuse_unusable(logits, "the teacher")
 
 
 def check_table(table: Tensor | np.ndarray, holds: str) -> None:
@@ -165,7 +167,7 @@ def check_table(table: Tensor | np.ndarray, holds: str) -> None:
         )
     rows = asking.look_up(table, _some_rows(table))
     rows = rows[~rows.isnan().flatten(1).any(dim=1)]
-    alike = looking.look_like_probabilities(rows) if rows.shape[-1] > 1 else False
+    alike = teacher_checks.look_like_probabilities(rows) if rows.shape[-1] > 1 else False
     if holds == "probabilities" and not alike:
         raise ValueError("a table of probabilities must be ≥ 0 with each row summing to 1; is it logits?")
     if holds == "logits" and alike:
@@ -194,7 +196,7 @@ def _from_table(table: Tensor | np.ndarray, run: Run, holds: str, control: str) 
     large = _bytes_of(table) > TABLE_BYTES
     some = _spread(len(run.split), TABLE_ROWS if large else len(run.split))
     asked = rows(run.split.index[some.to(run.split.index.device)])
-    if missing := looking.broken_rows(asked):
+    if missing := teacher_checks.broken_rows(asked):
         raise ValueError(
             f"the table is NaN or infinite for {missing:,} of the {len(asked):,} training samples"
             f"{' looked at' if large else ''}: was it made for others?"
@@ -220,7 +222,8 @@ def _look_at_agreement(teacher: Any, logits: Tensor, targets: Tensor, run: Run, 
         return
     history = getattr(teacher, "history", None)
     error = history[-1].get("validation_error") if history else None
-    looking.look_at_agreement(logits, targets.to(logits.device), run.classes, None if error is None else 1 - error)
+    own_accuracy = None if error is None else 1 - error
+    teacher_checks.look_at_agreement(logits, targets.to(logits.device), run.classes, own_accuracy)
 
 
 def _look_at_function(together: Tensor, apart: Tensor) -> None:

@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 
 from kdlib.files import atomically
-from kdlib.judging import card_figure
-from kdlib.judging.scores import SCORES
+from kdlib.judging import scorecard_figure
+from kdlib.judging.scorecard_rows import SCORES
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Scorecard:
 
     def plot(self, title: str = "") -> Figure:
         """Draw the card, one panel a family; returns the figure."""
-        return card_figure.draw(self.frame, self.reliability, self.shifted, self.histories, title)
+        return scorecard_figure.draw(self.frame, self.reliability, self.shifted, self.histories, title)
 
 
 def _shown(figure: str, value: float, low: float, high: float) -> str:

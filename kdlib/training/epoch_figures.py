@@ -18,13 +18,13 @@ LOOK_EVERY = 16
 class NotFinite(Exception):
     """A loss or a weight that is not finite, at a step."""
 
-    def __init__(self, step: int, value: float = math.nan, trouble: str = "") -> None:
+    def __init__(self, step: int, value: float = math.nan, trouble: str = "", at: str = "") -> None:
         super().__init__(step)
-        self.step, self.value, self.trouble = step, value, trouble
+        self.step, self.value, self.trouble, self.at = step, value, trouble, at
 
-    def explain(self, model: nn.Module, where: str) -> str:
-        """In words: what became NaN or infinite, where (a text with a place for the step), and what to try."""
-        where = where.format(self.step)
+    def explain(self, model: nn.Module, epoch: int, steps: int, learning_rate: float) -> str:
+        """In words: what became NaN or infinite, where, and what to try."""
+        where = f"{self.at}epoch {epoch}, step {self.step} of {steps}, learning rate {learning_rate:g}"
         bad = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
         if self.trouble:
             return f"the loss is {self.value} at {where}, because {self.trouble}: nothing was learned from them"
@@ -68,15 +68,15 @@ class Watch:
     def note(self, terms: dict[str, Tensor], batch: Batch) -> None:
         """Add up the terms of a batch; raises :class:`NotFinite` if its loss can be seen not to be finite."""
         count = len(batch.index)
-        for name, term in terms.items():
-            figure = term.detach().double() if self.waits else term.item()
+        figures = {name: term.detach().double() if self.waits else term.item() for name, term in terms.items()}
+        for name, figure in figures.items():
             self.totals[name] = self.totals.get(name, 0.0) + figure * count
         self.seen += count
         if self.waits:
             bad = (self.first_bad == 0) & ~terms["loss"].isfinite()
             self.first_bad = torch.where(bad, self.step, self.first_bad)
-        elif not math.isfinite(terms["loss"].item()):
-            raise NotFinite(self.step, terms["loss"].item(), self.bound.trouble(batch))
+        elif not math.isfinite(figures["loss"]):
+            raise NotFinite(self.step, figures["loss"], self.bound.trouble(batch))
 
     def next_step(self) -> None:
         """Count a step, and look at those before it now and then."""
@@ -84,10 +84,12 @@ class Watch:
             self._look()
         self.step += 1
 
-    def means(self) -> dict[str, float]:
-        """The mean loss of a sample, and its parts, for the history."""
+    def means(self, model: nn.Module) -> dict[str, float]:
+        """The mean loss of a sample, and its parts, for the history; raises :class:`NotFinite` for broken weights."""
         if self.waits:
             self._look()
+        if not all(parameter.isfinite().all() for parameter in model.parameters()):
+            raise NotFinite(self.step - 1, at="the end of ")
         means = {name: float(total) / self.seen for name, total in self.totals.items()}
         return {"train_loss": means.pop("loss"), **{f"train_{name}": mean for name, mean in means.items()}}
 

@@ -10,17 +10,23 @@ from torch import Tensor, nn
 from kdlib import models
 from kdlib.data import Augmentation, Dataset, Split, batches
 from kdlib.models import asking
-from kdlib.objectives import name_of
+from kdlib.objectives import name_of, tasks
 from kdlib.objectives.bound import fingerprint_of
 from kdlib.randomness import generator
+from kdlib.training.fitted import History
+from kdlib.training.stopping import number_or_infinity
 
 Order = Callable[[Split, torch.Generator], Tensor]
 """``order(split, generator) -> rows``, int64: the samples of an epoch, as many in each"""
 
 
-def describe_run(model: nn.Module, data: Dataset) -> dict:
-    """What a run is about: model and data."""
-    return {
+def describe_run(model: nn.Module, data: Dataset, augment: Sequence[Augmentation], settings: dict) -> dict:
+    """What defines a run: model, data, augmentation and all other settings, as a file gives it back.
+
+    Raises:
+        TypeError: a setting that JSON cannot hold.
+    """
+    about = {
         "model": models.describe(asking.plain(model)),
         "model_fingerprint": hashlib.sha256(repr(asking.plain(model)).encode()).hexdigest()[:16],
         "recipe": getattr(asking.plain(model), "recipe", None),
@@ -38,6 +44,11 @@ def describe_run(model: nn.Module, data: Dataset) -> dict:
         "validation_samples": len(data.validation) if data.validation else 0,
         "validation_data": data.validation.fingerprint if data.validation else None,
     }
+    run = {**about, **describe_augmentation(augment, data), **settings}
+    try:
+        return json.loads(json.dumps(run))
+    except TypeError as error:
+        raise TypeError(f"a setting of this run cannot be written down: {error}. Its description: {run}") from error
 
 
 def describe_augmentation(augment: Sequence[Augmentation], data: Dataset) -> dict:
@@ -55,6 +66,28 @@ def describe_augmentation(augment: Sequence[Augmentation], data: Dataset) -> dic
     if augment:
         described["augment_fingerprint"] = fingerprint_of(shown)
     return described
+
+
+def is_best(history: History, task: str) -> bool:
+    """Whether the last epoch is the best so far by the task's validation figure."""
+    return _best_epoch(history, task) == len(history)
+
+
+def _best_epoch(history: History, task: str) -> int:
+    """The epoch with the lowest figure, the latest if several; NaN is worse than any number."""
+    figures = [number_or_infinity(row[tasks.chosen_by(task)]) for row in history]
+    return max(epoch for epoch, figure in enumerate(figures, start=1) if figure == min(figures))
+
+
+def report(history: History, task: str, keep: str, stopped: str) -> dict:
+    """Which epoch's weights a run reports, how they were chosen, and how many epochs it used."""
+    reported = {"epoch": len(history), "chosen": "the last epoch", "epochs_used": len(history)}
+    if keep == "best":
+        reported["epoch"] = _best_epoch(history, task)
+        reported["chosen"] = "the best epoch on validation (the latest, if several)"
+    if stopped:
+        reported["stopped"] = stopped
+    return reported
 
 
 def describe_order(order: Order, split: Split, seed: int) -> dict:
@@ -84,11 +117,3 @@ def rows_of(order: Order, split: Split, seed: int, epoch: int) -> Tensor:
             f"order must give rows of the {len(split):,} training samples, 0 … {len(split) - 1}, not {found}"
         )
     return rows
-
-
-def as_json(run: dict) -> dict:
-    """A run's description as a file gives it back; raises TypeError, before the first step, if JSON cannot hold it."""
-    try:
-        return json.loads(json.dumps(run))
-    except TypeError as error:
-        raise TypeError(f"a setting of this run cannot be written down: {error}. Its description: {run}") from error

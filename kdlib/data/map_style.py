@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdlib.data.splits import Inputs, map_inputs, shapes_of
 from kdlib.losses import UNLABELLED
-from kdlib.notices import warn
+from kdlib.user_warnings import warn
 
 TARGET_KEYS = ("label", "labels", "target", "targets")
 """Where the target stands in an item that is a dict."""

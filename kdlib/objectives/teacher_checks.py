@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from kdlib.losses import UNLABELLED
-from kdlib.notices import warn
+from kdlib.user_warnings import warn
 
 LEAST = 50
 """Labelled samples below which nothing is said about agreement."""

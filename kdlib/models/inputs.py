@@ -1,0 +1,34 @@
+"""Inputs of a model, a tensor [N, …] or a dict of them: in chunks, on a device, in a memory layout."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK, CHUNK_NUMBERS = 256, 2**21
+"""Inputs asked about at once, and how many numbers these may hold: large images come in smaller chunks."""
+
+
+def chunks(inputs: Any, batch_size: int | None = None) -> Iterator[Any]:
+    """Inputs, a tensor [N, …] or a dict of them, in parts of ``batch_size``; None decides by the size of one input."""
+    parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    first = next(iter(parts.values()))
+    if batch_size is None:
+        numbers = sum(part[:1].numel() for part in parts.values())
+        batch_size = min(CHUNK, max(1, CHUNK_NUMBERS // max(numbers, 1)))
+    for start in range(0, max(len(first), 1), batch_size):
+        chunk = {name: part[start : start + batch_size] for name, part in parts.items()}
+        yield chunk if isinstance(inputs, Mapping) else chunk[""]
+
+
+def moved(inputs: Any, device: torch.device | str) -> Any:
+    """Inputs on a device."""
+    return {name: x.to(device) for name, x in inputs.items()} if isinstance(inputs, Mapping) else inputs.to(device)
+
+
+def laid_out(inputs: Any, memory_format: torch.memory_format) -> Any:
+    """Image batches [n, C, H, W] in a memory format; other inputs as they are."""
+    if isinstance(inputs, Tensor) and inputs.dim() == 4:
+        return inputs.contiguous(memory_format=memory_format)
+    return inputs
