@@ -152,6 +152,34 @@ def fingerprint_of(ask: Callable[[], Any]) -> str:
     return found.pop() if len(found) == 1 else DIFFERS
 
 
+def loss_fingerprint(loss: Callable, run: Run) -> str:
+    """A fingerprint of a function of (logits, targets), by its values for fixed logits and targets of this task.
+
+    Raises:
+        TypeError: it does not give a tensor with one number.
+    """
+    logits, targets = _fixed(run)
+    return fingerprint_of(lambda: checked_loss(loss(logits, targets), name_of(loss)))
+
+
+def soft_fingerprint(loss: Callable, run: Run, temperature: float, t_squared: bool) -> str:
+    """The same of a function of (student's logits, teacher's logits, temperature)."""
+    logits, _ = _fixed(run)
+    teacher = logits.flip(0)
+    options = {"t_squared": t_squared, "mask": None}
+    return fingerprint_of(lambda: checked_loss(loss(logits, teacher, temperature, **options), name_of(loss)))
+
+
+def _fixed(run: Run) -> tuple[Tensor, Tensor]:
+    """64 logits and targets of a run's task, the same each time."""
+    source = torch.Generator().manual_seed(0)
+    width = {"labels": 2, "regression": run.split.targets[0].numel()}.get(run.task, len(run.classes))
+    positions = (64,) if run.task == "regression" else (64, *run.split.targets.shape[1:])
+    logits = torch.randn(*positions, width, generator=source)
+    targets = torch.randint(max(width, 2), positions, generator=source) if run.task != "regression" else logits.flip(0)
+    return logits.to(run.machine.device), targets.to(run.machine.device)
+
+
 def _digest(value: Any) -> str:
     digest = hashlib.sha256()
     for tensor in value if isinstance(value, tuple | list) else (value,):

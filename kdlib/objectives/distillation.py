@@ -12,8 +12,8 @@ from kdlib.data import Batch
 from kdlib.machine import as_number
 from kdlib.models import asking
 from kdlib.objectives import tasks, teacher_answers, teacher_checks
-from kdlib.objectives.bound import Bound, Run, name_of
-from kdlib.objectives.labels import loss_fingerprint, refuse_foreign_form, soft_fingerprint
+from kdlib.objectives.bound import Bound, Run, loss_fingerprint, name_of, soft_fingerprint
+from kdlib.objectives.labels import refuse_foreign_form
 
 
 @dataclass(frozen=True)
