@@ -265,7 +265,7 @@ def test_the_readme_s_commands_are_shell():
 
 def test_learners_get_the_learner_s_extra():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    extras = re.findall(r"pip install [^\n]*?-e \"\.\[(.*?)\]\"", text.split("## The lessons")[0])
+    extras = re.findall(r"pip install [^\n]*?-e \"\.\[(.*?)\]\"", text.split("## Lessons and exercises")[0])
     assert extras and set(extras) == {"lab"}
 
 
