@@ -193,6 +193,14 @@ def test_a_teacher_sees_inputs_prepared_in_its_own_way():
     )
     assert same_weights(by_fitted.model, by_module.model)
     assert "0.25" in by_module.record["run"]["objective"]["teacher_preparation"]
+    by_cache, by_batch = (
+        kdlib.fit(
+            models.convnet(width=2, classes=3), theirs, Distillation(teacher, alpha=1.0), epochs=1, augment=augment
+        )
+        for augment in ((), [lambda images, noise: images])
+    )
+    for cached, asked in zip(by_cache.model.parameters(), by_batch.model.parameters(), strict=True):
+        torch.testing.assert_close(cached, asked, rtol=1e-3, atol=1e-4)
 
 
 def test_another_size_and_a_saved_teacher_keep_their_preparation(tmp_path):

@@ -157,7 +157,7 @@ MUTANTS = (
         "student left in eval mode",
         "kdlib/training/loop.py",
         "            in_train_mode()\n",
-        "            None if state.history else in_train_mode()\n",
+        "            model.eval() if state.history else in_train_mode()\n",
     ),
     Mutant(
         "modes not restored after validation",
