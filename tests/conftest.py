@@ -1,7 +1,9 @@
 """What tests share: no progress bars, a cache and data folder of their own, small data sets."""
 
+import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ os.environ["KDLIB_PROGRESS"] = "0"
 
 from kdlib import Dataset, models
 from kdlib.data import loading
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # Started in the background by a shell, this process ignores Ctrl-C, and so would every process the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,6 +30,38 @@ def no_surprises(monkeypatch, request):
     for name in ("KDLIB_SOURCE", "KDLIB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(loading, "_failed_downloads", {})
+
+
+@pytest.fixture(scope="session")
+def assignment():
+    from grading import assignments
+
+    return assignments.load("ex01")
+
+
+@pytest.fixture(scope="session")
+def library(assignment, tmp_path_factory):
+    from grading import isolation
+
+    folder = tmp_path_factory.mktemp("library")
+    isolation.stage(folder, assignment.uses_kdlib)
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """What hostile hand-ins aim at, and the server that nobody may call."""
+    from hostile import Bench
+
+    victim = tmp_path / "course" / "gradebook.db"
+    (victim.parent / "neighbour").mkdir(parents=True)
+    victim.write_text("everybody's grades")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        read = {
+            kind: json.loads((ROOT / kind / "ex01" / "ex01.ipynb").read_text()) for kind in ("exercises", "solutions")
+        }
+        yield Bench(read["exercises"], read["solutions"], victim, server.getsockname()[1], ROOT), server
 
 
 def make_data(samples=200, features=6, classes=3, seed=0, **options):

@@ -1,0 +1,188 @@
+"""Grading as an instructor does it: hand-ins in, points by hand, reports out, and all of it again."""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hand_ins import put
+from hostile import HOSTILE, PARTS, as_bytes, with_answers
+from nbgrader.apps.api import NbGraderAPI
+from nbgrader.coursedir import CourseDirectory
+
+from grading import assignments, gradebook, isolation, similar
+from grading.__main__ import main
+from grading.isolation import has_bubblewrap
+
+ROOT = Path(__file__).resolve().parent.parent
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading runs on Linux")
+boxed_only = pytest.mark.skipif(not has_bubblewrap(), reason="bubblewrap is not installed")
+
+
+@pytest.fixture
+def handed_in(tmp_path, bench):
+    bench, _ = bench
+    folder = tmp_path / "handed in"
+    put(folder, "ann/ex01.ipynb", content=as_bytes(bench.solution))
+    put(folder, "ben/ex01.ipynb", content=as_bytes(with_answers(bench, PARTS[:3])))
+    put(folder, "eve/ex01.ipynb", content=as_bytes(HOSTILE["gradebook written"].make(bench)))
+    roster = tmp_path / "roster.csv"
+    roster.write_text("id,name\nann,Ann Ash\nben,=1+1\neve,Eve Elm\nzoe,Zoe Zed\n")
+    return folder, roster, tmp_path / "graded"
+
+
+def grade(handed_in, *options):
+    folder, roster, course = handed_in
+    command = ["grade", "ex01", str(folder), "--course", str(course), "--roster", str(roster), *options]
+    assert main(command) == 0
+    return pd.read_csv(course / "reports" / "ex01" / "grades.csv", index_col="id")
+
+
+def course_at(folder):
+    return CourseDirectory(root=str(folder), db_url=f"sqlite:///{folder / 'gradebook.db'}")
+
+
+def read_by_hand(course, student, points, comment="Well <said>."):
+    """As Formgrader does it."""
+    with gradebook.opened(course) as book:
+        given = book.find_grade("dark_knowledge", "ex01", "ex01", student)
+        given.manual_score, given.needs_manual_grade = points, False
+        book.find_comment("dark_knowledge", "ex01", "ex01", student).manual_comment = comment
+        book.db.commit()
+
+
+@boxed_only
+def test_grading_again_changes_nothing_and_keeps_points_given_by_hand(handed_in, capsys, monkeypatch, assignment):
+    first = grade(handed_in)
+    assert first["total"].to_dict() == {"ann": 14.0, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
+    assert (
+        first.loc["ann", "waits for a person"] == "dark_knowledge"
+        and first.loc["zoe", "flags"] == "nothing was handed in"
+    )
+    assert first.loc["ben", "name"] == "'=1+1", "a name is no formula"
+    said = capsys.readouterr()
+    assert not any(name in said.out + said.err for name in ("Ann", "Ben", "Eve", "Zoe"))
+
+    course = handed_in[2]
+    read_by_hand(course, "ann", 2.5)
+    with gradebook.opened(course) as book:
+        book.find_comment("soften", "ex01", "ex01", "ann").manual_comment = "Short."
+        book.find_grade("soften_check", "ex01", "ex01", "ann").extra_credit = 0.5
+        book.db.commit()
+    scores = {path: path.read_bytes() for path in (course / "scores" / "ex01").glob("*.json")}
+    monkeypatch.setattr("grading.__main__.score", lambda *_: pytest.fail("nothing is graded again"))
+    second = grade(handed_in)
+    assert second["total"].to_dict() == {"ann": 17.0, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
+    assert scores == {path: path.read_bytes() for path in (course / "scores" / "ex01").glob("*.json")}
+    listed = {one["student"]: one for one in NbGraderAPI(course_at(course)).get_submissions("ex01")}
+    assert all(listed[name]["autograded"] and listed[name]["timestamp"] for name in ("ann", "ben", "eve"))
+    page = (course / "reports" / "ex01" / "feedback" / "ann.html").read_text()
+    assert "17 of 17 points" in page and "Well &lt;said&gt;." in page and "Short." in page and "http" not in page
+
+    moodle = (course / "reports" / "ex01" / "moodle.csv").read_text()
+    assert "soften: 2.5/2 (Short.)" in moodle and "dark_knowledge: 2.5/3" in moodle
+
+    late = grade(handed_in, "--due", "2020-01-01", "--late", "0.1")
+    assert late.loc["ann", "total"] == 0.0 and late.loc["ann", "deduction"] == 17.0
+
+
+@boxed_only
+def test_a_new_answer_waits_for_a_person_again(handed_in, bench):
+    grade(handed_in)
+    read_by_hand(handed_in[2], "ann", 3.0)
+    assert grade(handed_in).loc["ann", "total"] == 17.0
+    bench, _ = bench
+    notebook = with_answers(bench, PARTS)
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("grade_id") == "dark_knowledge":
+            cell["source"] = "Another answer."
+    put(handed_in[0], "ann/ex01.ipynb", content=as_bytes(notebook))
+    again = grade(handed_in)
+    assert "was answered again" in again.loc["ann", "flags"] and again.loc["ann", "total"] == 17.0
+    assert again.loc["ben", "total"] == 6.0
+    grade(handed_in, "--cell-seconds", "19")
+    still = grade(handed_in)
+    assert "was answered again" in still.loc["ann", "flags"], "until a person has read it"
+    read_by_hand(handed_in[2], "ann", 1.0)
+    read = grade(handed_in)
+    assert pd.isna(read.loc["ann", "flags"]) and read.loc["ann", "total"] == 15.0
+
+
+def test_a_hand_in_that_could_not_be_graded_is_told_and_tried_again(handed_in, monkeypatch):
+    """Nobody gets 0 points for a machine that could not start a worker, and the others are graded."""
+    real = isolation.Worker.__enter__
+
+    def fails_once(worker):
+        monkeypatch.setattr(isolation.Worker, "__enter__", real)
+        worker.kill()
+        raise OSError("the worker did not start")
+
+    monkeypatch.setattr(isolation.Worker, "__enter__", fails_once)
+    first = grade(handed_in, "--jobs", "1")
+    (name,) = first.index[first["flags"].str.contains("could not be graded, run it again: OSError")]
+    assert first.loc[name, "waits for a person"].count(";") == len(PARTS) and first.loc[name, "total"] == 0
+    (handed_in[2] / "scores" / "ex01" / "ben.json").write_text("{broken")
+    again = grade(handed_in)
+    assert again["total"].to_dict() == {"ann": 14.0, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
+    assert not again["flags"].astype(str).str.contains("could not be graded").any()
+
+
+@boxed_only
+def test_an_overlay_has_inputs_of_its_own(handed_in, tmp_path):
+    private = tmp_path / "private" / "ex01"
+    private.mkdir(parents=True)
+    (private / "held_out.json").write_text(
+        json.dumps({"seeds": [5], "cases": {"soften": [{"logits": [[1.0, 2.0]], "temperature": 3.0}]}})
+    )
+    mine = assignments.load("ex01", tmp_path / "private")
+    assert mine.seeds == (5,) and len(mine.held_out(mine.graded[1].part)) == len(mine.graded[1].part.draw(5)) + 1
+    assert mine.fingerprint != assignments.load("ex01").fingerprint
+    for wrong in ({"seeds": []}, {}, {"seeds": ["5"]}, [5]):
+        (private / "held_out.json").write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match="must hold"):
+            assignments.load("ex01", tmp_path / "private")
+    with pytest.raises(FileNotFoundError, match="no overlay folder"):
+        assignments.load("ex01", tmp_path / "privat")
+    (private / "held_out.json").write_text(json.dumps({"seeds": [5], "cases": {"sofen": []}}))
+    with pytest.raises(ValueError, match="has cases for sofen"):
+        assignments.load("ex01", tmp_path / "private")
+
+
+def test_bad_input_is_told(tmp_path, capsys):
+    assert main(["grade", "ex77", str(tmp_path)]) == 2
+    assert "there is no assignment 'ex77' in solutions/; there are ex00, ex01," in capsys.readouterr().err
+    assert main(["grade", "ex01", str(tmp_path / "nowhere")]) == 2
+    assert "there are no submissions at" in capsys.readouterr().err
+    for wrong in ("-0.1", "10"):
+        with pytest.raises(SystemExit):
+            main(["grade", "ex01", str(tmp_path), "--late", wrong])
+    assert "10 is no share from 0 to 1" in capsys.readouterr().err
+    assert main(["grade", "ex01", str(tmp_path)]) == 2
+    assert "there is no notebook of ex01 in" in capsys.readouterr().err
+
+
+def test_release_holds_no_solution(tmp_path, capsys):
+    assert main(["release", "ex01", "--out", str(tmp_path)]) == 0
+    with zipfile.ZipFile(tmp_path / "ex01.zip") as archive:
+        names = archive.namelist()
+        text = archive.read("ex01/ex01.ipynb").decode()
+    assert {"ex01/ex01.ipynb", "ex01/README.txt"} <= set(names)
+    assert "SOLUTION" not in text and "Rubric" not in text and text.count("raise NotImplementedError()") == len(PARTS)
+
+
+def test_renamed_copies_are_alike_and_honest_answers_are_not():
+    one = (
+        "def soften(logits, temperature):\n    shifted = logits - logits.max()\n"
+        "    powers = (shifted / temperature).exp()\n    return powers / powers.sum(dim=1, keepdim=True)\n"
+    )
+    copy = one.replace("shifted", "a").replace("powers", "b").replace("logits", "z")
+    other = "def soften(x, t):\n    if t <= 0:\n        raise ValueError(t)\n    return torch.softmax(x / t, -1)\n"
+    found = similar.pairs({"ann": one, "ben": copy, "eve": other}, "import torch\n")
+    assert found == [("ann", "ben", 1.0)]
+    classmates = {f"classmate {number}": f"def soften():\n    return {number}\n" for number in range(5)}
+    three = similar.pairs({"ann": one, "ben": copy, "cy": one, **classmates}, "import torch\n")
+    assert {pair[:2] for pair in three} == {("ann", "ben"), ("ann", "cy"), ("ben", "cy")}, "three of eight"
+    assert similar.pairs({"ann": one, "ben": one}, one) == [], "what was given is nobody's"
