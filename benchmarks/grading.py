@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from grading.__main__ import main as grading  # noqa: E402
-from grading.isolation import has_bubblewrap  # noqa: E402
+from grading.isolation import find_box  # noqa: E402
 from kdlib.machine import versions  # noqa: E402
 
 NAME, STUDENTS = "ex01", 200
@@ -75,7 +75,7 @@ def main() -> None:
     once = timed(lambda: not NotebookClient(notebook, timeout=600).execute())
     text = (
         f"# Grading {STUDENTS} hand-ins\n\nWritten by `python benchmarks/grading.py`: {NAME}, {os.cpu_count()} cores, "
-        f"{'with' if has_bubblewrap() else 'without'} bubblewrap, torch {versions()['torch']}.\n\n"
+        f"{'with' if find_box() else 'without'} bubblewrap, torch {versions()['torch']}.\n\n"
         f"| | minutes | seconds a hand-in |\n| --- | --- | --- |\n"
         f"| graded | {first / 60:.1f} | {first / STUDENTS:.1f} |\n"
         f"| again, nothing changed | {again / 60:.1f} | {again / STUDENTS:.2f} |\n\n"

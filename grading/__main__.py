@@ -9,7 +9,6 @@ import shutil
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
 from pathlib import Path
 
@@ -18,8 +17,10 @@ from tqdm.auto import tqdm
 from grading import assignments, collect, gradebook, report, similar
 from grading.assignments import ROOT, Assignment
 from grading.collect import Collected, Student, Submission
-from grading.isolation import Limits, has_bubblewrap, stage
-from grading.score import Score, read_cells, score
+from grading.isolation import Limits, find_box
+from grading.notebook import read_cells
+from grading.score import Score
+from grading.together import HandIn, Rules, score_all
 from kdlib.files import atomically
 
 TOLD = """This folder is the assignment {name}. Put it into the course's folder my/, and open {name}.ipynb there in
@@ -103,12 +104,13 @@ def _grade(options: argparse.Namespace) -> int:
         memory=int(options.memory * 2**30),
     )
     course: Path = options.course
-    boxed = has_bubblewrap()
-    if not boxed:
+    box = find_box()
+    if not box:
         print("grading: bubblewrap is not here; a watchdog alone guards this machine (INSTRUCTORS.md)", file=sys.stderr)
     released = gradebook.generate(_source(options.name, options.overlay), course, database=True)
     before = {name: _kept(_place(course, assignment, name)).get("answers", {}) for name in found.counted}
-    scores = _score_all(found, assignment, course, limits, boxed, options.jobs)
+    rules = Rules(options.name, options.overlay, limits, box)
+    scores = _score_all(found, assignment, course, rules, options.jobs)
     with gradebook.opened(course) as book:
         changed = _answered_anew(book, assignment, course, before, scores)
         for name, one in scores.items():
@@ -122,11 +124,11 @@ def _grade(options: argparse.Namespace) -> int:
             except Exception as problem:  # one hand-in's, whatever it is: the others are written
                 one.flags.append(f"could not be made ready for Formgrader: {type(problem).__name__}")
         lines = [_line(book, assignment, found, student, scores.get(student.id), options) for student in _sorted(found)]
-    given = "\n".join(cell["source"] for cell in read_cells(released.read_bytes(), Score()) if cell["type"] == "code")
+    given = "\n".join(cell.source for cell in read_cells(released.read_bytes())[0] if cell.kind == "code")
     pairs = similar.pairs({name: one.code for name, one in scores.items()}, given)
-    box = (
+    walls = (
         "bubblewrap: own file system, no network, own processes"
-        if boxed
+        if box
         else "a watchdog only: no isolation of files and network"
     )
     private = options.overlay and [path.name for path in sorted((options.overlay / options.name).glob("*"))]
@@ -134,7 +136,10 @@ def _grade(options: argparse.Namespace) -> int:
         "Held-out inputs": f"private, {options.overlay}: {', '.join(private)}"
         if private
         else f"the repository's own, which are public{', for the overlay has nothing here' * bool(options.overlay)}",
-        "Isolation": [box, *(f"limit of {name.replace('_', ' ')}: {value:,g}" for name, value in vars(limits).items())],
+        "Isolation": [
+            walls,
+            *(f"limit of {name.replace('_', ' ')}: {value:,g}" for name, value in vars(limits).items()),
+        ],
         "Time": f"{time.monotonic() - started:.0f} s for {len(scores)} hand-ins, {options.jobs} at once.",
         "Missing": found.missing,
         "Handed in by nobody on the roster": found.unknown,
@@ -152,38 +157,23 @@ def _sorted(found: Collected) -> list[Student]:
     return [found.students[name] for name in sorted(found.students)]
 
 
-def _score_all(
-    found: Collected, assignment: Assignment, course: Path, limits: Limits, boxed: bool, jobs: int
-) -> dict[str, Score]:
+def _score_all(found: Collected, assignment: Assignment, course: Path, rules: Rules, jobs: int) -> dict[str, Score]:
     """Scores by student; those of unchanged notebooks under unchanged rules are read instead of computed."""
-    scores, waiting = {}, []
+    scores, waiting = {}, {}
     for name, submission in found.counted.items():
-        kept = _read(_place(course, assignment, name), _key(submission, assignment, limits, boxed))
+        kept = _read(_place(course, assignment, name), _key(submission, assignment, rules))
         if kept:
             scores[name] = kept
         else:
-            waiting.append(name)
-    with tempfile.TemporaryDirectory(prefix="library-") as folder, ThreadPoolExecutor(jobs) as pool:
-        library = Path(folder)
-        stage(library, assignment.uses_kdlib)
-        library.chmod(0o755)
-        tasks = {
-            pool.submit(score, found.counted[name].content, assignment, library, limits, boxed): name
-            for name in waiting
-        }
-        for task in tqdm(as_completed(tasks), total=len(tasks), desc="grading", unit="hand-in", disable=not tasks):
-            name = tasks[task]
-            try:
-                scores[name] = task.result()
-            except Exception as problem:  # one hand-in's, whatever it is: the others are graded
-                scores[name] = Score.failed(assignment, f"{type(problem).__name__}: {problem}")
-                continue
-            with atomically(_place(course, assignment, name)) as temporary:
-                content = {
-                    "key": _key(found.counted[name], assignment, limits, boxed),
-                    **dataclasses.asdict(scores[name]),
-                }
-                temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            waiting[name] = HandIn(submission.content)
+    progress = tqdm(total=len(waiting), desc="grading", unit="hand-in", disable=not waiting)
+    for name, one in score_all(waiting, rules, jobs):
+        progress.update()
+        scores[name] = one
+        with atomically(_place(course, assignment, name)) as temporary:
+            content = {"key": _key(found.counted[name], assignment, rules), **dataclasses.asdict(one)}
+            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    progress.close()
     return dict(sorted(scores.items()))
 
 
@@ -191,9 +181,9 @@ def _place(course: Path, assignment: Assignment, student: str) -> Path:
     return course / "scores" / assignment.name / f"{student}.json"
 
 
-def _key(submission: Submission, assignment: Assignment, limits: Limits, boxed: bool) -> str:
-    rules = f"{assignment.fingerprint} {limits} {boxed} ".encode()
-    return hashlib.sha256(rules + submission.content).hexdigest()
+def _key(submission: Submission, assignment: Assignment, rules: Rules) -> str:
+    said = f"{assignment.fingerprint} {rules.limits} {bool(rules.box)} ".encode()
+    return hashlib.sha256(said + submission.content).hexdigest()
 
 
 def _kept(path: Path) -> dict:

@@ -52,11 +52,6 @@ class Assignment:
     extra: dict[str, list[Case]]
     fingerprint: str
 
-    @property
-    def uses_kdlib(self) -> bool:
-        """Whether any part may call ``kdlib``."""
-        return any(one.part and one.part.may_use_kdlib for one in self.graded)
-
     def held_out(self, part: Part) -> list[Case]:
         """The inputs a part is tried on."""
         return [case for seed in self.seeds for case in part.draw(seed)] + self.extra.get(part.name, [])

@@ -6,8 +6,11 @@ write what the grader can.
 """
 
 import json
+import os
+import platform
 import queue
 import resource
+import secrets
 import shutil
 import subprocess
 import sys
@@ -15,42 +18,43 @@ import sysconfig
 import tempfile
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from grading import wire
+from grading import syscalls, wire
+from kdcourse.checks.trying import Case
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE.parent / "kdlib"
 CHECKS = HERE.parent / "kdcourse" / "checks"
 
-
-START_SECONDS = 60.0
-"""That a worker may take to import what it needs, on a busy machine."""
+START_SECONDS = 120.0
+"""Of a worker's own time, for importing what it needs."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one worker may use.
+    """What one worker may use. Seconds are its own: of processor time, or asleep; waiting for a busy machine is free.
 
     Attributes:
-        cell_seconds: wall-clock time of one cell.
-        call_seconds: wall-clock time of one call of a function.
-        total_seconds: wall-clock time of a submission, all restarts together.
+        cell_seconds: of one cell.
+        call_seconds: of one call of a function.
+        total_seconds: of a notebook.
         cpu_seconds: processor time of one process.
         memory: bytes, all its processes together.
         processes: at once.
         threads: of all of them.
-        file_size: bytes of one file, and of the scratch folder.
+        file_size: bytes of one file, and of each of its folders, which lie in memory.
     """
 
     cell_seconds: float = 60.0
     call_seconds: float = 20.0
     total_seconds: float = 600.0
-    cpu_seconds: int = 300
+    cpu_seconds: int = 600
     memory: int = 3 * 2**30
     processes: int = 40
     threads: int = 200
@@ -61,75 +65,157 @@ class WorkerDied(Exception):
     """The worker is no more: it ended itself, was too slow, used too much, or sent what is no answer."""
 
 
-def has_bubblewrap() -> bool:
-    """Whether bubblewrap is there and allowed to do its work on this machine."""
-    if sys.platform != "linux" or not shutil.which("bwrap"):
-        return False
-    probe = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
-    return subprocess.run(probe, capture_output=True).returncode == 0
+# --- the box -------------------------------------------------------------------------------------
 
 
-def stage(folder: Path, with_kdlib: bool) -> None:
-    """Put together what a worker may import: the worker itself, ``kdlib``, and the checks without their right answers.
+@dataclass(frozen=True)
+class Box:
+    """How bubblewrap is used on this machine.
 
-    Where no part of an assignment may use ``kdlib``, nothing is left of it but the former path of the checks. Of the
-    checks nothing is left but their names, which do nothing.
+    Attributes:
+        bubblewrap: its path.
+        as_nobody: whether code runs as a user who owns nothing, which takes a grader who is root; otherwise it runs as
+            the grader, in a user namespace without any right.
+    """
+
+    bubblewrap: str
+    as_nobody: bool
+
+    @property
+    def walls(self) -> list[str]:
+        """Bubblewrap's options about namespaces and rights."""
+        options = ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+        if self.as_nobody:
+            options += [f"--unshare-{kind}" for kind in ("ipc", "pid", "net", "uts", "cgroup-try")]
+            return [*options, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        return ["--unshare-all", *options]
+
+
+def find_box() -> Box | None:
+    """The way in which bubblewrap works on this machine; None where it is not there, or not allowed to."""
+    path = shutil.which("bwrap") if sys.platform == "linux" else None
+    for as_nobody in [True] * (os.geteuid() == 0) + [False]:
+        box = path and Box(path, as_nobody)
+        become = "import os; os.setresuid(*[2**30] * 3)" if as_nobody else ""
+        probe = ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", sys.executable, "-c", become]
+        if box and subprocess.run([path, *box.walls, *probe], capture_output=True).returncode == 0:
+            return box
+    return None
+
+
+def stage(folder: Path, visible: Mapping[str, Sequence[Case]], beside: Mapping[str, bytes] | None = None) -> None:
+    """Put together what one hand-in may import: the worker itself, ``kdlib``, and the checks without right answers.
+
+    Of the checks nothing is left but their names, which do nothing, and the inputs that a learner sees.
+
+    Args:
+        folder: an empty one, of this hand-in alone.
+        visible: those inputs, by part.
+        beside: files that were handed in beside the notebook.
     """
     for name in ("worker.py", "wire.py"):
         shutil.copy(HERE / name, folder)
-    package, checks = folder / "kdlib", folder / "kdcourse" / "checks"
-    if with_kdlib:
-        shutil.copytree(LIBRARY, package, ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        package.mkdir()
-        shutil.copy(LIBRARY / "former_paths.py", package)
-        (package / "__init__.py").write_text("from kdlib import former_paths\n\nformer_paths.install()\n")
+    shutil.copytree(LIBRARY, folder / "kdlib", ignore=shutil.ignore_patterns("__pycache__"))
+    checks = folder / "kdcourse" / "checks"
     checks.mkdir(parents=True)
     (checks.parent / "__init__.py").write_text("")
     shutil.copy(CHECKS / "trying.py", checks)
-    (checks / "__init__.py").write_text(SILENT_CHECKS)
+    shutil.copy(HERE / "silent_checks.py", checks / "__init__.py")
+    sent = {part: [wire.encode(case) for case in cases] for part, cases in visible.items()}
+    (checks / "visible.json").write_text(json.dumps(sent), encoding="utf-8")
+    for name, content in (beside or {}).items():
+        place = folder / "beside" / Path(name).name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(content)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-SILENT_CHECKS = '''"""In grading, checks say nothing."""
+def _boxed(box: Box, library: Path, limits: Limits, filter_from: int | None) -> list[str]:
+    """The command with bubblewrap around it; its filter of system calls is read from an open file."""
+    command = [box.bubblewrap, *box.walls, "--proc", "/proc", "--dev", "/dev"]
+    for path in ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi"):
+        if Path(path).exists():
+            command += ["--ro-bind", path, path]
+    for folder in ("/tmp", "/scratch", "/dev/shm"):
+        command += ["--perms", "1777", "--size", str(limits.file_size), "--tmpfs", folder]
+    system = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")
+    for path in (*system, "/etc/ld.so.cache", "/etc/localtime", "/etc/fonts"):
+        if Path(path).exists():
+            command += ["--ro-bind", path, path]
+    prefixes = [one for one in dict.fromkeys((sys.base_prefix, sys.prefix)) if not one.startswith("/usr")]
+    for folder in dict.fromkeys(parent for one in prefixes for parent in list(Path(one).parents)[-2::-1]):
+        command += ["--perms", "0755", "--dir", str(folder)]
+    for prefix in prefixes:
+        command += ["--ro-bind", prefix, prefix]
+    for package in ("kdlib", "kdcourse"):
+        installed = Path(sysconfig.get_paths()["purelib"]) / package
+        if installed.is_dir():
+            command += ["--tmpfs", str(installed), "--remount-ro", str(installed)]
+    command += ["--ro-bind", str(library), "/library", "--chdir", "/scratch"]
+    command += ["--remount-ro", "/dev", "--remount-ro", "/"]
+    command += [] if filter_from is None else ["--seccomp", str(filter_from)]
+    return [*command, sys.executable, "-s", "-P", "/library/worker.py"]
 
-import sys
-from types import ModuleType
+
+def _limit(limits: Limits) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_size, limits.file_size))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-class _Silent(ModuleType):
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *_, **__: None
+def _counts_tasks_by_box() -> bool:
+    """Whether this kernel counts the processes of a user namespace apart (since Linux 5.14)."""
+    version = platform.release().split(".")[:2]
+    return all(one.isdigit() for one in version) and tuple(map(int, version)) >= (5, 14)
 
 
-for _number in range(13):
-    _name = f"ex{_number:02d}"
-    globals()[_name] = sys.modules[f"{__name__}.{_name}"] = _Silent(_name)
-'''
+# --- the worker ----------------------------------------------------------------------------------
 
 
 class Worker:
-    """One worker process; use it in a ``with`` block, so that it ends."""
+    """One worker, a context manager.
 
-    def __init__(self, library: Path, limits: Limits, deadline: float, bubblewrap: bool) -> None:
-        self.limits, self.deadline = limits, deadline
-        self.scratch = None if bubblewrap else tempfile.TemporaryDirectory(prefix="grading-")
-        command = _boxed(library, limits) if bubblewrap else [sys.executable, "-I", str(library / "worker.py")]
-        environment = {"PATH": "/usr/bin:/bin", "HOME": "/scratch" if bubblewrap else self.scratch.name}
-        environment |= {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "KDLIB_PROGRESS": "0", "KDLIB_OFFLINE": "1"}
-        environment |= {"IPYTHONDIR": environment["HOME"], "MPLCONFIGDIR": environment["HOME"], "LANG": "C.UTF-8"}
+    Args:
+        library: the folder that :func:`stage` filled.
+        limits: what it may use.
+        box: None: no box, a watchdog only.
+    """
+
+    def __init__(self, library: Path, limits: Limits, box: Box | None) -> None:
+        self.limits = limits
+        self.killed_for = ""
+        self.spent = 0.0
+        self.scratch = None if box else tempfile.TemporaryDirectory(prefix="grading-")
+        home = "/scratch" if box else self.scratch.name
+        environment = {"PATH": "/usr/bin:/bin", "HOME": home, "USER": "learner", "LANG": "C.UTF-8"}
+        environment |= {"IPYTHONDIR": home, "MPLCONFIGDIR": home, "MPLBACKEND": "agg", "PYTHONHASHSEED": "0"}
+        environment |= {"OMP_NUM_THREADS": "1", "KDLIB_PROGRESS": "0", "KDLIB_OFFLINE": "1"}
+        environment |= {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        if box and (box.as_nobody or _counts_tasks_by_box()):
+            environment["GRADING_TASKS"] = str(limits.threads)
+        if box and box.as_nobody:
+            environment["GRADING_UID"] = str(2**30 + secrets.randbelow(2**20))
+        calls = syscalls.bpf() if box else None
+        filtered = None
+        if calls:
+            filtered = os.memfd_create("filter", 0)
+            os.write(filtered, calls)
+            os.lseek(filtered, 0, os.SEEK_SET)
+        unboxed = [sys.executable, "-s", "-P", str(library / "worker.py")]
         self.process = subprocess.Popen(
-            command,
+            _boxed(box, library, limits, filtered) if box else unboxed,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
-            cwd=None if bubblewrap else self.scratch.name,
+            cwd=None if box else home,
             start_new_session=True,
+            pass_fds=[] if filtered is None else [filtered],
             preexec_fn=lambda: _limit(limits),
         )
-        self.killed_for = ""
+        if filtered is not None:
+            os.close(filtered)
         self._lines: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -139,18 +225,14 @@ class Worker:
 
         Raises:
             OSError: it did not start.
-            WorkerDied: the deadline was over before.
         """
         try:
-            ready = self._answer(START_SECONDS).get("ready")
+            ready, why = self._answer(START_SECONDS).get("ready"), "it says nothing"
         except WorkerDied as problem:
-            self.kill()
-            if time.monotonic() >= self.deadline:
-                raise
-            raise OSError(f"the worker did not start: {problem}") from None
+            ready, why = False, str(problem)
         if not ready:
             self.kill()
-            raise OSError("the worker did not start")
+            raise OSError(f"the worker did not start: {why}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -162,20 +244,21 @@ class Worker:
         Raises:
             WorkerDied: says why, in words for a student.
         """
-        try:
+        with suppress(OSError):
             self.process.stdin.write((json.dumps(request) + "\n").encode())
             self.process.stdin.flush()
-        except OSError:
-            pass
         return self._answer(seconds)
+
+    @property
+    def time_is_over(self) -> bool:
+        """Whether it has used the time of a whole notebook."""
+        return self.spent > self.limits.total_seconds
 
     def kill(self) -> None:
         """End the worker and everything it started; it first, so that it starts no more."""
         for _ in range(5):
             family = self._family()
-            for process in [self.process, *family]:
-                with suppress(psutil.Error, OSError):
-                    process.kill()
+            self._kill_all(family)
             if not family:
                 break
         self.process.wait()
@@ -188,14 +271,22 @@ class Worker:
         if self.scratch:
             shutil.rmtree(self.scratch.name, ignore_errors=True)
 
+    def _kill_all(self, family: list[psutil.Process]) -> None:
+        for process in [self.process, *family]:
+            with suppress(psutil.Error, OSError):
+                process.kill()
+
     def _answer(self, seconds: float) -> dict:
-        patience = min(seconds, self.deadline - time.monotonic())
-        try:
-            line = self._lines.get(timeout=max(patience, 0.0))
-        except queue.Empty:
-            whole = patience < seconds
-            said = "the whole notebook took too long" if whole else f"took longer than {seconds:g} seconds"
-            raise WorkerDied(said) from None
+        since = self.spent
+        while True:
+            try:
+                line = self._lines.get(timeout=0.1)
+                break
+            except queue.Empty:
+                if self.time_is_over:
+                    raise WorkerDied("the whole notebook took too long") from None
+                if self.spent - since > seconds:
+                    raise WorkerDied(f"took longer than {seconds:g} seconds") from None
         if line is None:
             raise WorkerDied(self.killed_for or "ended the process that runs it")
         try:
@@ -218,32 +309,35 @@ class Worker:
             if not line:
                 return
 
+    # --- the watchdog ----------------------------------------------------------------------------
+
     def _watch(self) -> None:
+        """Look at everything it started, ten times a second; the clock stands while it waits for a processor."""
+        asleep, before = 0.0, time.monotonic()
         while self.process.poll() is None:
             family = self._family()
-            memory = threads = 0
-            for process in family:
-                try:
-                    memory += process.memory_info().rss
-                    threads += process.num_threads()
-                except psutil.Error:
-                    continue
-            if len(family) > self.limits.processes:
-                self.killed_for = f"started more than {self.limits.processes} processes"
-            elif threads > self.limits.threads:
-                self.killed_for = f"started more than {self.limits.threads} threads"
-            elif memory > self.limits.memory:
-                self.killed_for = f"used more than {self.limits.memory / 2**30:g} GiB of memory"
-            elif time.monotonic() > self.deadline:
-                self.killed_for = "the whole notebook took too long"
+            now = time.monotonic()
+            if not any(_runs(one) for one in family):
+                asleep += now - before
+            before = now
+            self.spent = max(self.spent, sum(map(_processor_time, family)) + asleep)
+            self.killed_for = self._too_much(family)
             if self.killed_for:
-                for process in [self.process, *family]:
-                    try:
-                        process.kill()
-                    except (psutil.Error, OSError):
-                        continue
+                self._kill_all(family)
                 return
             time.sleep(0.1)
+
+    def _too_much(self, family: list[psutil.Process]) -> str:
+        """What it uses too much of, in words for a student; "" where nothing."""
+        limits = self.limits
+        if len(family) > limits.processes:
+            return f"started more than {limits.processes} processes"
+        if sum(_of(one, "num_threads") for one in family) > limits.threads:
+            return f"started more than {limits.threads} threads"
+        # What copies share counts for each in the first number, which is quick, and once in the second.
+        if sum(_resident(one) for one in family) > limits.memory and sum(map(_own, family)) > limits.memory:
+            return f"used more than {limits.memory / 2**30:g} GiB of memory"
+        return ""
 
     def _family(self) -> list[psutil.Process]:
         """Its processes, those too that changed their parent but not their session."""
@@ -253,7 +347,9 @@ class Worker:
             family = []
         if self.scratch is None:
             return family
-        known = {process.pid for process in family} | {self.process.pid}
+        with suppress(psutil.Error):
+            family.append(psutil.Process(self.process.pid))
+        known = {process.pid for process in family}
         for process in psutil.process_iter():
             try:
                 if process.pid not in known and process.environ().get("HOME") == self.scratch.name:
@@ -263,37 +359,37 @@ class Worker:
         return family
 
 
-def _limit(limits: Limits) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_size, limits.file_size))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _of(process: psutil.Process, what: str) -> float:
+    """A number about a process that may be gone."""
+    try:
+        return getattr(process, what)()
+    except psutil.Error:
+        return 0
 
 
-def _boxed(library: Path, limits: Limits) -> list[str]:
-    """The command with bubblewrap around it."""
-    box = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    box += ["--proc", "/proc", "--dev", "/dev"]
-    for folder in ("/tmp", "/scratch", "/dev/shm"):
-        box += ["--size", str(limits.file_size), "--tmpfs", folder]
-    for path in (
-        "/usr",
-        "/lib",
-        "/lib64",
-        "/lib32",
-        "/bin",
-        "/sbin",
-        "/etc/ld.so.cache",
-        "/etc/localtime",
-        "/etc/fonts",
-    ):
-        if Path(path).exists():
-            box += ["--ro-bind", path, path]
-    for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
-        if not prefix.startswith("/usr"):
-            box += ["--ro-bind", prefix, prefix]
-    for package in ("kdlib", "kdcourse"):
-        installed = Path(sysconfig.get_paths()["purelib"]) / package
-        if installed.is_dir():
-            box += ["--tmpfs", str(installed)]
-    box += ["--ro-bind", str(library), "/library"]
-    return [*box, "--chdir", "/scratch", "--remount-ro", "/", sys.executable, "-I", "/library/worker.py"]
+def _runs(process: psutil.Process) -> bool:
+    return _of(process, "status") in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
+
+
+def _processor_time(process: psutil.Process) -> float:
+    try:
+        return sum(process.cpu_times()[:4])
+    except psutil.Error:
+        return 0.0
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
+
+
+def _own(process: psutil.Process) -> int:
+    """Bytes of a process, its share of what it has in common with others."""
+    try:
+        return process.memory_full_info().pss
+    except psutil.AccessDenied:
+        return _resident(process)
+    except psutil.Error:
+        return 0

@@ -1,33 +1,48 @@
-"""Automatic points: one student's notebook, run in a worker, its functions tried on held-out inputs, judged here."""
+"""Automatic points: one student's notebook, run in a worker, its functions tried at their checks, judged here.
 
-import ast
-import json
+A part has its points where its function is right on the inputs that the notebook shows *and* on held-out ones. Held-out
+inputs come in when the notebook is through, to copies of the worker in which everything is as it was at the check: so
+nothing that a student can read was made by code that has seen them.
+"""
+
+import io
+import tempfile
 import time
+import tokenize
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from IPython.core.inputtransformer2 import TransformerManager
+
 from grading import wire
 from grading.assignments import Assignment, Graded
-from grading.isolation import Limits, Worker, WorkerDied
-from kdcourse.checks import judge
-from kdcourse.checks.trying import Outcome
-
-LARGEST = 8 * 2**20
-"""Bytes of a notebook that is read."""
+from grading.isolation import Box, Limits, Worker, WorkerDied, stage
+from grading.notebook import Cell, read_cells
+from kdcourse.checks.part import VISIBLE_SEED, Part, Verdict, judge, sentence
+from kdcourse.checks.trying import Case, Outcome
 
 MOST_CELLS, MOST_CODE = 1_000, 256 * 2**10
 """Cells of a notebook, and characters of all its code."""
 
-RESTARTS = 12
-"""How often one student's worker is started again after it died."""
+SITTINGS, PATIENCE = 24, 2.0
+"""How often a notebook is gone through anew after its worker died, and for how many times a notebook's seconds."""
+
+GRACE = 10.0
+"""Seconds a worker has beyond those that it is told to wait for a copy of itself."""
 
 SUSPICIOUS = {
     "_exit", "_getframe", "ctypes", "input_transformers_cleanup", "input_transformers_post", "ast_transformers",
     "setprofile", "settrace", "socket", "subprocess", "urllib", "requests", "__builtins__", "builtins", "gc",
+    "threading", "_thread", "concurrent", "multiprocessing", "fork", "importlib", "__import__", "run_cell_magic",
+    "scaled_dot_product_attention",
 }  # fmt: skip
 """Names an honest answer has no use for: a person should look."""
+
+HARMLESS_MAGICS = [["capture"], ["time"], ["timeit"], ["html"], ["latex"], ["markdown"], ["svg"], ["writefile"]]
+"""Magics of whole cells under which nothing but the cell's own code runs."""
 
 
 @dataclass
@@ -35,11 +50,13 @@ class Score:
     """What is known about one submission.
 
     Attributes:
-        parts: points and a sentence by part; points are None where a person has to read.
+        parts: by part ``points`` (None where a person has to read), ``of``, ``text`` for the student, and
+            ``for_grader``: what else the instructor may see, held-out inputs among it.
         answers: prose by part.
-        code: the student's code cells that ran, one text.
+        code: the student's code cells, one text.
         problems: what kept cells from running, and what is wrong with the file.
         flags: what a person should look at.
+        stopped: cells that stopped with an error when the notebook was run from top to bottom.
         seconds: it took.
     """
 
@@ -48,91 +65,74 @@ class Score:
     code: str = ""
     problems: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @classmethod
     def failed(cls, assignment: Assignment, problem: str) -> "Score":
         """What stands for a hand-in that this machine could not grade: no points yet, and a person is told."""
-        nothing = {one.name: {"points": None, "of": one.points, "text": "Not graded yet."} for one in assignment.graded}
+        nothing = {one.name: _points(one, None, "Not graded yet.") for one in assignment.graded}
         return cls(parts=nothing, flags=[f"could not be graded, run it again: {problem}"])
 
 
-def score(content: bytes, assignment: Assignment, library: Path, limits: Limits, bubblewrap: bool) -> Score:
+def _points(one: Graded, points: float | None, text: str, for_grader: str = "") -> dict:
+    return {"points": points, "of": one.points, "text": text, "for_grader": for_grader}
+
+
+def score(
+    content: bytes,
+    assignment: Assignment,
+    limits: Limits,
+    box: Box | None,
+    beside: Mapping[str, bytes] | None = None,
+) -> Score:
     """Score one notebook; whatever it holds, this returns.
+
+    Args:
+        content: the notebook's bytes.
+        assignment, limits: what is tried, and what it may use.
+        box: None: no box, a watchdog only.
+        beside: Python files that were handed in beside it.
 
     Raises:
         OSError: this machine could not start a worker.
     """
     started = time.monotonic()
-    result = Score()
-    cells = read_cells(content, result)
-    if len(cells) > MOST_CELLS or sum(len(cell["source"]) for cell in cells if cell["type"] == "code") > MOST_CODE:
+    cells, problems = read_cells(content)
+    result = Score(problems=problems)
+    unread = bool(problems) and not cells and bool(content)
+    if len(cells) > MOST_CELLS or sum(len(cell.source) for cell in cells if cell.kind == "code") > MOST_CODE:
         result.problems.append(f"more than {MOST_CELLS} cells, or {MOST_CODE:,} characters of code: it was not graded")
         cells = []
     _compare_with_release(cells, assignment, result)
     result.answers = _prose(cells, assignment, result)
-    code = [cell["source"] for cell in cells if cell["type"] == "code"]
-    result.code = "\n\n".join(code)
+    helpers = [content.decode("utf-8", "replace") for content in (beside or {}).values()]
+    code = [cell.source for cell in cells if cell.kind == "code"]
+    result.code = "\n\n".join(code + helpers)
+    if beside:
+        result.flags.append(f"came with {', '.join(sorted(beside))}")
     if cells:
-        result.flags += _names(code)
-        _score_parts(code, assignment, library, limits, bubblewrap, result)
+        result.flags += _names(code + helpers)
+        _Run(cells, assignment, limits, box, beside, result).go()
     for one in assignment.graded:
         if one.part is None:
             given = result.answers.get(one.name, "")
-            result.parts[one.name] = {
-                "points": None if given else 0.0,
-                "of": one.points,
-                "text": "" if given else "No answer.",
-            }
+            result.parts[one.name] = _points(one, None if given or unread else 0.0, "" if given else "No answer.")
         elif one.name not in result.parts:
-            result.parts[one.name] = {"points": 0.0, "of": one.points, "text": f"{one.name}: there was nothing to try."}
+            text = f"{one.name}: there was nothing to try."
+            result.parts[one.name] = _points(one, None if unread else 0.0, text)
     result.parts = {one.name: result.parts[one.name] for one in assignment.graded}
+    _compare_with_what_it_shows(cells, assignment, result)
     result.seconds = round(time.monotonic() - started, 1)
     return result
 
 
-# --- the file ------------------------------------------------------------------------------------
+# --- what can be said without running it ---------------------------------------------------------
 
 
-def read_cells(content: bytes, result: Score) -> list[dict]:
-    """Type, source and ``grade_id`` of each cell of a notebook; with problems, none or those that can be read."""
-    if not content:
-        result.problems.append("the file is empty")
-        return []
-    if len(content) > LARGEST:
-        result.problems.append(f"the file has {len(content) / 2**20:.0f} MiB, and {LARGEST // 2**20} are read at most")
-        return []
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        result.problems.append("the file is not UTF-8 text; it was read as Latin-1")
-        text = content.decode("latin-1")
-    try:
-        notebook = json.loads(text)
-        found = notebook["cells"] if "cells" in notebook else notebook["worksheets"][0]["cells"]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        result.problems.append("the file is no notebook")
-        return []
-    cells, unread = [], 0
-    for cell in found if isinstance(found, list) else []:
-        try:
-            source = cell["source"] if "source" in cell else cell["input"]
-            source = wire.readable("".join(source) if isinstance(source, list) else str(source))
-            marks = cell.get("metadata", {}).get("nbgrader", {})
-            mark = marks.get("grade_id") if isinstance(marks, dict) else None
-            cells.append(
-                {"type": str(cell["cell_type"]), "source": source, "id": mark if isinstance(mark, str) else None}
-            )
-        except (KeyError, TypeError, AttributeError):
-            unread += 1
-    if unread:
-        result.problems.append(f"cells that could not be read: {unread}")
-    return cells
-
-
-def _compare_with_release(cells: list[dict], assignment: Assignment, result: Score) -> None:
+def _compare_with_release(cells: Sequence[Cell], assignment: Assignment, result: Score) -> None:
     """What was deleted, doubled or edited: none of it matters to the points, all of it is said."""
-    ids = [cell["id"] for cell in cells if cell["id"]]
+    ids = [cell.grade_id for cell in cells if cell.grade_id]
     known = [one for one in ids if one in assignment.cells]
     if ids and not known:
         result.problems.append("this is another assignment's notebook")
@@ -145,127 +145,273 @@ def _compare_with_release(cells: list[dict], assignment: Assignment, result: Sco
         for name in sorted(assignment.cells.keys() - set(known)):
             result.flags.append(f"cell {name} is missing")
     for cell in cells:
-        check = assignment.cells.get(cell["id"]) if (cell["id"] or "").endswith("_check") else None
-        if check is not None and cell["source"].strip() != check.strip():
-            result.flags.append(f"cell {cell['id']} was edited (it is not used)")
+        check = assignment.cells.get(cell.grade_id) if (cell.grade_id or "").endswith("_check") else None
+        if check is not None and cell.source.strip() != check.strip():
+            result.flags.append(f"cell {cell.grade_id} was edited (the assignment's own is used)")
 
 
-def _prose(cells: list[dict], assignment: Assignment, result: Score) -> dict[str, str]:
+def _prose(cells: Sequence[Cell], assignment: Assignment, result: Score) -> dict[str, str]:
     answers = {}
     for one in assignment.graded:
         if one.part is None:
-            texts = [cell["source"].strip() for cell in cells if cell["id"] == one.cell]
+            texts = [cell.source.strip() for cell in cells if cell.grade_id == one.cell]
             texts = [text for text in texts if text and text != "*Your answer here.*"]
             if texts:
                 answers[one.name] = "\n\n".join(texts)[:20_000]
-            elif cells and not any(cell["id"] == one.cell for cell in cells):
+            elif cells and not any(cell.grade_id == one.cell for cell in cells):
                 result.flags.append(f"the answer to {one.name} has to be looked for by hand")
     return answers
 
 
-def _names(code: list[str]) -> list[str]:
-    """Names in the code that a person should look at."""
-    found = set()
-    for source in code:
-        try:
-            tree = ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        for node in ast.walk(tree):
-            names = [getattr(node, "id", None), getattr(node, "attr", None), getattr(node, "module", None)]
-            names += [alias.name for alias in getattr(node, "names", []) if isinstance(alias, ast.alias)]
-            found |= {name for name in names if isinstance(name, str)} & SUSPICIOUS
+def _names(code: Sequence[str]) -> list[str]:
+    """Names in the code that a person should look at, whether or not magics or mistakes stand beside them."""
+    found = {name for source in code for name in _words(_as_python(source))} & SUSPICIOUS
     return [f"uses {name}" for name in sorted(found)]
 
 
-# --- the worker ----------------------------------------------------------------------------------
-
-
-def _score_parts(
-    code: list[str], assignment: Assignment, library: Path, limits: Limits, bubblewrap: bool, result: Score
-) -> None:
-    deadline = time.monotonic() + limits.total_seconds
-    waiting = [one for one in assignment.graded if one.part]
-    skipped: set[int] = set()
-    for _ in range(RESTARTS + len(code)):
-        try:
-            with Worker(library, limits, deadline, bubblewrap) as worker:
-                stopped = _run_cells(worker, code, skipped, limits, result)
-                while waiting:
-                    one = waiting.pop(0)
-                    result.parts[one.name] = _try(worker, one, assignment, limits, result, stopped)
-            return
-        except _CellDied:
-            continue
-        except WorkerDied as problem:
-            if waiting and time.monotonic() < deadline:
-                continue
-            result.problems.append(str(problem))
-            return
-        except _PartDied as problem:
-            result.parts[problem.graded.name] = problem.points
-            if not waiting:
-                return
-
-
-class _CellDied(Exception):
-    """A cell killed the worker; it is skipped from now on."""
-
-
-class _PartDied(Exception):
-    def __init__(self, graded: Graded, points: dict) -> None:
-        super().__init__(graded.name)
-        self.graded, self.points = graded, points
-
-
-def _run_cells(worker: Worker, code: list[str], skipped: set[int], limits: Limits, result: Score) -> dict[str, str]:
-    """Run what is not skipped; gives the errors of cells that stopped with one, by their source."""
-    stopped = {}
-    for number, source in enumerate(code):
-        if number in skipped or not source.strip():
-            continue
-        try:
-            error = worker.ask({"code": source}, limits.cell_seconds).get("error")
-        except WorkerDied as problem:
-            skipped.add(number)
-            result.problems.append(f"code cell {number + 1} {problem}; it was left out")
-            raise _CellDied from None
-        if error:
-            stopped[source] = f"code cell {number + 1} stopped with {wire.readable(str(error)[:500])}"
-    return stopped
-
-
-def _try(
-    worker: Worker, one: Graded, assignment: Assignment, limits: Limits, result: Score, stopped: dict[str, str]
-) -> dict:
-    """Points and a sentence for one part."""
-    part = one.part
-    cases, outcomes = assignment.held_out(part), []
-    nothing = {"points": 0.0, "of": one.points}
-    for case in cases:
-        request = {
-            "function": part.name,
-            "case": wire.encode(case),
-            "use": part.use.__name__,
-            "write_yourself": list(part.write_yourself),
-            "may_use_kdlib": part.may_use_kdlib,
-        }
-        try:
-            answer = worker.ask(request, limits.call_seconds)
-        except WorkerDied as problem:
-            raise _PartDied(one, nothing | {"text": f"{part.name} {problem}."}) from None
-        if answer.get("missing"):
-            reasons = [f"; {error}" for source, error in stopped.items() if f"def {part.name}(" in source]
-            return nothing | {"text": f"{part.name}: there is no function of this name{''.join(reasons[:1])}."}
-        outcomes.append(_outcome(answer))
+def _as_python(source: str) -> str:
+    """A cell's code with magics as calls; under a cell magic the body itself, which is code or a file's text."""
+    first, _, body = source.lstrip().partition("\n")
+    if first.startswith("%%"):
+        return (
+            body
+            if first[2:].split(None, 1)[:1] and first[2:].split()[0] in HARMLESS_MAGICS
+            else f"{body}\nrun_cell_magic"
+        )
     try:
-        verdict = judge(part, cases, outcomes)
-    except Exception as problem:
-        return nothing | {"text": f"{part.name} gave what could not be judged ({type(problem).__name__})."}
-    if verdict.borrowed:
-        result.flags.append(f"{part.name} calls {', '.join(verdict.borrowed[:3])}")
-    text = wire.readable(verdict.text)
-    return {"points": float(one.points) if verdict.right else 0.0, "of": one.points, "text": text}
+        return TransformerManager().transform_cell(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return source
+
+
+def _words(source: str) -> set[str]:
+    words = set()
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.NAME:
+                words.add(token.string)
+    except (tokenize.TokenError, SyntaxError, ValueError):
+        pass
+    return words
+
+
+def _compare_with_what_it_shows(cells: Sequence[Cell], assignment: Assignment, result: Score) -> None:
+    """Say where the stored output of a check and grading differ: a person decides."""
+    shown = {cell.grade_id: cell.shows.lstrip() for cell in cells if cell.grade_id and cell.shows}
+    for one in assignment.graded:
+        sign = shown.get(one.cell, "")[:1] if one.part else ""
+        points = result.parts[one.name]["points"]
+        if sign == "✓" and not points:
+            result.flags.append(f"{one.name}: the notebook shows ✓, grading found it not right")
+        if sign == "✗" and points:
+            result.flags.append(f"{one.name}: the notebook shows ✗, grading found it right")
+
+
+# --- running it ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One code cell: what is run, and the part that is tried after it."""
+
+    number: int
+    source: str
+    part: Graded | None
+
+
+def _steps(cells: Sequence[Cell], assignment: Assignment) -> list[_Step]:
+    """The code cells in order; a check that nobody edited is tried, not run."""
+    checks = {one.cell: one for one in assignment.graded if one.part}
+    by_source = {assignment.cells[name].strip(): one for name, one in checks.items()}
+    steps = []
+    for number, cell in enumerate((cell for cell in cells if cell.kind == "code"), start=1):
+        part = checks.get(cell.grade_id) or by_source.get(cell.source.strip())
+        untouched = part and cell.source.strip() == assignment.cells[part.cell].strip()
+        steps.append(_Step(number, "" if untouched else cell.source, part))
+    return steps
+
+
+class _Run:
+    """One notebook, gone through in as many sittings as its worker dies, and what is known of it by then."""
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        assignment: Assignment,
+        limits: Limits,
+        box: Box | None,
+        beside: Mapping[str, bytes] | None,
+        result: Score,
+    ) -> None:
+        self.steps = _steps(cells, assignment)
+        self.assignment, self.limits, self.box, self.beside = assignment, limits, box, beside
+        self.result = result
+        self.graded = [one for one in assignment.graded if one.part]
+        self.left_out: set[int] = set()
+        self.dead: dict[str, str] = {}
+        self.spent = 0.0
+
+    def go(self) -> None:
+        """Go through the notebook until nothing dies, or time is over; put points into the result."""
+        for _ in range(SITTINGS):
+            if self.spent > PATIENCE * self.limits.total_seconds:
+                break
+            if self._sit():
+                return
+        self.result.flags.append("the whole notebook took too long: a person decides about what was not tried")
+        for one in self.graded:
+            text = self.dead.get(one.name, f"{one.name} was not tried to the end: the whole notebook took too long.")
+            self.result.parts[one.name] = _points(one, 0.0, text)
+
+    def _sit(self) -> bool:
+        """Go through the notebook in one worker; False where that died."""
+        doing: int | str = 0
+        with tempfile.TemporaryDirectory(prefix="library-") as folder:
+            library = Path(folder)
+            stage(library, {one.name: one.part.draw(VISIBLE_SEED) for one in self.graded}, self.beside)
+            with Worker(library, self.limits, self.box) as worker:
+                sitting = _Sitting(worker, self.assignment, self.limits)
+                try:
+                    for step in self.steps:
+                        doing = step.number
+                        if step.source.strip() and step.number not in self.left_out:
+                            sitting.run(step)
+                        if step.part and step.part.name not in self.dead:
+                            doing = step.part.name
+                            sitting.try_at_check(step.part)
+                    for one in self.graded:
+                        doing = one.name
+                        if doing not in self.dead:
+                            sitting.try_at_end(one)
+                    for one in self.graded:
+                        doing = one.name
+                        if doing not in self.dead:
+                            sitting.try_held_out(one)
+                except WorkerDied as problem:
+                    self._note_death(doing, str(problem), worker)
+                    return False
+        for one in self.graded:
+            dead = self.dead.get(one.name)
+            self.result.parts[one.name] = _points(one, 0.0, dead) if dead else sitting.points[one.name]
+        self.result.stopped = sitting.stopped
+        self.result.flags += sitting.flags
+        return True
+
+    def _note_death(self, doing: int | str, problem: str, worker: Worker) -> None:
+        self.spent += worker.spent
+        if isinstance(doing, str):
+            self.dead[doing] = f"{doing} {problem}."
+        else:
+            self.left_out.add(doing)
+            self.result.problems.append(f"code cell {doing} {problem}; it was left out")
+        if worker.time_is_over:
+            place = next((n for n, step in enumerate(self.steps) if doing in _doings(step)), len(self.steps))
+            for step in self.steps[place + 1 :]:
+                if step.part:
+                    self.dead.setdefault(step.part.name, f"{step.part.name} was not reached: time was over.")
+            self.steps = self.steps[: place + 1]
+
+
+def _doings(step: _Step) -> tuple:
+    return step.number, step.part and step.part.name
+
+
+class _Sitting:
+    """What one worker has said so far."""
+
+    def __init__(self, worker: Worker, assignment: Assignment, limits: Limits) -> None:
+        self.worker, self.assignment, self.limits = worker, assignment, limits
+        self.points: dict[str, dict] = {}
+        self.right: set[str] = set()
+        self.stopped: list[str] = []
+        self.flags: list[str] = []
+        self.why: dict[str, str] = {}
+
+    def run(self, step: _Step) -> None:
+        """Run a cell; remember what stopped it."""
+        error = self.worker.ask({"code": step.source}, self.limits.cell_seconds).get("error")
+        if error:
+            said = f"code cell {step.number} stopped with {wire.readable(str(error)[:500])}"
+            self.stopped.append(said)
+            self.why[step.source] = said
+
+    def try_at_check(self, one: Graded) -> None:
+        """Try a part on the inputs that a learner sees; where it is right, keep it for the others."""
+        if one.name in self.right:
+            return
+        cases = one.part.draw(VISIBLE_SEED)
+        outcomes = [self._ask(one.part, case) for case in cases]
+        if None in outcomes:
+            reasons = [f"; {why}" for source, why in self.why.items() if f"def {one.name}(" in source]
+            text = f"{one.name}: there is no function of this name{''.join(reasons[:1])}."
+            self.points[one.name] = _points(one, 0.0, text)
+            return
+        verdict = _judged(one.part, cases, outcomes)
+        self._note(one, verdict, wire.readable(sentence(one.part, verdict)))
+        if verdict.right and self.worker.ask({"keep": one.name}, self.limits.call_seconds).get("kept"):
+            self.right.add(one.name)
+
+    def try_at_end(self, one: Graded) -> None:
+        """Try a part that was not right at its check, or had none, once more after the last cell."""
+        if one.name in self.right:
+            return
+        had_a_check = one.name in self.points
+        before = self.points.get(one.name)
+        self.try_at_check(one)
+        if one.name in self.right and had_a_check:
+            self.flags.append(f"{one.name}: not right where it is checked, right at the end of the notebook")
+        elif before:
+            self.points[one.name] = before
+
+    def try_held_out(self, one: Graded) -> None:
+        """Try what was kept on inputs that nobody sees; what comes back is for the instructor alone."""
+        if one.name not in self.right:
+            return
+        cases = self.assignment.held_out(one.part)
+        outcomes, seconds = [], self.limits.call_seconds
+        for case in cases:
+            request = {"kept": one.name, "request": _request(one.part, case), "seconds": seconds}
+            answer = self.worker.ask(request, seconds + GRACE)
+            if "died" in answer:
+                verdict = Verdict(False, f"{one.name} {wire.readable(str(answer['died'])[:200])}.")
+                break
+            outcomes.append(_outcome(answer))
+        else:
+            verdict = _judged(one.part, cases, outcomes)
+        if verdict.right:
+            self.points[one.name] = _points(one, float(one.points), f"{one.name}: right.")
+            return
+        known = f" {verdict.known}" if verdict.known else ""
+        text = f"{one.name}: right on the inputs that the notebook shows, not on others that it has to take.{known}"
+        self._note(one, verdict, text, wire.readable(verdict.text))
+        self.flags.append(f"{one.name}: right on the inputs that the notebook shows, not on held-out ones")
+
+    def _note(self, one: Graded, verdict: Verdict, text: str, for_grader: str = "") -> None:
+        if verdict.borrowed:
+            self.flags.append(f"{one.name} calls {', '.join(verdict.borrowed[:3])}")
+        self.points[one.name] = _points(one, 0.0, text, for_grader)
+
+    def _ask(self, part: Part, case: Case) -> Outcome | None:
+        """What a function gives for a case; None where there is no function."""
+        answer = self.worker.ask(_request(part, case), self.limits.call_seconds)
+        return None if answer.get("missing") else _outcome(answer)
+
+
+def _request(part: Part, case: Case) -> dict:
+    return {
+        "function": part.name,
+        "case": wire.encode(case),
+        "use": part.use.__name__,
+        "write_yourself": list(part.write_yourself),
+        "may_use_kdlib": part.may_use_kdlib,
+    }
+
+
+def _judged(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Verdict:
+    try:
+        return judge(part, cases, outcomes)
+    except Exception as problem:  # whatever a stranger's values can make of a comparison
+        return Verdict(False, f"{part.name} gave what could not be judged ({type(problem).__name__}).")
 
 
 def _outcome(answer: dict[str, Any]) -> Outcome:

@@ -10,17 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
-} | {"bool": torch.bool}
-"""Of tensors that can be sent, by name."""
+from kdcourse.checks.trying import DEEPEST, DTYPES, WIDEST, Foreign
 
 LONGEST = 16 * 2**20
 """Bytes of one message, and of one tensor."""
-
-DEEPEST, WIDEST = 6, 10_000
-"""How deep lists and dicts may lie within each other, and how many items one may have."""
 
 
 def readable(text: str) -> str:
@@ -30,7 +23,7 @@ def readable(text: str) -> str:
 
 
 def encode(value: Any, depth: int = 0) -> Any:
-    """A value made of tensors, numbers, strings, None, lists, tuples and dicts with string keys, for ``json.dumps``.
+    """A plain value, see :func:`kdcourse.checks.trying.plain`, for ``json.dumps``.
 
     Raises:
         ValueError: anything else, or too deep, too wide, too large.
@@ -39,6 +32,8 @@ def encode(value: Any, depth: int = 0) -> Any:
         raise ValueError(f"values lie more than {DEEPEST} deep within each other")
     if isinstance(value, Tensor):
         return _encode_tensor(value)
+    if isinstance(value, Foreign):
+        return {"foreign": [value.kind, value.shown]}
     if value is None or type(value) in (bool, str):
         return value
     if type(value) is int:
@@ -86,6 +81,10 @@ def decode(sent: Any, depth: int = 0) -> Any:
     ((kind, content),) = sent.items()
     if kind == "float" and content in ("nan", "inf", "-inf"):
         return float(content)
+    if kind == "foreign":
+        if not (type(content) is list and len(content) == 2 and all(type(one) is str for one in content)):
+            raise ValueError("unexpected description")
+        return Foreign(*(readable(one[:80]) for one in content))
     if kind not in ("list", "tuple", "dict") or type(content) is not list or len(content) > WIDEST:
         raise ValueError("unexpected kind")
     if kind == "dict":

@@ -808,7 +808,7 @@ WRONG = {
         (viewed(as_it_was, drawn), "given answers about others"),
         (viewed(as_it_was, as_it_was), "nothing is augmented"),
         (view_in_train_mode, "normalises by this batch"),
-        (view_with_graph, "a graph of the teacher is recorded: its"),
+        (view_with_graph, "the teacher's logits carry a graph"),
         (view_without_a_thought, "It is asked, not trained"),
         (view_without_any_graph, "carry no graph"),
         (lambda s, t, x, augment: view_student_first(s, t, x, augment)[::-1], "in the other order"),

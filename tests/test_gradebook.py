@@ -14,12 +14,12 @@ from nbgrader.coursedir import CourseDirectory
 
 from grading import assignments, gradebook, isolation, similar
 from grading.__main__ import main
-from grading.isolation import has_bubblewrap
+from grading.isolation import find_box
 
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading runs on Linux")
-boxed_only = pytest.mark.skipif(not has_bubblewrap(), reason="bubblewrap is not installed")
+boxed_only = pytest.mark.skipif(not find_box(), reason="bubblewrap is not installed")
 
 
 @pytest.fixture

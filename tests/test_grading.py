@@ -13,15 +13,16 @@ import pytest
 from hostile import HOSTILE, PARTS, as_bytes, with_answers
 
 from grading import assignments, gradebook, isolation
-from grading.isolation import Limits, Worker, has_bubblewrap
+from grading.isolation import Limits, Worker, find_box
 from grading.score import score
 
 ROOT = Path(__file__).resolve().parent.parent
+BOX = find_box()
 NAMES = sorted(path.parent.name for path in (ROOT / "solutions").glob("*/*.ipynb"))
 LIMITS = Limits(cell_seconds=20.0, call_seconds=15.0, total_seconds=120.0, memory=2 * 2**30, processes=30)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading runs on Linux")
-boxed_only = pytest.mark.skipif(not has_bubblewrap(), reason="bubblewrap is not installed")
+boxed_only = pytest.mark.skipif(not BOX, reason="bubblewrap is not installed")
 
 
 def unharmed(bench, server):
@@ -41,10 +42,10 @@ def unharmed(bench, server):
 
 @boxed_only
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_hand_ins_get_what_they_deserve(name, bench, assignment, library):
+def test_hostile_hand_ins_get_what_they_deserve(name, bench, assignment):
     bench, server = bench
     hostile = HOSTILE[name]
-    result = score(as_bytes(hostile.make(bench)), assignment, library, LIMITS, bubblewrap=True)
+    result = score(as_bytes(hostile.make(bench)), assignment, LIMITS, BOX)
     points = {part: result.parts[part]["points"] for part in PARTS}
     assert points == {part: 2.0 if part in hostile.solved else 0.0 for part in PARTS}, (result.problems, result.parts)
     assert hostile.flagged in " ".join([*result.problems, *result.flags])
@@ -135,15 +136,15 @@ def watch_memory(process):
 
 
 @boxed_only
-def test_the_solution_has_all_points_the_release_none_and_halves_what_they_solve(bench, assignment, library):
+def test_the_solution_has_all_points_the_release_none_and_halves_what_they_solve(bench, assignment):
     bench, _ = bench
     for solved in ((), PARTS[:3], PARTS[::2], PARTS):
-        result = score(as_bytes(with_answers(bench, solved)), assignment, library, LIMITS, bubblewrap=True)
+        result = score(as_bytes(with_answers(bench, solved)), assignment, LIMITS, BOX)
         assert [part for part in PARTS if result.parts[part]["points"] == 2.0] == list(solved)
         assert sum(part["points"] or 0.0 for part in result.parts.values()) == 2.0 * len(solved)
         assert result.parts["dark_knowledge"] == {"points": 0.0, "of": 3, "text": "No answer."}
         assert not result.problems and not result.flags
-    whole = score(as_bytes(bench.solution), assignment, library, LIMITS, bubblewrap=True)
+    whole = score(as_bytes(bench.solution), assignment, LIMITS, BOX)
     assert whole.parts["dark_knowledge"]["points"] is None and "At $T = 1$" in whole.answers["dark_knowledge"]
 
 
@@ -162,32 +163,32 @@ def test_the_solution_has_all_points_the_release_none_and_halves_what_they_solve
         (b" " * 9_000_000, "9 MiB, and 8 are read at most"),
     ],
 )
-def test_files_that_are_no_notebooks_are_named(content, problem, assignment, library):
-    result = score(content, assignment, library, LIMITS, bubblewrap=False)
+def test_files_that_are_no_notebooks_are_named(content, problem, assignment):
+    result = score(content, assignment, LIMITS, None)
     assert problem in " ".join(result.problems)
     assert {part["points"] for part in result.parts.values()} == {0.0}
 
 
 @boxed_only
-def test_a_cell_that_stopped_is_told_where_its_function_is_missing(bench, assignment, library):
+def test_a_cell_that_stopped_is_told_where_its_function_is_missing(bench, assignment):
     notebook = with_answers(bench[0], PARTS)
     for cell in notebook["cells"]:
         if cell["metadata"].get("nbgrader", {}).get("grade_id") == "soften":
             cell["source"] = "def soften(logits, temperature):\n    retrun logits"
-    result = score(as_bytes(notebook), assignment, library, LIMITS, bubblewrap=True)
+    result = score(as_bytes(notebook), assignment, LIMITS, BOX)
     assert (
         "soften: there is no function of this name; code cell 4 stopped with SyntaxError"
         in (result.parts["soften"]["text"])
     )
 
 
-def test_another_assignments_notebook_is_named(bench, assignment, library):
+def test_another_assignments_notebook_is_named(bench, assignment):
     bench, _ = bench
     notebook = with_answers(bench, ())
     for cell in notebook["cells"]:
         if "nbgrader" in cell["metadata"]:
             cell["metadata"]["nbgrader"]["grade_id"] += "_of_another"
-    result = score(as_bytes(notebook), assignment, library, LIMITS, bubblewrap=has_bubblewrap())
+    result = score(as_bytes(notebook), assignment, LIMITS, BOX)
     assert "this is another assignment's notebook" in result.problems
 
 
@@ -204,11 +205,11 @@ def test_latin_1_and_old_notebooks_are_read(bench, assignment):
     assert read_cells(as_bytes(old), Score()) == [{"type": "code", "source": "a = 1\nb", "id": None}]
 
 
-def test_without_bubblewrap_the_watchdog_keeps_the_limits(bench, assignment, library):
+def test_without_bubblewrap_the_watchdog_keeps_the_limits(bench, assignment):
     bench, _ = bench
     for name in ("endless function", "os._exit", "processes left behind", "memory"):
         hostile = HOSTILE[name]
-        result = score(signed(as_bytes(hostile.make(bench))), assignment, library, LIMITS, bubblewrap=False)
+        result = score(signed(as_bytes(hostile.make(bench))), assignment, LIMITS, None)
         points = {part: result.parts[part]["points"] for part in PARTS}
         assert points == {part: 2.0 if part in hostile.solved else 0.0 for part in PARTS}, (name, result.problems)
     time.sleep(0.3)
@@ -219,11 +220,9 @@ def test_without_bubblewrap_the_watchdog_keeps_the_limits(bench, assignment, lib
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "ex01"])
 def test_each_exercise_gives_its_solution_all_points_and_its_release_none(name, tmp_path):
     assignment = assignments.load(name)
-    isolation.stage(tmp_path, assignment.uses_kdlib)
-    tmp_path.chmod(0o755)
     for kind, share in (("solutions", 1), ("exercises", 0)):
         content = (ROOT / kind / name / f"{name}.ipynb").read_bytes()
-        result = score(content, assignment, tmp_path, Limits(), bubblewrap=True)
+        result = score(content, assignment, Limits(), BOX)
         for one in assignment.graded:
             if one.part:
                 assert result.parts[one.name]["points"] == share * one.points, result.parts[one.name]
@@ -232,7 +231,7 @@ def test_each_exercise_gives_its_solution_all_points_and_its_release_none(name, 
 
 @boxed_only
 def test_the_box_has_nothing_in_it_but_python(library):
-    with Worker(library, LIMITS, time.monotonic() + 60, bubblewrap=True) as worker:
+    with Worker(library, LIMITS, BOX) as worker:
 
         def says(code):
             return worker.ask({"code": code}, 20)["error"]
@@ -249,7 +248,7 @@ def test_the_box_has_nothing_in_it_but_python(library):
 
 
 @boxed_only
-def test_what_strangers_write_can_be_written_down(bench, assignment, library):
+def test_what_strangers_write_can_be_written_down(bench, assignment):
     notebook = with_answers(bench[0], PARTS)
     for cell in notebook["cells"]:
         mark = cell["metadata"].get("nbgrader", {}).get("grade_id")
@@ -257,7 +256,7 @@ def test_what_strangers_write_can_be_written_down(bench, assignment, library):
             cell["source"] = "def soften(logits, temperature):\n    raise RuntimeError('\\ud800\\x1b[31m')"
         if mark == "dark_knowledge":
             cell["source"] = "hot \ud800 <script>alert(1)</script> [x](JavaScript:alert(1)) $a < b$"
-    result = score(as_bytes(notebook), assignment, library, LIMITS, bubblewrap=True)
+    result = score(as_bytes(notebook), assignment, LIMITS, BOX)
     assert sum(part["points"] or 0.0 for part in result.parts.values()) == 12.0
     json.dumps(vars(result), ensure_ascii=False).encode("utf-8")
     shown = gradebook._without_html(result.answers["dark_knowledge"])
@@ -265,23 +264,23 @@ def test_what_strangers_write_can_be_written_down(bench, assignment, library):
 
 
 @boxed_only
-def test_work_that_was_out_before_the_checks_moved_is_graded(bench, assignment, library):
+def test_work_that_was_out_before_the_checks_moved_is_graded(bench, assignment):
     notebook = with_answers(bench[0], PARTS)
     for cell in notebook["cells"]:
         cell["source"] = "".join(cell["source"]).replace("from kdcourse.checks", "from kdlib.checks")
     assert any("from kdlib.checks import" in cell["source"] for cell in notebook["cells"])
-    result = score(as_bytes(notebook), assignment, library, LIMITS, bubblewrap=True)
+    result = score(as_bytes(notebook), assignment, LIMITS, BOX)
     assert [result.parts[part]["points"] for part in PARTS] == [2.0] * len(PARTS), result.problems
 
 
 @boxed_only
-def test_time_that_is_over_costs_only_what_was_not_done(bench, assignment, library):
+def test_time_that_is_over_costs_only_what_was_not_done(bench, assignment):
     notebook = with_answers(bench[0], PARTS)
     for cell in notebook["cells"]:
         if cell["metadata"].get("nbgrader", {}).get("grade_id") == "mended_targets":
             cell["source"] = "def mended_targets(*case):\n    while True: pass"
     short = Limits(total_seconds=12.0)
-    result = score(as_bytes(notebook), assignment, library, short, bubblewrap=True)
+    result = score(as_bytes(notebook), assignment, short, BOX)
     assert [result.parts[part]["points"] for part in PARTS] == [2.0] * 6 + [0.0]
 
 

@@ -360,7 +360,7 @@ same_view = Part(
             ({"quiet": False},
              "the teacher is in train mode: it normalises by this batch instead of by what it has learned."),
             ({"graph": True},
-             "a graph of the teacher is recorded: its logits need no gradients, only the student's do."),
+             "the teacher's logits carry a graph: they need no gradients, only the student's do."),
             ({"student_graph": False},
              "the student's logits carry no graph, so a loss of them cannot train it: only the *teacher* is asked "
              "without gradients."),

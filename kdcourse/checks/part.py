@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kdcourse.checks import slips, trying
-from kdcourse.checks.trying import Case, Outcome, same
+from kdcourse.checks.trying import Case, Foreign, Outcome, same
 
 VISIBLE_SEED = 0
 """Seed of the inputs a learner sees; grading draws others."""
@@ -53,14 +53,23 @@ class Verdict:
     """What is said about a learner's function: whether it is right, and a few sentences.
 
     Attributes:
+        borrowed: functions that were called and should have been written.
         unseen: number of the case the text is about, where it shows that case but not all of it.
+        known: the sentence about a known mistake, where the text is one. No input stands in it.
     """
 
     right: bool
     text: str
-    started: bool = True
     borrowed: tuple[str, ...] = ()
     unseen: int | None = None
+    known: str = ""
+
+
+def sentence(part: "Part", verdict: Verdict) -> str:
+    """What a learner reads about the inputs that a notebook shows."""
+    if verdict.unseen is None:
+        return verdict.text
+    return f"{verdict.text} (These arguments: check.{part.name}.draw({VISIBLE_SEED})[{verdict.unseen}].)"
 
 
 class NotRightYet(AssertionError):
@@ -89,7 +98,8 @@ class Part:
             inputs used, see :meth:`tolerances`.
         absolute: the absolute tolerance, where it is another.
         of_largest: whether the absolute tolerance is a share of the result's largest number: where numbers cancel.
-        exact_dtype: whether the text says of which dtype the result is. Elsewhere float64 is as good as float32.
+        exact_dtype: whether the text says of which dtype the result is. Elsewhere float64 is as good as float32, and
+            int32 as int64.
     """
 
     name: str
@@ -120,12 +130,8 @@ class Part:
             raise NotRightYet(f"{self.name}: pass your function itself, not {_show(function)}.")
         cases = self.draw(VISIBLE_SEED)
         verdict = judge(self, cases, [self.attempt(function, case) for case in cases])
-        if verdict.unseen is not None:
-            raise NotRightYet(
-                f"{verdict.text} (These arguments: check.{self.name}.draw({VISIBLE_SEED})[{verdict.unseen}].)"
-            )
         if not verdict.right:
-            raise NotRightYet(verdict.text)
+            raise NotRightYet(sentence(self, verdict))
         print(f"✓ {verdict.text}")
 
     def draw(self, seed: int) -> list[Case]:
@@ -154,30 +160,34 @@ def judge(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Ver
     """Compare what a learner's function gave with what is right; the first thing that is wrong is said."""
     borrowed = tuple(dict.fromkeys(name for outcome in outcomes for name in outcome.borrowed))
     if any((outcome.error or "").startswith("NotImplementedError") for outcome in outcomes):
-        return Verdict(False, f"{part.name}: not started yet.", started=False)
-    problem, unseen = _first_problem(part, cases, outcomes)
+        return Verdict(False, f"{part.name}: not started yet.")
+    problem, unseen, known = _first_problem(part, cases, outcomes)
     if borrowed:
         does = "calls" if problem else "gives the right answers, but by calling"
         return Verdict(False, f"{part.name} {does} {', '.join(borrowed[:3])}: write it yourself.", borrowed=borrowed)
     if problem:
-        return Verdict(False, f"{problem} Read {part.lesson}.", unseen=unseen)
+        return Verdict(False, f"{problem} Read {part.lesson}.", unseen=unseen, known=known)
     return Verdict(True, f"{part.name}: right on all {len(cases)} inputs.")
 
 
-def _first_problem(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> tuple[str, int | None]:
-    """What is wrong with the first outcome that is not right, and its number if its case is shown in parts only."""
+def _first_problem(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> tuple[str, int | None, str]:
+    """What is wrong with the first outcome that is not right.
+
+    Returns:
+        The sentence about it; its number, if its case is shown in parts only; the sentence again, if it is a known one.
+    """
     tried = [_Tried.of(part, case, outcome) for case, outcome in zip(cases, outcomes, strict=True)]
     for place, one in enumerate(tried):
         problem, by_numbers = _problem(part, one)
         if not problem:
             continue
         if by_numbers and (says := _recognise(part, tried)):
-            return f"{part.name}: {says}", None
+            return f"{part.name}: {says}", None, says
         shown = ", ".join(f"{name}={_show(value)}" for name, value in one.case.items())
         call = f"{part.name}({shown})" if part.use in DIRECT else f"{part.name}, tried with {shown},"
         partly = part.use in DIRECT and ("tensor [" in shown or "…" in shown)
-        return f"{call} {problem}", place if partly else None
-    return "", None
+        return f"{call} {problem}", place if partly else None, ""
+    return "", None, ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,15 +222,19 @@ class _Tried:
 
 
 def _narrowed(value: Any, right: Any) -> Any:
-    """Tensors of more precise floats as the right ones' dtype; the rest as it is."""
+    """Tensors of more precise floats, and of other whole numbers, as the right ones' dtype; the rest as it is."""
     if isinstance(value, Tensor) and isinstance(right, Tensor):
         wider = value.is_floating_point() and right.is_floating_point() and value.dtype.itemsize > right.dtype.itemsize
-        return value.to(right.dtype) if wider else value
+        return value.to(right.dtype) if wider or (_is_whole(value) and _is_whole(right)) else value
     if isinstance(value, (list, tuple)) and isinstance(right, (list, tuple)) and len(value) == len(right):
         return type(value)(_narrowed(*pair) for pair in zip(value, right, strict=True))
     if isinstance(value, dict) and isinstance(right, dict) and value.keys() == right.keys():
         return {key: _narrowed(value[key], right[key]) for key in value}
     return value
+
+
+def _is_whole(value: Tensor) -> bool:
+    return not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
 
 
 def _problem(part: Part, tried: _Tried) -> tuple[str, bool]:
@@ -412,6 +426,8 @@ def _describe(value: Any) -> str:
     """Kind and shape."""
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)} of {_dtype(value)}"
+    if isinstance(value, Foreign):
+        return f"{value.kind} {value.shown}"
     return "None" if value is None else f"{type(value).__name__} {_show(value)}"
 
 
@@ -423,6 +439,8 @@ def _show(value: Any, digits: int = 4) -> str:
         return str(_rounded(value.tolist(), digits))
     if isinstance(value, float):
         return f"{value:.{digits}g}"
+    if isinstance(value, Foreign):
+        return f"{value.kind} {value.shown}"
     if isinstance(value, (list, tuple)) and len(value) <= 4:
         return "(" + ", ".join(_show(item, digits) for item in value) + ")"
     text = repr(value)

@@ -5,7 +5,9 @@ In grading this file runs in the worker, beside the student's code: it knows no 
 
 import copy
 import math
+import random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +21,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 Case = dict[str, Any]
 """Arguments of one call by name: tensors, numbers, strings, and lists and dicts of them."""
+
+
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
+} | {"bool": torch.bool}
+"""Of tensors that are plain, by name."""
+
+LARGEST = 12 * 2**20
+"""Bytes of a plain tensor."""
+
+DEEPEST, WIDEST, LONGEST = 6, 10_000, 100_000
+"""How deep plain lists and dicts lie within each other, how many items one has, how many characters a text."""
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What stands for a value that is not plain: the name of its kind, and what it looks like."""
+
+    kind: str
+    shown: str
 
 
 @dataclass(frozen=True)
@@ -58,14 +81,28 @@ def attempt(
     borrowed: list[str] = []
     anything_goes = may_use_kdlib and not write_yourself
     watched = nullcontext() if anything_goes else _watched(write_yourself, may_use_kdlib, borrowed)
-    with torch.random.fork_rng(devices=[]), watched:
-        torch.manual_seed(0)
+    with _fixed_random_state(), watched:
         try:
             value, error = use(function, **given), None
         except Exception as problem:
             value, error = None, f"{_named(problem)}: {problem}"
     changed = tuple(name for name in case if not same(given[name], case[name], 0.0))
     return Outcome(plain(value), error, changed, tuple(dict.fromkeys(borrowed)))
+
+
+@contextmanager
+def _fixed_random_state() -> Iterator[None]:
+    """Start every generator that a function may draw from at 0, and give each its own state back."""
+    pythons, numpys = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        random.seed(0)
+        np.random.seed(0)
+        torch.manual_seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(pythons)
+            np.random.set_state(numpys)
 
 
 def _named(problem: Exception) -> str:
@@ -93,14 +130,18 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
             borrowed.append(f"{'.'.join(module.split('.')[:2])}.{name}")
         elif theirs and name in write_yourself:
             borrowed.append(f"{'SciPy' if module.startswith('scipy') else 'PyTorch'}'s {name}")
+        elif write_yourself and name in ("start_new_thread", "start_joinable_thread", "fork_exec"):
+            borrowed.append("another thread or process")
 
-    before = sys.getprofile()
+    before, before_in_threads = sys.getprofile(), threading.getprofile()
     sys.setprofile(watch)
+    threading.setprofile(watch)
     try:
         with _WatchedKernels(write_yourself, borrowed) if write_yourself else nullcontext():
             yield
     finally:
         sys.setprofile(before)
+        threading.setprofile(before_in_threads)
 
 
 class _WatchedKernels(TorchDispatchMode):
@@ -110,22 +151,65 @@ class _WatchedKernels(TorchDispatchMode):
         super().__init__()
         self.names, self.borrowed = names, borrowed
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False keeps PyTorch from importing its whole compiler, three seconds, before the first check."""
+        return False
+
     def __torch_dispatch__(self, function: Any, types: Any, given: tuple = (), named: dict | None = None) -> Any:
         name = function.overloadpacket.__name__.lstrip("_")
-        if name in self.names:
+        holds_softmax = "attention" in name or "transformer" in name or name.endswith("ed_softmax")
+        if name in self.names or ("softmax" in self.names and holds_softmax):
             self.borrowed.append(f"PyTorch's {name}")
         return function(*given, **(named or {}))
 
 
-def plain(value: Any) -> Any:
-    """Tensors without their graph, NumPy's numbers as Python's, named tuples and other dicts as plain ones."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """What is judged, and can be sent: tensors without their graph, numbers, texts, lists, tuples and dicts of these.
+
+    Subclasses become what they are made from: a named tuple a tuple, an ordered dict a dict, NumPy's numbers Python's.
+    Anything else becomes a :class:`Foreign`, so that a notebook and grading say the same about it.
+    """
     if isinstance(value, Tensor):
-        return value.detach().clone()
+        return _plain_tensor(value)
+    if value is None or isinstance(value, (bool, Foreign)):
+        return value
     if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, (list, tuple)):
-        return (list if isinstance(value, list) else tuple)(plain(item) for item in value)
-    return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+        value = value.item()
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, int) and int.bit_length(value) < 64:
+        return int.__int__(value)
+    if isinstance(value, str) and len(value) <= LONGEST:
+        return str.__str__(value)
+    if isinstance(value, (list, tuple)) and depth < DEEPEST and len(value) <= WIDEST:
+        return (list if isinstance(value, list) else tuple)(plain(item, depth + 1) for item in value)
+    if isinstance(value, dict) and depth < DEEPEST and len(value) <= WIDEST and all(type(k) is str for k in value):
+        return {key: plain(item, depth + 1) for key, item in value.items()}
+    return Foreign(type(value).__name__, _looks(value))
+
+
+def _looks(value: Any) -> str:
+    """A few characters of what a value looks like; its own ``repr`` may fail, or be endless."""
+    if isinstance(value, int):
+        return f"of {int.bit_length(value)} bits"
+    if isinstance(value, (str, list, tuple, dict)) and len(value) > WIDEST:
+        return f"of {len(value):,} {'characters' if isinstance(value, str) else 'items'}"
+    try:
+        text = repr(value)
+    except Exception as problem:
+        return f"whose repr raises {type(problem).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _plain_tensor(value: Tensor) -> Tensor | Foreign:
+    name = str(value.dtype).removeprefix("torch.")
+    if name not in DTYPES or value.layout is not torch.strided or value.device.type == "meta":
+        return Foreign("tensor", f"{list(value.shape)} of {name} ({value.layout}, {value.device.type})")
+    if value.numel() * value.element_size() > LARGEST:
+        return Foreign("tensor", f"{list(value.shape)} of {name}, larger than {LARGEST // 2**20} MiB")
+    with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+        return value.detach().as_subclass(Tensor).clone()
 
 
 def same(one: Any, other: Any, tolerance: float, absolute: float | None = None) -> bool:
@@ -293,17 +377,14 @@ def caching(function: Callable[..., Any], teacher: Tensor, images: Tensor, batch
 def viewing(function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor) -> dict[str, Any]:
     """Show a batch to both, with an augmentation that differs every time: their logits, and how they came."""
     learner, quiet = _regularised_net(student, 0.0, True), _regularised_net(teacher, 0.0, True)
-    outputs, views = _record(quiet), []
+    views = []
 
     def augment(images: Tensor) -> Tensor:
         views.append(images)
         return images.roll(len(views), dims=1)
 
     student_logits, teacher_logits = function(learner, quiet, images, augment)
-    graphs = {
-        "student": student_logits.requires_grad,
-        "teacher": any(output.requires_grad for output in outputs),
-    }
+    graphs = {"student": student_logits.requires_grad, "teacher": teacher_logits.requires_grad}
     found = ", ".join(f"{name} {'with' if graph else 'without'} graph" for name, graph in graphs.items())
     ready = "cannot go into a loss" if teacher_logits.is_inference() else "can go into a loss"
     how = f"views: {len(views)}, {found}, teacher's logits {ready}"

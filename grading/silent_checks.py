@@ -1,0 +1,36 @@
+"""In grading, checks say nothing; of each part only the inputs are here that a learner sees."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+
+class _Silent(ModuleType):
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Part(name)
+
+
+class _Part:
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, *_: object, **__: object):
+        return None
+
+    def draw(self, seed: int):
+        import wire
+
+        sent = json.loads(Path(__file__).with_name("visible.json").read_text(encoding="utf-8"))
+        return [wire.decode(case) for case in sent.get(self.name, [])]
+
+
+class NotRightYet(AssertionError):
+    pass
+
+
+for _number in range(13):
+    _name = f"ex{_number:02d}"
+    globals()[_name] = sys.modules[f"{__name__}.{_name}"] = _Silent(_name)

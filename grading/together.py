@@ -1,0 +1,80 @@
+"""Many hand-ins at once: each is scored in a process that does nothing else at that time.
+
+So a hand-in gets the same points and sentences whatever is scored beside it: what judges shares no generator of random
+numbers, no working folder and no warnings with anybody.
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from grading import assignments
+from grading.assignments import Assignment
+from grading.isolation import Box, Limits
+from grading.score import Score, score
+
+
+@dataclass(frozen=True)
+class HandIn:
+    """The bytes of a notebook, and of the Python files that came beside it."""
+
+    content: bytes
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a scoring process needs to know: the assignment's name and overlay, limits, and the box, if any."""
+
+    name: str
+    overlay: Path | None
+    limits: Limits
+    box: Box | None
+
+
+def score_all(hand_ins: Mapping[str, HandIn], rules: Rules, jobs: int) -> Iterator[tuple[str, Score]]:
+    """Score hand-ins as many at once as there are jobs; gives each student's name and score as it is ready.
+
+    Where a scoring process dies, which says nothing about whose hand-in did it, those that were not ready are scored
+    again, one at a time. Whatever goes wrong then is one hand-in's alone.
+    """
+    assignment = assignments.load(rules.name, rules.overlay)
+    waiting = dict(hand_ins)
+    for name, result in _round(waiting, rules, assignment, jobs):
+        del waiting[name]
+        yield name, result
+    for name, hand_in in waiting.items():
+        found = dict(_round({name: hand_in}, rules, assignment, 1))
+        yield name, found.get(name) or Score.failed(assignment, "the process that scores it died")
+
+
+def _round(
+    hand_ins: Mapping[str, HandIn], rules: Rules, assignment: Assignment, jobs: int
+) -> Iterator[tuple[str, Score]]:
+    """Those that are ready before a process dies."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["grading.score", f"kdcourse.checks.{rules.name}"])
+    with ProcessPoolExecutor(max(min(jobs, len(hand_ins)), 1), context, torch.set_num_threads, (1,)) as pool:
+        tasks: dict[Future, str] = {pool.submit(_score, one, rules): name for name, one in hand_ins.items()}
+        try:
+            for task in as_completed(tasks):
+                problem = task.exception()
+                if isinstance(problem, BrokenProcessPool):
+                    continue
+                failed = problem and Score.failed(assignment, f"{type(problem).__name__}: {problem}")
+                yield tasks[task], failed or task.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_load = cache(assignments.load)
+
+
+def _score(hand_in: HandIn, rules: Rules) -> Score:
+    return score(hand_in.content, _load(rules.name, rules.overlay), rules.limits, rules.box, hand_in.beside)
