@@ -134,7 +134,8 @@ def stage(folder: Path, visible: Mapping[str, Sequence[Case]], beside: Mapping[s
 def _boxed(box: Box, library: Path, limits: Limits, filter_from: int | None) -> list[str]:
     """The command with bubblewrap around it; its filter of system calls is read from an open file."""
     command = [box.bubblewrap, *box.walls, "--proc", "/proc", "--dev", "/dev"]
-    for path in ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi"):
+    kernels = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi", "/proc/pressure")
+    for path in kernels:
         if Path(path).exists():
             command += ["--ro-bind", path, path]
     for folder in ("/tmp", "/scratch", "/dev/shm"):

@@ -81,6 +81,19 @@ def with_answers(bench, names):
     return notebook
 
 
+def answered(name, code):
+    """All parts answered honestly but one."""
+
+    def make(bench):
+        notebook = with_answers(bench, PARTS)
+        for cell in notebook["cells"]:
+            if grade_id(cell) == name:
+                cell["source"] = code
+        return notebook
+
+    return make
+
+
 def with_functions(code):
     """The release with code in the place of the answer to its first part; stubs of all others are gone."""
 
@@ -313,7 +326,7 @@ HOSTILE = {
     "the library's answer": Hostile(with_functions(LIBRARY), "harmless"),
     "endless cell": Hostile(released_with("while True: pass", solved=PARTS), "broken", PARTS, "took longer"),
     "endless function": Hostile(
-        released_with("def soften(*_):\n    while True: pass", solved=PARTS, first=False), "fooled",
+        answered("soften", "def soften(*_):\n    while True: pass"), "fooled",
         [name for name in PARTS if name != "soften"]),
     "processes left behind": Hostile(released_with(SLEEPERS, solved=PARTS), "harmed", PARTS, "processes"),
     "memory": Hostile(
@@ -322,7 +335,7 @@ HOSTILE = {
     "output": Hostile(released_with("for _ in range(1_000): print('x' * 1_000_000)", solved=PARTS), "harmed", PARTS),
     "os._exit": Hostile(released_with("import os; os._exit(0)", solved=PARTS), "broken", PARTS, "ended the process"),
     "exit in a function": Hostile(
-        released_with("def soften(*_):\n    import os; os._exit(0)", solved=PARTS, first=False), "fooled",
+        answered("soften", "def soften(*_):\n    import os; os._exit(0)"), "fooled",
         [name for name in PARTS if name != "soften"]),
     "kernel stopped": Hostile(
         released_with("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", solved=PARTS), "broken", PARTS

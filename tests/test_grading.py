@@ -12,8 +12,8 @@ import psutil
 import pytest
 from hostile import HOSTILE, PARTS, as_bytes, with_answers
 
-from grading import assignments, gradebook, isolation
-from grading.isolation import Limits, Worker, find_box
+from grading import assignments, gradebook
+from grading.isolation import Limits, find_box
 from grading.score import score
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,7 +142,12 @@ def test_the_solution_has_all_points_the_release_none_and_halves_what_they_solve
         result = score(as_bytes(with_answers(bench, solved)), assignment, LIMITS, BOX)
         assert [part for part in PARTS if result.parts[part]["points"] == 2.0] == list(solved)
         assert sum(part["points"] or 0.0 for part in result.parts.values()) == 2.0 * len(solved)
-        assert result.parts["dark_knowledge"] == {"points": 0.0, "of": 3, "text": "No answer."}
+        assert result.parts["dark_knowledge"] == {
+            "points": 0.0,
+            "of": 3,
+            "text": "No answer.",
+            "for_grader": "",
+        }
         assert not result.problems and not result.flags
     whole = score(as_bytes(bench.solution), assignment, LIMITS, BOX)
     assert whole.parts["dark_knowledge"]["points"] is None and "At $T = 1$" in whole.answers["dark_knowledge"]
@@ -230,24 +235,6 @@ def test_each_exercise_gives_its_solution_all_points_and_its_release_none(name, 
 
 
 @boxed_only
-def test_the_box_has_nothing_in_it_but_python(library):
-    with Worker(library, LIMITS, BOX) as worker:
-
-        def says(code):
-            return worker.ask({"code": code}, 20)["error"]
-
-        strangers = "[f for r, _, fs in os.walk({!r}) for f in fs if not r.startswith((sys.prefix, sys.base_prefix))]"
-        for path in (ROOT, Path.home(), "/home", "/root", "/etc/passwd", "/var"):
-            assert says(f"import os, sys; assert not {strangers.format(str(path))}, 'there'") is None, path
-        assert says("import kdlib; kdlib.losses").startswith("AttributeError")
-        known = "PATH HOME LANG PWD MPLBACKEND MPLCONFIGDIR IPYTHONDIR OMP_NUM_THREADS KDLIB_PROGRESS KDLIB_OFFLINE"
-        assert says(f"import os; assert set(os.environ) <= set({known.split()}), os.environ") is None
-        assert says("open('/usr/here', 'w')").startswith("OSError") or "Permission" in says("open('/usr/here', 'w')")
-        assert "No space" in says("open('big', 'wb').write(b'x' * 200_000_000)")
-        assert says("import os; assert len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3") is None
-
-
-@boxed_only
 def test_what_strangers_write_can_be_written_down(bench, assignment):
     notebook = with_answers(bench[0], PARTS)
     for cell in notebook["cells"]:
@@ -282,10 +269,3 @@ def test_time_that_is_over_costs_only_what_was_not_done(bench, assignment):
     short = Limits(total_seconds=12.0)
     result = score(as_bytes(notebook), assignment, short, BOX)
     assert [result.parts[part]["points"] for part in PARTS] == [2.0] * 6 + [0.0]
-
-
-def test_where_kdlib_may_be_used_its_right_answers_are_left_out(tmp_path):
-    isolation.stage(tmp_path, with_kdlib=True)
-    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")}
-    assert "kdlib/losses/soft.py" in files and "kdcourse/checks/trying.py" in files
-    assert not any(name.startswith(("kdcourse/checks/ex", "kdcourse/checks/part")) for name in files)

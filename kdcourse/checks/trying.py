@@ -158,8 +158,8 @@ class _WatchedKernels(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, given: tuple = (), named: dict | None = None) -> Any:
         name = function.overloadpacket.__name__.lstrip("_")
-        holds_softmax = "attention" in name or "transformer" in name or name.endswith("ed_softmax")
-        if name in self.names or ("softmax" in self.names and holds_softmax):
+        with_softmax = "attention" in name or "transformer" in name or name.endswith(("safe_softmax", "masked_softmax"))
+        if name in self.names or ("softmax" in self.names and with_softmax):
             self.borrowed.append(f"PyTorch's {name}")
         return function(*given, **(named or {}))
 

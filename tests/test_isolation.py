@@ -1,0 +1,178 @@
+"""The box that a hand-in runs in: what it sees, can write and can use, and that its neighbours keep theirs."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from grading import isolation, syscalls
+from grading.isolation import Box, Limits, Worker, WorkerDied, find_box
+
+ROOT = Path(__file__).resolve().parent.parent
+BOX = find_box()
+LIMITS = Limits(cell_seconds=20.0, memory=2**30, processes=30)
+
+pytestmark = pytest.mark.skipif(not BOX, reason="bubblewrap is not installed")
+ways = pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param(BOX, id="as found"),
+        pytest.param(BOX and Box(BOX.bubblewrap, False), id="in a user namespace"),
+    ],
+)
+
+
+def said(worker, code, seconds=20):
+    """What a cell stopped with, "" if with nothing."""
+    return worker.ask({"code": code}, seconds)["error"] or ""
+
+
+def test_a_grader_who_is_root_runs_hand_ins_as_somebody_who_owns_nothing():
+    assert BOX.as_nobody == (os.geteuid() == 0)
+
+
+@ways
+def test_the_box_has_nothing_in_it_but_python(box, library, monkeypatch):
+    monkeypatch.setenv("SECRET", "of the grader")
+    with Worker(library, LIMITS, box) as worker:
+        strangers = "[f for r, _, fs in os.walk({!r}) for f in fs if not r.startswith((sys.prefix, sys.base_prefix))]"
+        for path in (ROOT, Path.home(), "/home", "/root", "/etc/passwd", "/var", "/run", "/sys"):
+            assert said(worker, f"import os, sys; assert not {strangers.format(str(path))}, 'there'") == "", path
+        assert said(worker, "assert not [name for name in os.environ if 'SECRET' in name or 'GRADING' in name]") == ""
+        assert said(worker, "assert len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3") == ""
+        assert said(worker, "import socket; socket.create_connection(('1.1.1.1', 53), 1)").startswith("OSError")
+
+
+WRITABLE = """
+import os
+found = []
+for top, folders, files in os.walk("/"):
+    folders[:] = [one for one in folders if not os.path.islink(os.path.join(top, one))]
+    if top == "/proc":
+        folders[:] = [one for one in folders if not one.isdigit() and one not in ("self", "thread-self")]
+    if top in ("/scratch", "/tmp", "/dev/shm"):
+        folders[:] = []
+        continue
+    try:
+        open(os.path.join(top, "here"), "w").close()
+        found.append(top)
+    except OSError:
+        pass
+    for name in files:
+        path = os.path.join(top, name)
+        if os.access(path, os.W_OK) and not os.path.islink(path):
+            try:
+                os.close(os.open(path, os.O_WRONLY))
+                found.append(path)
+            except OSError:
+                pass
+devices = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts/ptmx")
+harmless = {f"/dev/{name}" for name in devices}
+assert not set(found) - harmless, found
+"""
+
+
+@ways
+def test_nothing_outside_its_own_folders_can_be_written(box, library):
+    with Worker(library, LIMITS, box) as worker:
+        assert said(worker, WRITABLE, 60) == ""
+        for path in ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/library/worker.py", "/dev/here"):
+            assert "Error" in said(worker, f"open({path!r}, 'w').write('x')"), path
+        assert "Permission" in said(worker, "import os; os.setresuid(0, 0, 0)") or not box.as_nobody
+
+
+@ways
+def test_what_it_puts_into_memory_is_limited_wherever_it_puts_it(box, library):
+    with Worker(library, LIMITS, box) as worker:
+        for folder in ("/scratch", "/tmp", "/dev/shm"):
+            many = f"for n in range(40): open(f'{folder}/{{n}}', 'wb').write(b'x' * 10_000_000)"
+            assert "No space" in said(worker, many), folder
+        too_long = said(worker, "open('/scratch/0', 'wb').truncate(10**9)")
+        assert "File too large" in too_long
+        if syscalls.bpf():
+            assert "not permitted" in said(worker, "import os; os.memfd_create('x')")
+            shmget = "import ctypes; c = ctypes.CDLL(None, use_errno=True); assert c.shmget(0, 10**6, 0o1666) < 0"
+            assert said(worker, shmget) == ""
+    with Worker(library, LIMITS, box) as worker, pytest.raises(WorkerDied, match="GiB of memory"):
+        said(worker, "hog = bytearray(b'x') * (3 * 2**30)")
+
+
+@ways
+def test_it_can_make_no_namespace_of_its_own_in_which_it_would_be_root(box, library):
+    with Worker(library, LIMITS, box) as worker:
+        code = "import ctypes; c = ctypes.CDLL(None, use_errno=True); assert c.unshare(0x10000000) < 0"
+        assert said(worker, code) == ""
+
+
+@ways
+def test_processes_and_threads_are_limited_at_once_not_when_the_watchdog_looks(box, library):
+    bomb = "import subprocess\nfor _ in range(2_000): subprocess.Popen(['sleep', '600'])"
+    with Worker(library, LIMITS, box) as worker, pytest.raises(WorkerDied, match="processes"):
+        said(worker, bomb)
+    fork = "import os\nfor _ in range(100_000):\n    if os.fork() == 0:\n        import time; time.sleep(600)"
+    with Worker(library, Limits(processes=10_000), box) as worker:
+        stopped = ""
+        try:
+            stopped = said(worker, fork)
+        except WorkerDied as problem:
+            stopped = str(problem)
+        assert "BlockingIOError" in stopped or "threads" in stopped
+
+
+def test_a_filter_is_known_for_the_usual_machines_and_for_others_there_is_none():
+    assert all(len(syscalls.bpf(machine)) % 8 == 0 for machine in ("x86_64", "aarch64"))
+    assert syscalls.bpf("m68k") is None
+    assert syscalls.NUMBERS["x86_64"].keys() == syscalls.NUMBERS["aarch64"].keys()
+
+
+def test_time_is_its_own_a_busy_machine_takes_none_of_it(library):
+    """A cell that needs two seconds is not stopped after three, though its neighbours make it last far longer."""
+    busy = "import time\nstart = time.process_time()\nwhile time.process_time() - start < 2: pass"
+    crowd = [Worker(library, Limits(total_seconds=60.0), BOX) for _ in range(6)]
+    try:
+        for one in crowd:
+            one.__enter__()
+            one.process.stdin.write(b'{"code": "while True: pass"}\n')
+            one.process.stdin.flush()
+        with Worker(library, Limits(cell_seconds=3.0), BOX) as worker:
+            started = time.monotonic()
+            assert said(worker, busy, 3.0) == ""
+            assert time.monotonic() - started > 3.0, "the crowd was no crowd"
+            with pytest.raises(WorkerDied, match="took longer than 1 seconds"):
+                said(worker, "time.sleep(60)", 1.0)
+    finally:
+        for one in crowd:
+            one.kill()
+
+
+def test_each_hand_in_has_a_library_of_its_own(tmp_path):
+    """Without a box a hand-in can rewrite what it imports: it must be nobody else's."""
+    folders = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        isolation.stage(folder, {}, {"helper.py": b"A = 1"})
+        folders.append(folder)
+        with Worker(folder, LIMITS, None) as worker:
+            assert said(worker, "import helper; assert helper.A == 1") == ""
+            here = str(folder / "worker.py")
+            assert said(worker, f"open({here!r}, 'w').write('spoilt')") == ""
+    assert (ROOT / "grading" / "worker.py").read_text() != "spoilt"
+    assert [(folder / "worker.py").read_text() for folder in folders] == ["spoilt", "spoilt"]
+
+
+def test_right_answers_of_the_checks_are_left_out_of_what_a_hand_in_may_import(library):
+    files = {path.relative_to(library).as_posix() for path in library.rglob("*.py")}
+    assert "kdlib/losses/soft.py" in files and "kdcourse/checks/trying.py" in files
+    assert {name for name in files if name.startswith("kdcourse/")} == {
+        "kdcourse/__init__.py",
+        "kdcourse/checks/__init__.py",
+        "kdcourse/checks/trying.py",
+    }
+
+
+def test_without_linux_there_is_no_box(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert find_box() is None
