@@ -28,6 +28,8 @@ MOST_FILES, MOST_DOWNLOADED, DEEPEST_ZIP = 5_000, 50_000, 2
 LONGEST_LIST = 2 * 2**20, 16 * 2**20
 """Bytes in which a zip lists its files: of a hand-in, of all hand-ins. Such a list takes 15 times that in memory."""
 
+EMPTY_FOLDER = "an empty folder"
+
 EARLIEST, LATEST = datetime(1980, 1, 1), datetime(2100, 1, 1)
 """Dates outside of these are no dates of a hand-in."""
 
@@ -123,7 +125,7 @@ def _on_disk(folder: Path) -> Iterator[File]:
             yield File(here, EARLIEST, 0, place, problem=_reason(problem))
             continue
         if not entries and place != folder:
-            yield File(here, EARLIEST, 0, place, problem="an empty folder")
+            yield File(here, EARLIEST, 0, place, problem=EMPTY_FOLDER)
         for path in entries:
             yield from _entry(path, here / path.name, waiting)
 

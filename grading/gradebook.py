@@ -19,8 +19,9 @@ from nbgrader.apps import GenerateAssignmentApp
 from traitlets.config import Config
 
 from grading.assignments import Assignment
-from grading.collect import Student
-from grading.score import Score, read_cells
+from grading.identity import Student
+from grading.notebook import read_cells
+from grading.score import Score
 from kdlib.files import atomically
 
 # nbgrader calls `alembic` by its name: the one beside this Python, whether or not its environment is activated.
@@ -134,8 +135,7 @@ def write_for_reading(
     """
     assignment = release.stem
     notebook = copy.deepcopy(nbformat.read(release, as_version=4))
-    cells = read_cells(content, Score())
-    theirs = {cell["id"]: cell["source"] for cell in cells if cell["id"]}
+    theirs = {cell.grade_id: cell.source for cell in read_cells(content)[0] if cell.grade_id}
     texts = {f"{name}_check": part["text"] for name, part in score.parts.items()}
     count = 0
     for cell in notebook.cells:

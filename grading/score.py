@@ -1,21 +1,18 @@
 """Automatic points: one student's notebook, run in a worker, its functions tried on held-out inputs, judged here."""
 
 import ast
-import json
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from grading import wire
 from grading.assignments import Assignment, Graded
 from grading.isolation import Limits, Worker, WorkerDied
+from grading.notebook import Cell, read_cells
 from kdcourse.checks import judge
 from kdcourse.checks.trying import Outcome
-
-LARGEST = 8 * 2**20
-"""Bytes of a notebook that is read."""
 
 MOST_CELLS, MOST_CODE = 1_000, 256 * 2**10
 """Cells of a notebook, and characters of all its code."""
@@ -65,13 +62,16 @@ def score(content: bytes, assignment: Assignment, library: Path, limits: Limits,
     """
     started = time.monotonic()
     result = Score()
-    cells = read_cells(content, result)
-    if len(cells) > MOST_CELLS or sum(len(cell["source"]) for cell in cells if cell["type"] == "code") > MOST_CODE:
+    cells, result.problems = read_cells(content)
+    if not cells and result.problems and content.strip():
+        not_graded = Score.failed(assignment, "")
+        return replace(not_graded, flags=[], problems=result.problems)
+    if len(cells) > MOST_CELLS or sum(len(cell.source) for cell in cells if cell.kind == "code") > MOST_CODE:
         result.problems.append(f"more than {MOST_CELLS} cells, or {MOST_CODE:,} characters of code: it was not graded")
         cells = []
     _compare_with_release(cells, assignment, result)
     result.answers = _prose(cells, assignment, result)
-    code = [cell["source"] for cell in cells if cell["type"] == "code"]
+    code = [cell.source for cell in cells if cell.kind == "code"]
     result.code = "\n\n".join(code)
     if cells:
         result.flags += _names(code)
@@ -91,48 +91,9 @@ def score(content: bytes, assignment: Assignment, library: Path, limits: Limits,
     return result
 
 
-# --- the file ------------------------------------------------------------------------------------
-
-
-def read_cells(content: bytes, result: Score) -> list[dict]:
-    """Type, source and ``grade_id`` of each cell of a notebook; with problems, none or those that can be read."""
-    if not content:
-        result.problems.append("the file is empty")
-        return []
-    if len(content) > LARGEST:
-        result.problems.append(f"the file has {len(content) / 2**20:.0f} MiB, and {LARGEST // 2**20} are read at most")
-        return []
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        result.problems.append("the file is not UTF-8 text; it was read as Latin-1")
-        text = content.decode("latin-1")
-    try:
-        notebook = json.loads(text)
-        found = notebook["cells"] if "cells" in notebook else notebook["worksheets"][0]["cells"]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        result.problems.append("the file is no notebook")
-        return []
-    cells, unread = [], 0
-    for cell in found if isinstance(found, list) else []:
-        try:
-            source = cell["source"] if "source" in cell else cell["input"]
-            source = wire.readable("".join(source) if isinstance(source, list) else str(source))
-            marks = cell.get("metadata", {}).get("nbgrader", {})
-            mark = marks.get("grade_id") if isinstance(marks, dict) else None
-            cells.append(
-                {"type": str(cell["cell_type"]), "source": source, "id": mark if isinstance(mark, str) else None}
-            )
-        except (KeyError, TypeError, AttributeError):
-            unread += 1
-    if unread:
-        result.problems.append(f"cells that could not be read: {unread}")
-    return cells
-
-
-def _compare_with_release(cells: list[dict], assignment: Assignment, result: Score) -> None:
+def _compare_with_release(cells: list[Cell], assignment: Assignment, result: Score) -> None:
     """What was deleted, doubled or edited: none of it matters to the points, all of it is said."""
-    ids = [cell["id"] for cell in cells if cell["id"]]
+    ids = [cell.grade_id for cell in cells if cell.grade_id]
     known = [one for one in ids if one in assignment.cells]
     if ids and not known:
         result.problems.append("this is another assignment's notebook")
@@ -145,20 +106,20 @@ def _compare_with_release(cells: list[dict], assignment: Assignment, result: Sco
         for name in sorted(assignment.cells.keys() - set(known)):
             result.flags.append(f"cell {name} is missing")
     for cell in cells:
-        check = assignment.cells.get(cell["id"]) if (cell["id"] or "").endswith("_check") else None
-        if check is not None and cell["source"].strip() != check.strip():
-            result.flags.append(f"cell {cell['id']} was edited (it is not used)")
+        check = assignment.cells.get(cell.grade_id) if (cell.grade_id or "").endswith("_check") else None
+        if check is not None and cell.source.strip() != check.strip():
+            result.flags.append(f"cell {cell.grade_id} was edited (it is not used)")
 
 
-def _prose(cells: list[dict], assignment: Assignment, result: Score) -> dict[str, str]:
+def _prose(cells: list[Cell], assignment: Assignment, result: Score) -> dict[str, str]:
     answers = {}
     for one in assignment.graded:
         if one.part is None:
-            texts = [cell["source"].strip() for cell in cells if cell["id"] == one.cell]
+            texts = [cell.source.strip() for cell in cells if cell.grade_id == one.cell]
             texts = [text for text in texts if text and text != "*Your answer here.*"]
             if texts:
                 answers[one.name] = "\n\n".join(texts)[:20_000]
-            elif cells and not any(cell["id"] == one.cell for cell in cells):
+            elif cells and not any(cell.grade_id == one.cell for cell in cells):
                 result.flags.append(f"the answer to {one.name} has to be looked for by hand")
     return answers
 
