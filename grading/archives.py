@@ -194,6 +194,7 @@ def _in_zip(file: File, depth: int, most: int) -> list[File]:
     """The files in a zip, at most so many; with a problem the zip itself. ``depth`` is 0 for one of all hand-ins."""
     if file.size > (LARGEST_ZIP if depth <= 1 else LARGEST_INNER_ZIP):
         return [replace(file, problem=f"a zip of {file.size / 2**20:,.0f} MiB")]
+    too_many = f"more than {MOST_FILES if depth else MOST_DOWNLOADED:,} files in all"
     with ExitStack() as stack:
         try:
             opened = _open(file, stack)
@@ -203,7 +204,7 @@ def _in_zip(file: File, depth: int, most: int) -> list[File]:
         except Exception as problem:  # a stranger's file: it may be broken in any way
             return [replace(file, problem=_reason(problem))]
     if len(members) > most:
-        return [replace(file, problem=f"more than {most:,} files")]
+        return [replace(file, problem=too_many)]
     found: list[File] = []
     inner = 0
     for index, member in enumerate(members):
@@ -226,7 +227,7 @@ def _in_zip(file: File, depth: int, most: int) -> list[File]:
             else:
                 found += _in_zip(one, depth + 1, MOST_FILES if depth == 0 else most - len(found))
         if len(found) > most:
-            return [replace(file, problem=f"more than {most:,} files")]
+            return [replace(file, problem=too_many)]
     return found or [replace(file, problem="a zip with no file in it")]
 
 

@@ -3,8 +3,7 @@
 import csv
 from datetime import datetime
 from pathlib import Path
-
-from nbgrader.utils import parse_utc
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from grading.archives import EARLIEST, LATEST
 
@@ -55,13 +54,22 @@ def _of_exchange(submissions: Path, assignment: str) -> Dates:
                 text = file.read(200).decode("utf-8", "replace").strip() if path.is_file() else ""
         except OSError as problem:
             text = str(problem.strerror)
-        try:
-            when = parse_utc(text)
-            local = _sensible(datetime.fromisoformat(f"{when.isoformat()}+00:00").astimezone().replace(tzinfo=None))
-        except (ValueError, OverflowError, TypeError, AttributeError):
-            local = None
-        dates["folder", path.parent.parent.name] = local or text
+        dates["folder", path.parent.parent.name] = _stamp(text) or text
     return dates
+
+
+def _stamp(text: str) -> datetime | None:
+    """Local time from "2026-03-01 12:00:00.000000 UTC": a date, a time and a zone, which is UTC if there is none."""
+    try:
+        day, time, *zone = text.split()
+        name = zone[0] if zone else "UTC"
+        if name[0] in "+-":
+            found = datetime.fromisoformat(f"{day} {time}{name}")
+        else:
+            found = datetime.fromisoformat(f"{day} {time}").replace(tzinfo=ZoneInfo(name))
+        return _sensible(found.astimezone().replace(tzinfo=None))
+    except (ValueError, OverflowError, OSError, ZoneInfoNotFoundError):
+        return None
 
 
 def _date(text: str) -> datetime | str:

@@ -102,7 +102,7 @@ class Taken:
         unread: places of files that are not read, and why; of all files, where there is no notebook.
         doubts: what a person should look at.
         empty: there is no notebook.
-        stray: there is a single file, which no course system named and which is no notebook and no zip.
+        stray: there is a single file that no course system named and that is no hand-in: a list of names, a note.
     """
 
     submission: Submission
@@ -188,12 +188,12 @@ def _without_notebook(
     first = unread[0][0]
     said = "; ".join(few([f"{one.file.place} ({why})" for one, why in unread]))
     content = notebook.written([], [f"no notebook that can be read was handed in, but {said}"])
-    stray = len(found) == 1 and first.flat and not first.label.owner.system and first.kind not in (".ipynb", ".zip")
+    nameless = first.flat and not first.label.owner.system and first.kind != ".ipynb"
     return Taken(
         _submission(first, content, {}, dates, assignment),
         unread=[(one.file.place, why) for one, why in unread],
         empty=True,
-        stray=stray,
+        stray=len(found) == 1 and nameless and not first.broken,
     )
 
 

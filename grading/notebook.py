@@ -192,7 +192,9 @@ def _cells_of(notebook: object) -> tuple[list | None, list[str]]:
         return None, []
     metadata = notebook.get("metadata")
     said = metadata.get("grading_said") if isinstance(metadata, dict) else None
-    problems = [wire.readable(one[:500]) for one in said[:20] if isinstance(one, str)] if isinstance(said, list) else []
+    problems = (
+        [wire.readable(one[:3_000]) for one in said[:20] if isinstance(one, str)] if isinstance(said, list) else []
+    )
     return [cell for cells in found for cell in cells], problems
 
 
