@@ -184,7 +184,7 @@ def _without_notebook(
     assignment: str,
 ) -> Taken:
     """What stands for a hand-in without a notebook: a notebook without cells, which says what was handed in."""
-    unread = [*unread, *((one, one.file.problem or "no notebook") for one in extras)]
+    unread = [*unread, *((one, one.file.problem or ("hidden" if one.dotted else "no notebook")) for one in extras)]
     first = unread[0][0]
     said = "; ".join(few([f"{one.file.place} ({why})" for one, why in unread]))
     content = notebook.written([], [f"no notebook that can be read was handed in, but {said}"])

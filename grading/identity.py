@@ -165,7 +165,7 @@ def label(part: str, assignment: str) -> Label:
         )
     if found := ANONYMOUS.fullmatch(part) or CANVAS.fullmatch(part):
         name = found.groupdict().get("name", "")
-        if not name.lower().startswith(assignment.lower()):
+        if not f"{name}_".lower().startswith(f"{assignment}_".lower()):
             owner = Owner("canvas", found["number"], name)
             return Label(owner, found["rest"], bool(found["late"]), int(found["file"]))
     return Label(Owner("", "", bare(stem(part), assignment) or stem(part), part))

@@ -156,10 +156,12 @@ def test_python_files_beside_the_notebook_come_with_it(tmp_path):
 def test_a_hand_in_without_a_notebook_says_what_it_is(tmp_path):
     put(tmp_path, "al/ex01.pdf", "al/ex01.py", "bo/ex01.ipynb", "bo/notes.txt", "grades.csv", "doe_1_2_ex01.py")
     put(tmp_path, "Jane Doe_5_assignsubmission_onlinetext/onlinetext.html")
+    put(tmp_path, "dee/.ipynb_checkpoints/ex01-checkpoint.ipynb")
     (tmp_path / "cy").mkdir()
     found = collect.collect(tmp_path, "ex01")
-    assert set(found.counted) == {"al", "bo", "canvas-1", "moodle-5"}
+    assert set(found.counted) == {"al", "bo", "dee", "canvas-1", "moodle-5"}
     assert "al/ex01.pdf (no notebook); al/ex01.py (no notebook)" in told(found, "al")
+    assert "dee/.ipynb_checkpoints/ex01-checkpoint.ipynb (hidden)" in told(found, "dee")
     assert "doe_1_2_ex01.py" in told(found, "canvas-1") and "onlinetext.html" in told(found, "moodle-5")
     assert set(found.refused) == {"al/ex01.py: no notebook", "grades.csv: no notebook", "cy: an empty folder"}
     with_roster = collect.collect(tmp_path, "ex01", [Student(name) for name in ("al", "bo", "cy")])

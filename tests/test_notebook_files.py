@@ -60,7 +60,7 @@ def test_a_broken_letter_does_not_break_the_others(answered):
     assert problems == ["characters of the file that are not UTF-8 and could not be read: 1"]
 
 
-@pytest.mark.parametrize("lines", [["x" * 1_000 + "\n"] * 9_000, ["a line\n"] * 4_000_000])
+@pytest.mark.parametrize("lines", [["x" * 1_000 + "\n"] * 9_000, ["a line\n"] * 700_000])
 def test_many_mebibytes_of_outputs_are_cut_out(answered, lines):
     whole = sources(dumped(answered).encode())
     cell = next(cell for cell in answered["cells"] if cell["cell_type"] == "code")
@@ -88,7 +88,7 @@ def test_many_mebibytes_of_outputs_are_cut_out(answered, lines):
         (b'{"cells": [3, {"cell_type": "code"}]}', "cells that could not be read: 2"),
         (b'{"cells": [' + b"3," * 20_000 + b"3]}", "it was not read"),
         (json.dumps({"cells": [{"cell_type": "code", "source": "a" * 3_000_000}]}).encode(), "it was not read"),
-        (b'{"cells": [{"cell_type": "code", "source": "a", "metadata": [' + b"[]," * 4_000_000 + b"0]}]}", "read: 1"),
+        (b'{"cells": [{"cell_type": "code", "source": "a", "metadata": [' + b"[]," * 2_900_000 + b"0]}]}", "read: 1"),
         (b"x" * (notebook.LARGEST + 1), "and 64 are read at most"),
     ],
 )
