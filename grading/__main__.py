@@ -16,7 +16,10 @@ from tqdm.auto import tqdm
 
 from grading import assignments, collect, gradebook, report, similar
 from grading.assignments import ROOT, Assignment
-from grading.collect import Collected, Student, Submission
+from grading.collect import Collected
+from grading.dates import read_dates
+from grading.hand_in import Submission
+from grading.identity import Student, read_roster
 from grading.isolation import Limits, find_box
 from grading.notebook import read_cells
 from grading.score import Score
@@ -41,9 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     grade.add_argument("name")
     grade.add_argument("submissions", type=Path, help="a folder of hand-ins, or a zip")
     grade.add_argument("--course", type=Path, default=Path("course"), help="nbgrader's course folder, reports too")
-    grade.add_argument("--roster", type=Path, help="CSV with id, and perhaps name, canvas, moodle")
+    grade.add_argument("--roster", type=Path, help="CSV with id, and perhaps name, canvas, moodle, google, blackboard")
     grade.add_argument("--overlay", type=Path, help="a private folder laid over solutions/: NAME.ipynb, held_out.json")
     grade.add_argument("--due", type=_local, help="such as 2026-12-01T23:59, in this machine's time")
+    grade.add_argument("--dates", help="exchange, or a CSV file with id and when, or Moodle's grading worksheet")
     grade.add_argument("--late", type=_share, default=0.0, help="share of the points lost per day begun, such as 0.1")
     grade.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     grade.add_argument("--cell-seconds", type=float, default=Limits.cell_seconds)
@@ -92,11 +96,13 @@ def _source(name: str, overlay: Path | None) -> Path:
 def _grade(options: argparse.Namespace) -> int:
     started = time.monotonic()
     assignment = assignments.load(options.name, options.overlay)
-    roster = collect.read_roster(options.roster) if options.roster else None
-    found = collect.collect(options.submissions, options.name, roster, assignments.names())
+    roster = read_roster(options.roster) if options.roster else None
+    dates = read_dates(options.dates, options.submissions, options.name) if options.dates else None
+    found = collect.collect(options.submissions, options.name, roster, assignments.names(), dates)
     if not found.counted:
         unknown = f"; of nobody on the roster: {', '.join(found.unknown[:5])}" if found.unknown else ""
-        raise ValueError(f"there is no notebook of {options.name} in {options.submissions}{unknown}")
+        refused = f"; not read: {', '.join(found.refused[:5])}" if found.refused else ""
+        raise ValueError(f"there is no notebook of {options.name} in {options.submissions}{unknown}{refused}")
     limits = dataclasses.replace(
         Limits(),
         cell_seconds=options.cell_seconds,
@@ -115,6 +121,7 @@ def _grade(options: argparse.Namespace) -> int:
         changed = _answered_anew(book, assignment, course, before, scores)
         for name, one in scores.items():
             student, handed_in = found.students[name], found.counted[name]
+            one.flags += found.doubts.get(name, [])
             one.flags += [
                 f"{part} was answered again: points by hand are for an earlier answer" for part in changed[name]
             ]
@@ -165,7 +172,7 @@ def _score_all(found: Collected, assignment: Assignment, course: Path, rules: Ru
         if kept:
             scores[name] = kept
         else:
-            waiting[name] = HandIn(submission.content)
+            waiting[name] = HandIn(submission.content, submission.beside)
     progress = tqdm(total=len(waiting), desc="grading", unit="hand-in", disable=not waiting)
     for name, one in score_all(waiting, rules, jobs):
         progress.update()
@@ -239,6 +246,8 @@ def _line(
     scored: Score | None,
     options: argparse.Namespace,
 ) -> report.Line:
+    if scored is None and student.id in found.doubts:
+        scored = dataclasses.replace(Score.failed(assignment, ""), flags=found.doubts[student.id])
     if scored is None:
         nothing = {one.name: 0.0 for one in assignment.graded}
         return report.Line(student, nothing, {}, None)
@@ -250,7 +259,10 @@ def _line(
         if points[name] is not None:
             points[name] += person.extra
     comments = {name: person.comment for name, person in given.items()}
-    days = collect.lateness(found.counted[student.id], options.due)
+    days, doubt = 0, ""
+    if student.id in found.counted:
+        days, doubt = collect.lateness(found.counted[student.id], options.due)
+    scored.flags += [doubt] * bool(doubt)
     of = sum(one.points for one in assignment.graded)
     return report.Line(student, points, comments, scored, days, round(min(days * options.late, 1.0) * of, 2))
 

@@ -19,7 +19,7 @@ from nbgrader.apps import GenerateAssignmentApp
 from traitlets.config import Config
 
 from grading.assignments import Assignment
-from grading.collect import Student
+from grading.identity import Student
 from grading.notebook import read_cells
 from grading.score import Score
 from kdlib.files import atomically

@@ -9,7 +9,7 @@ import pandas as pd
 from jinja2 import Environment
 
 from grading.assignments import Assignment
-from grading.collect import Student
+from grading.identity import Student
 from grading.score import Score
 from kdlib.files import atomically
 

@@ -21,7 +21,7 @@ from grading import wire
 from grading.assignments import Assignment, Graded
 from grading.isolation import Box, Limits, Worker, WorkerDied, stage
 from grading.notebook import Cell, read_cells
-from kdcourse.checks.part import VISIBLE_SEED, Part, Verdict, judge, sentence
+from kdcourse.checks.part import VISIBLE_SEED, NotRightYet, Part, Verdict, judge, sentence
 from kdcourse.checks.trying import Case, Outcome
 
 MOST_CELLS, MOST_CODE = 1_000, 256 * 2**10
@@ -100,7 +100,7 @@ def score(
     started = time.monotonic()
     cells, problems = read_cells(content)
     result = Score(problems=problems)
-    unread = bool(problems) and not cells and bool(content)
+    unread = bool(problems) and not cells and bool(content.strip())
     if len(cells) > MOST_CELLS or sum(len(cell.source) for cell in cells if cell.kind == "code") > MOST_CODE:
         result.problems.append(f"more than {MOST_CELLS} cells, or {MOST_CODE:,} characters of code: it was not graded")
         cells = []
@@ -197,13 +197,13 @@ def _words(source: str) -> set[str]:
 
 def _compare_with_what_it_shows(cells: Sequence[Cell], assignment: Assignment, result: Score) -> None:
     """Say where the stored output of a check and grading differ: a person decides."""
-    shown = {cell.grade_id: cell.shows.lstrip() for cell in cells if cell.grade_id and cell.shows}
+    shown = {cell.grade_id: cell.shows for cell in cells if cell.grade_id and cell.shows}
     for one in assignment.graded:
-        sign = shown.get(one.cell, "")[:1] if one.part else ""
+        shows = shown.get(one.cell, "") if one.part else ""
         points = result.parts[one.name]["points"]
-        if sign == "✓" and not points:
+        if "✓" in shows and not points:
             result.flags.append(f"{one.name}: the notebook shows ✓, grading found it not right")
-        if sign == "✗" and points:
+        if NotRightYet.__name__ in shows and points:
             result.flags.append(f"{one.name}: the notebook shows ✗, grading found it right")
 
 

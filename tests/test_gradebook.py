@@ -85,7 +85,9 @@ def test_grading_again_changes_nothing_and_keeps_points_given_by_hand(handed_in,
     moodle = (course / "reports" / "ex01" / "moodle.csv").read_text()
     assert "soften: 2.5/2 (Short.)" in moodle and "dark_knowledge: 2.5/3" in moodle
 
-    late = grade(handed_in, "--due", "2020-01-01", "--late", "0.1")
+    dates = course.parent / "dates.csv"
+    dates.write_text("id,when\nann,2026-03-01\n")
+    late = grade(handed_in, "--due", "2020-01-01", "--late", "0.1", "--dates", str(dates))
     assert late.loc["ann", "total"] == 0.0 and late.loc["ann", "deduction"] == 17.0
 
 
