@@ -10,7 +10,8 @@ class _Silent(ModuleType):
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Part(name)
+        part = self.__dict__[name] = _Part(name)
+        return part
 
 
 class _Part:
