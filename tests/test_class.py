@@ -29,9 +29,7 @@ def test_a_hundred_hand_ins_thirty_of_them_hostile_get_what_they_deserve(tmp_pat
     started = time.monotonic()
     options = ("--cell-seconds", "20", "--total-seconds", "120", "--memory", "2")
     assert main(["grade", "ex01", str(tmp_path / "in"), "--course", str(tmp_path / "course"), *options]) == 0
-    print(
-        f"{time.monotonic() - started:.0f} s, {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20:.2f} GiB"
-    )
+    print(f"{time.monotonic() - started:.0f} s")
     grades = pd.read_csv(tmp_path / "course" / "reports" / "ex01" / "grades.csv", dtype={"id": str}).set_index("id")
     assert len(grades) == 100
     given = {}
