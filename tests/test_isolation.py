@@ -1,6 +1,7 @@
 """The box that a hand-in runs in: what it sees, can write and can use, and that its neighbours keep theirs."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -171,6 +172,29 @@ def test_right_answers_of_the_checks_are_left_out_of_what_a_hand_in_may_import(l
         "kdcourse/checks/__init__.py",
         "kdcourse/checks/trying.py",
     }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+def test_a_grader_who_is_nobody_has_the_same_walls(tmp_path):
+    """These tests once more by a user without rights, who sees this Python wherever root keeps it."""
+    prefix = Path(sys.base_prefix)
+    outer = [BOX.bubblewrap, "--dev-bind", "/", "/", "--perms", "0755", "--tmpfs", f"/{prefix.parts[1]}"]
+    for parent in list(prefix.parents)[-3::-1]:
+        outer += ["--perms", "0755", "--dir", str(parent)]
+    tmp_path.chmod(0o777)
+    tests = "written or memory or nothing_in_it or namespace"
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "t")]
+    code = f"""
+import os
+os.setgroups([]); os.setresgid(*[65534] * 3); os.setresuid(*[65534] * 3)
+os.environ |= {{"HOME": {str(tmp_path)!r}, "PYTHONDONTWRITEBYTECODE": "1"}}
+os.execv({sys.executable!r}, {[*run, str(Path(__file__)), "-k", tests]!r})
+"""
+    there = ["--ro-bind", str(prefix), str(prefix), sys.executable, "-c", code]
+    for folder in tmp_path.parents[:3]:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    done = subprocess.run([*outer, *there], cwd=ROOT, capture_output=True, text=True)
+    assert " passed" in done.stdout and " failed" not in done.stdout, done.stdout + done.stderr
 
 
 def test_without_linux_there_is_no_box(monkeypatch):
