@@ -130,8 +130,7 @@ def test_a_hand_in_that_could_not_be_graded_is_told_and_tried_again(handed_in, m
     assert not again["flags"].astype(str).str.contains("could not be graded").any()
 
 
-@boxed_only
-def test_an_overlay_has_inputs_of_its_own(handed_in, tmp_path):
+def test_an_overlay_has_inputs_of_its_own(tmp_path):
     private = tmp_path / "private" / "ex01"
     private.mkdir(parents=True)
     (private / "held_out.json").write_text(
@@ -140,15 +139,8 @@ def test_an_overlay_has_inputs_of_its_own(handed_in, tmp_path):
     mine = assignments.load("ex01", tmp_path / "private")
     assert mine.seeds == (5,) and len(mine.held_out(mine.graded[1].part)) == len(mine.graded[1].part.draw(5)) + 1
     assert mine.fingerprint != assignments.load("ex01").fingerprint
-    for wrong in ({"seeds": []}, {}, {"seeds": ["5"]}, [5]):
-        (private / "held_out.json").write_text(json.dumps(wrong))
-        with pytest.raises(ValueError, match="must hold"):
-            assignments.load("ex01", tmp_path / "private")
     with pytest.raises(FileNotFoundError, match="no overlay folder"):
         assignments.load("ex01", tmp_path / "privat")
-    (private / "held_out.json").write_text(json.dumps({"seeds": [5], "cases": {"sofen": []}}))
-    with pytest.raises(ValueError, match="has cases for sofen"):
-        assignments.load("ex01", tmp_path / "private")
 
 
 def test_bad_input_is_told(tmp_path, capsys):
