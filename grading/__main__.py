@@ -2,8 +2,6 @@
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import os
 import shutil
 import sys
@@ -15,12 +13,11 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from grading import assignments, collect, gradebook, report, similar
+from grading import assignments, collect, gradebook, kept, report, similar
 from grading.assignments import ROOT, Assignment
-from grading.collect import Collected, Student, Submission
+from grading.collect import Collected, Student
 from grading.isolation import Limits, has_bubblewrap, stage
 from grading.score import Score, read_cells, score
-from kdlib.files import atomically
 
 TOLD = """This folder is the assignment {name}. Put it into the course's folder my/, and open {name}.ipynb there in
 JupyterLab, in the course's environment (its README says how to make one). Run a check as often as you like; save, and
@@ -105,47 +102,75 @@ def _grade(options: argparse.Namespace) -> int:
     course: Path = options.course
     boxed = has_bubblewrap()
     if not boxed:
-        print("grading: bubblewrap is not here; a watchdog alone guards this machine (INSTRUCTORS.md)", file=sys.stderr)
+        print(f"grading: not protected: {report.UNPROTECTED}", file=sys.stderr)
     released = gradebook.generate(_source(options.name, options.overlay), course, database=True)
-    before = {name: _kept(_place(course, assignment, name)).get("answers", {}) for name in found.counted}
+    settings = gradebook.configure(course)
+    for sentence in settings:
+        print(f"grading: {sentence}", file=sys.stderr)
     scores = _score_all(found, assignment, course, limits, boxed, options.jobs)
+    again = _into_gradebook(found, assignment, course, released, scores)
     with gradebook.opened(course) as book:
-        changed = _answered_anew(book, assignment, course, before, scores)
+        lines = [
+            _line(book, assignment, found, student, scores.get(student.id), again.get(student.id, []), options)
+            for student in _sorted(found)
+        ]
+    given = "\n".join(cell["source"] for cell in read_cells(released.read_bytes(), Score()) if cell["type"] == "code")
+    box = "bubblewrap: own file system, no network, own processes" if boxed else "a watchdog only"
+    notes = {
+        "Missing": found.missing,
+        "Graded earlier, and not in the folder now": sorted({*kept.students(course, assignment)} - {*scores}),
+        "Handed in by nobody on the roster": found.unknown,
+        "Replaced by a later hand-in": found.replaced,
+        "Not read": found.refused,
+        "Held-out inputs": _held_out(options.name, options.overlay),
+        "Isolation": [box, *(f"limit of {name.replace('_', ' ')}: {value:,g}" for name, value in vars(limits).items())],
+        **({"Settings of Formgrader": settings} if settings else {}),
+        "Time": f"{time.monotonic() - started:.0f} s for {len(scores)} hand-ins, {options.jobs} at once.",
+    }
+    out = course / "reports" / options.name
+    earlier = {name: kept.read(course, assignment, name) for name in scores}
+    report.write_all(
+        out,
+        assignment,
+        lines,
+        similar.pairs({name: one.code for name, one in scores.items()}, given),
+        {name: one.changes for name, one in earlier.items() if one},
+        notes,
+        protected=boxed,
+    )
+    waiting = sum(bool(line.waits) for line in lines)
+    print(f"{len(scores)} hand-ins of {options.name}: {out / 'report.html'}; {waiting} wait for a person")
+    return 0
+
+
+def _held_out(name: str, overlay: Path | None) -> str:
+    """Whose the held-out inputs are."""
+    if overlay and (overlay / name / "held_out.json").is_file():
+        return f"Private: {overlay / name / 'held_out.json'}."
+    nothing = f" ({overlay / name} has no held_out.json)" if overlay else ""
+    return f"The repository's own, which are public{nothing}."
+
+
+def _into_gradebook(
+    found: Collected, assignment: Assignment, course: Path, released: Path, scores: dict[str, Score]
+) -> dict[str, list[str]]:
+    """Put scores into nbgrader's gradebook and folders; gives the parts that were answered again, by student."""
+    answers, again = kept.Answers(course, assignment), {}
+    with gradebook.opened(course) as book:
         for name, one in scores.items():
             student, handed_in = found.students[name], found.counted[name]
-            one.flags += [
-                f"{part} was answered again: points by hand are for an earlier answer" for part in changed[name]
-            ]
-            gradebook.record(book, assignment, student, one, handed_in.when, changed[name])
+            given = {part: hand for part, hand in gradebook.by_hand(book, assignment, name).items() if hand.given}
+            saved = [part for part, hand in given.items() if not hand.waits]
+            again[name] = answers.answered_again(name, one, given, saved)
+            gradebook.record(book, assignment, student, one, handed_in.when, again[name])
             try:
                 gradebook.write_for_reading(course, released, student, handed_in.content, one, handed_in.when)
             except Exception as problem:  # one hand-in's, whatever it is: the others are written
                 one.flags.append(f"could not be made ready for Formgrader: {type(problem).__name__}")
-        lines = [_line(book, assignment, found, student, scores.get(student.id), options) for student in _sorted(found)]
-    given = "\n".join(cell["source"] for cell in read_cells(released.read_bytes(), Score()) if cell["type"] == "code")
-    pairs = similar.pairs({name: one.code for name, one in scores.items()}, given)
-    box = (
-        "bubblewrap: own file system, no network, own processes"
-        if boxed
-        else "a watchdog only: no isolation of files and network"
-    )
-    private = options.overlay and [path.name for path in sorted((options.overlay / options.name).glob("*"))]
-    notes = {
-        "Held-out inputs": f"private, {options.overlay}: {', '.join(private)}"
-        if private
-        else f"the repository's own, which are public{', for the overlay has nothing here' * bool(options.overlay)}",
-        "Isolation": [box, *(f"limit of {name.replace('_', ' ')}: {value:,g}" for name, value in vars(limits).items())],
-        "Time": f"{time.monotonic() - started:.0f} s for {len(scores)} hand-ins, {options.jobs} at once.",
-        "Missing": found.missing,
-        "Handed in by nobody on the roster": found.unknown,
-        "Replaced by a later hand-in": found.replaced,
-        "Not read": found.refused,
-    }
-    out = course / "reports" / options.name
-    report.write_all(out, assignment, lines, pairs, notes)
-    waiting = sum(bool(line.unread) for line in lines)
-    print(f"{len(scores)} hand-ins of {options.name}: {out / 'report.md'}; {waiting} wait for a person")
-    return 0
+            else:
+                answers.show(name, one)
+    answers.save()
+    return again
 
 
 def _sorted(found: Collected) -> list[Student]:
@@ -156,11 +181,12 @@ def _score_all(
     found: Collected, assignment: Assignment, course: Path, limits: Limits, boxed: bool, jobs: int
 ) -> dict[str, Score]:
     """Scores by student; those of unchanged notebooks under unchanged rules are read instead of computed."""
-    scores, waiting = {}, []
+    scores, waiting, depends = {}, [], {}
     for name, submission in found.counted.items():
-        kept = _read(_place(course, assignment, name), _key(submission, assignment, limits, boxed))
-        if kept:
-            scores[name] = kept
+        depends[name] = kept.depends(submission, assignment, limits, boxed)
+        earlier = kept.read(course, assignment, name)
+        if earlier and earlier.depends == depends[name]:
+            scores[name] = earlier.score
         else:
             waiting.append(name)
     with tempfile.TemporaryDirectory(prefix="library-") as folder, ThreadPoolExecutor(jobs) as pool:
@@ -178,67 +204,8 @@ def _score_all(
             except Exception as problem:  # one hand-in's, whatever it is: the others are graded
                 scores[name] = Score.failed(assignment, f"{type(problem).__name__}: {problem}")
                 continue
-            with atomically(_place(course, assignment, name)) as temporary:
-                content = {
-                    "key": _key(found.counted[name], assignment, limits, boxed),
-                    **dataclasses.asdict(scores[name]),
-                }
-                temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            kept.write(course, assignment, name, depends[name], scores[name])
     return dict(sorted(scores.items()))
-
-
-def _place(course: Path, assignment: Assignment, student: str) -> Path:
-    return course / "scores" / assignment.name / f"{student}.json"
-
-
-def _key(submission: Submission, assignment: Assignment, limits: Limits, boxed: bool) -> str:
-    rules = f"{assignment.fingerprint} {limits} {boxed} ".encode()
-    return hashlib.sha256(rules + submission.content).hexdigest()
-
-
-def _kept(path: Path) -> dict:
-    """What was written down earlier; nothing where nothing was, or where it cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _read(path: Path, key: str) -> Score | None:
-    content = _kept(path)
-    if content.pop("key", None) != key:
-        return None
-    try:
-        return Score(**content)
-    except TypeError:
-        return None
-
-
-def _answered_anew(
-    book: gradebook.Gradebook, assignment: Assignment, course: Path, before: dict[str, dict], scores: dict[str, Score]
-) -> dict[str, list[str]]:
-    """Parts by student whose answer is another one than a person gave points for.
-
-    Which answer that was is written down: if nobody waits for a person, it is the one of the grading before.
-    """
-    path = course / "scores" / f"{assignment.name}-read.json"
-    read, changed = _kept(path), {}
-    for name, one_score in scores.items():
-        given = gradebook.by_hand(book, assignment, name)
-        seen = read.setdefault(name, {})
-        changed[name] = []
-        for one in assignment.graded:
-            if one.part is not None or one.name not in given or given[one.name].points is None:
-                continue
-            now = one_score.answers.get(one.name, "")
-            if one.name not in seen or not given[one.name].waits:
-                seen[one.name] = before[name].get(one.name, "")
-            if seen.get(one.name, now) != now:
-                changed[name].append(one.name)
-    with atomically(path) as temporary:
-        temporary.write_text(json.dumps(read, indent=1), encoding="utf-8")
-    return changed
 
 
 def _line(
@@ -247,6 +214,7 @@ def _line(
     found: Collected,
     student: Student,
     scored: Score | None,
+    again: list[str],
     options: argparse.Namespace,
 ) -> report.Line:
     if scored is None:
@@ -262,7 +230,9 @@ def _line(
     comments = {name: person.comment for name, person in given.items()}
     days = collect.lateness(found.counted[student.id], options.due)
     of = sum(one.points for one in assignment.graded)
-    return report.Line(student, points, comments, scored, days, round(min(days * options.late, 1.0) * of, 2))
+    deduction = round(min(days * options.late, 1.0) * of, 2)
+    by_hand = [name for name, person in given.items() if person.points is not None]
+    return report.Line(student, points, comments, scored, days, deduction, again, by_hand)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """nbgrader's course folder and gradebook: automatic points go in, a person's points come out."""
 
 import copy
-import logging
 import os
-import re
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Collection, Iterator
@@ -15,16 +14,15 @@ from pathlib import Path
 
 import nbformat
 from nbgrader.api import Gradebook, MissingEntry
-from nbgrader.apps import GenerateAssignmentApp
-from traitlets.config import Config
 
+from grading import reading
 from grading.assignments import Assignment
 from grading.collect import Student
 from grading.score import Score, read_cells
 from kdlib.files import atomically
 
-# nbgrader calls `alembic` by its name: the one beside this Python, whether or not its environment is activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+FORMGRADER = Path(__file__).with_name("formgrader")
+"""Settings of a course folder's JupyterLab: its own, and beside it nbgrader's."""
 
 
 def generate(source: Path, course: Path, *, database: bool) -> Path:
@@ -39,32 +37,50 @@ def generate(source: Path, course: Path, *, database: bool) -> Path:
     place = course / "source" / name
     place.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, place)
-    config = Config()
-    config.CourseDirectory.root = str(course.resolve())
-    config.CourseDirectory.db_url = f"sqlite:///{course.resolve() / 'gradebook.db'}"
-    config.ClearSolutions.text_stub = "*Your answer here.*"
-    config.NbGraderApp.logfile = ""
-    app = GenerateAssignmentApp(config=config)
-    try:
-        app.initialize([name, "--force", "--create", "--log-level=ERROR", *([] if database else ["--no-db"])])
-        app.start()
-    except (SystemExit, Exception) as problem:
+    options = [
+        f"--CourseDirectory.root={course.resolve()}",
+        f"--CourseDirectory.db_url=sqlite:///{course.resolve() / 'gradebook.db'}",
+        "--ClearSolutions.text_stub=*Your answer here.*",
+        "--NbGraderApp.logfile=",
+        "--log-level=ERROR",
+        *([] if database else ["--no-db"]),
+    ]
+    # nbgrader calls `alembic` by its name: the one beside this Python, whether or not its environment is activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    command = [sys.executable, "-m", "nbgrader", "generate_assignment", name, "--force", "--create", *options]
+    done = subprocess.run(
+        command, cwd=course, env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if done.returncode:
         raise ValueError(
-            f"nbgrader cannot take {source} into {course}: {problem or 'see above'}. If its graded cells changed after "
-            f"hand-ins were graded, give a new course folder."
-        ) from problem
-    finally:
-        GenerateAssignmentApp.clear_instance()
-        logging.getLogger("traitlets").handlers.clear()
+            f"nbgrader cannot take {source} into {course}. If its graded cells changed after hand-ins were graded, "
+            f"give a new course folder. It says:\n{(done.stderr or done.stdout).strip()[-2_000:]}"
+        )
     return course / "release" / name / f"{name}.ipynb"
+
+
+def configure(course: Path) -> list[str]:
+    """Put Formgrader's settings into a course folder; returns a sentence for every file that does not take them in."""
+    shutil.copytree(FORMGRADER, course / FORMGRADER.name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*"))
+    odd = []
+    for ours in FORMGRADER.glob("*_config.py"):
+        path, line = course / ours.name, f'load_subconfig("{FORMGRADER.name}/{ours.name}")'
+        if not path.is_file():
+            path.write_text(f"# Yours to edit: `make grade` leaves it alone.\nc = get_config()\n{line}\n")
+        elif line not in path.read_text(encoding="utf-8", errors="replace"):
+            odd.append(
+                f"{path} is your own, and lacks the line {line}: without it Formgrader's pages load remote files"
+            )
+    return odd
 
 
 @contextmanager
 def opened(course: Path) -> Iterator[Gradebook]:
     """The course's gradebook."""
-    warnings.filterwarnings("ignore", message="Object of type", module="nbgrader")
-    with Gradebook(f"sqlite:///{course.resolve() / 'gradebook.db'}") as gradebook:
-        yield gradebook
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Object of type", module="nbgrader")
+        with Gradebook(f"sqlite:///{course.resolve() / 'gradebook.db'}") as gradebook:
+            yield gradebook
 
 
 def record(
@@ -73,14 +89,14 @@ def record(
     student: Student,
     score: Score,
     when: datetime,
-    changed: Collection[str],
+    again: Collection[str],
 ) -> None:
     """Put automatic points in; manual points and comments stay.
 
     Args:
-        changed: parts answered anew since a person read them: these wait for a person again.
+        again: parts that were answered again since a person gave points: these wait for a person.
     """
-    first, _, last = student.name.partition(" ")
+    first, _, last = _harmless(student.name).partition(" ")
     gradebook.update_or_create_student(student.id, first_name=first or None, last_name=last or None)
     timestamp = when.astimezone(UTC).replace(tzinfo=None)
     gradebook.update_or_create_submission(assignment.name, student.id, timestamp=timestamp)
@@ -88,8 +104,13 @@ def record(
         grade = gradebook.find_grade(one.cell, assignment.name, assignment.name, student.id)
         points = score.parts[one.name]["points"]
         grade.auto_score = points
-        grade.needs_manual_grade = one.name in changed or (points is None and grade.manual_score is None)
+        grade.needs_manual_grade = one.name in again or (points is None and grade.manual_score is None)
     gradebook.db.commit()
+
+
+def _harmless(name: str) -> str:
+    """A name without what would be HTML: Formgrader puts it into its pages as it stands."""
+    return name.translate(str.maketrans("<>&\"'", "‹›＆”’"))
 
 
 @dataclass(frozen=True)
@@ -100,6 +121,11 @@ class ByHand:
     extra: float
     comment: str
     waits: bool
+
+    @property
+    def given(self) -> bool:
+        """Whether any points are a person's."""
+        return self.points is not None or bool(self.extra)
 
 
 def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[str, ByHand]:
@@ -119,16 +145,10 @@ def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[
     return given
 
 
-def _without_html(markdown: str) -> str:
-    """A stranger's Markdown as text and formulas alone: Formgrader shows what it gets in the instructor's browser."""
-    escaped = markdown.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"(javascript|vbscript|data)\s*:", r"\1 :", escaped, flags=re.IGNORECASE)
-
-
 def write_for_reading(
     course: Path, release: Path, student: Student, content: bytes, score: Score, when: datetime
 ) -> None:
-    """The student's answers in the released notebook, for nbgrader's formgrader; nothing of theirs runs.
+    """Write the student's answers in the released notebook, for nbgrader's formgrader; nothing of theirs runs.
 
     Both copies say when it was handed in, so that Formgrader does not ask for nbgrader's own grading of it.
     """
@@ -136,19 +156,21 @@ def write_for_reading(
     notebook = copy.deepcopy(nbformat.read(release, as_version=4))
     cells = read_cells(content, Score())
     theirs = {cell["id"]: cell["source"] for cell in cells if cell["id"]}
-    texts = {f"{name}_check": part["text"] for name, part in score.parts.items()}
-    count = 0
+    texts = {
+        f"{name}_check": "\n".join(filter(None, (part["text"], part.get("for_grader", ""))))
+        for name, part in score.parts.items()
+    }
     for cell in notebook.cells:
         marks = cell.metadata.get("nbgrader", {})
-        if marks.get("solution") and marks["grade_id"] in theirs:
-            source = theirs[marks["grade_id"]]
-            cell.source = source if cell.cell_type == "code" else _without_html(source)
-        if cell.cell_type == "code":
-            count += 1
-            cell.execution_count = count
-            if marks.get("grade_id") in texts:
-                text = texts[marks["grade_id"]] + "\n"
-                cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+        if marks.get("solution"):
+            cell.source = theirs.get(marks["grade_id"], cell.source)
+        if cell.cell_type != "code":
+            cell.source = reading.harmless(cell.source)
+        elif marks.get("grade_id") in texts:
+            text = texts[marks["grade_id"]] + "\n"
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
+        cell.execution_count = count
     stamp = f"{when.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ', timespec='microseconds')} UTC".encode()
     for folder, written in (("autograded", nbformat.writes(notebook).encode()), ("submitted", content)):
         place = course / folder / student.id / assignment
