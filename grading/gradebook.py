@@ -22,7 +22,7 @@ from grading.score import Score, read_cells
 from kdlib.files import atomically
 
 FORMGRADER = Path(__file__).with_name("formgrader")
-"""Settings of a course folder's JupyterLab: its own, and beside it nbgrader's."""
+"""Settings of nbgrader and of JupyterLab for a course folder."""
 
 
 def generate(source: Path, course: Path, *, database: bool) -> Path:
@@ -60,18 +60,14 @@ def generate(source: Path, course: Path, *, database: bool) -> Path:
 
 
 def configure(course: Path) -> list[str]:
-    """Put Formgrader's settings into a course folder; returns a sentence for every file that does not take them in."""
+    """Put Formgrader's settings into a course folder; gives a sentence where the folder's own do not take them in."""
     shutil.copytree(FORMGRADER, course / FORMGRADER.name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*"))
-    odd = []
-    for ours in FORMGRADER.glob("*_config.py"):
-        path, line = course / ours.name, f'load_subconfig("{FORMGRADER.name}/{ours.name}")'
-        if not path.is_file():
-            path.write_text(f"# Yours to edit: `make grade` leaves it alone.\nc = get_config()\n{line}\n")
-        elif line not in path.read_text(encoding="utf-8", errors="replace"):
-            odd.append(
-                f"{path} is your own, and lacks the line {line}: without it Formgrader's pages load remote files"
-            )
-    return odd
+    path, line = course / "nbgrader_config.py", f'load_subconfig("{FORMGRADER.name}/nbgrader_config.py")'
+    if not path.is_file():
+        path.write_text(f"# Yours to edit: `make grade` leaves it alone.\nc = get_config()\n{line}\n")
+    if line in path.read_text(encoding="utf-8", errors="replace"):
+        return []
+    return [f"{path} is your own, and lacks the line {line}: without it Formgrader's pages load remote files"]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""JupyterLab in this course folder: whatever a page holds, the browser loads nothing from elsewhere.
+"""JupyterLab for a course folder: whatever a page or a notebook holds, the browser loads nothing from elsewhere.
 
-`make grade` writes this file anew; jupyter_server_config.py beside this folder is yours.
+`make grade` writes this file anew. Used as: jupyter lab --config=formgrader/jupyter_server_config.py
 """
 
 c = get_config()  # noqa: F821 (traitlets gives it)
