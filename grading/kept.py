@@ -76,13 +76,14 @@ def depends(submission: Submission, assignment: Assignment, limits: Limits, boxe
 def read(course: Path, assignment: Assignment, student: str) -> Kept | None:
     """What was written down of a student; None where nothing was, and where it is broken or not of this assignment."""
     content = _json(_place(course, assignment, student))
+    depends = content.get("depends")
+    if not isinstance(depends, dict) or depends.keys() != WHY.keys():
+        return None
     try:
-        score = Score(**content["score"])
-        changes = [Change(**one) for one in content["changes"]]
+        found = Kept(depends, Score(**content["score"]), [Change(**one) for one in content["changes"]])
     except (KeyError, TypeError):
         return None
-    sound = set(content) == {"depends", "score", "changes"} and content["depends"].keys() == WHY.keys()
-    return Kept(content["depends"], score, changes) if sound and _is_of(score, assignment) else None
+    return found if _is_of(found.score, assignment) else None
 
 
 def write(course: Path, assignment: Assignment, student: str, depends: Mapping[str, str], score: Score) -> None:
@@ -107,7 +108,7 @@ def _changes(earlier: Kept, depends: Mapping[str, str], score: Score) -> list[Ch
 
 def _is_of(score: Score, assignment: Assignment) -> bool:
     """Whether a score that was read is one of this assignment, with everything a report needs."""
-    texts = [score.code, *score.problems, *score.flags]
+    texts = [score.code, *score.problems, *score.flags, *getattr(score, "stopped", [])]
     if not all(isinstance(text, str) for text in texts) or not isinstance(score.answers, dict):
         return False
     if not isinstance(score.parts, dict) or list(score.parts) != [one.name for one in assignment.graded]:

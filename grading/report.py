@@ -162,7 +162,7 @@ def _changed(lines: Sequence[Line], changes: Mapping[str, Sequence[Change]]) -> 
     rows = []
     for line in lines:
         for one in changes.get(line.student.id, []):
-            before, after = ("a person reads" if value is None else value for value in (one.before, one.after))
+            before, after = ("a person reads" if value is None else f"{value:g}" for value in (one.before, one.after))
             stands = "; the points that a person gave stand" * (one.part in line.by_hand)
             rows.append([line.student.id, one.part, before, after, f"{one.why}{stands}", one.when])
     return sorted(rows, key=lambda row: row[-1], reverse=True)

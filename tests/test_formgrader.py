@@ -195,7 +195,9 @@ def test_no_answer_runs_loads_or_leads_anywhere(course, lab, watched):
         page.goto(address, wait_until="load")
         page.wait_for_function("() => document.querySelectorAll('.score').length > 5")
         cells = page.locator(".rendered_html, .highlight, .output")
-        assert cells.count() > 10 and page.locator("input.score").count() > 5, "the page is whole"
+        assert page.locator("img").count() == 0 and cells.count() > 10 and page.locator("input.score").count() > 5, (
+            "the page is whole"
+        )
         for tag in ("a", "img", "script", "svg", "iframe", "form", "style", "base", "meta", "object", "video", "input"):
             assert page.locator(".text_cell_render").locator(tag).count() == 0, (student, tag)
         page.evaluate(

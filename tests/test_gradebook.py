@@ -1,6 +1,8 @@
 """Grading as an instructor does it: hand-ins in, points by hand, reports out, and all of it again."""
 
 import json
+import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -90,6 +92,25 @@ def test_grading_again_changes_nothing_and_keeps_points_given_by_hand(handed_in,
 
 
 @boxed_only
+def test_a_corrected_check_says_whose_points_changed(handed_in):
+    """The list stays when nothing changes again, and a broken file is graded anew."""
+    grade(handed_in)
+    course = handed_in[2]
+    reports, ben = course / "reports" / "ex01", course / "scores" / "ex01" / "ben.json"
+    assert len(pd.read_csv(reports / "changes.csv")) == 0
+    earlier = json.loads(ben.read_text())
+    earlier["score"]["parts"]["soften"]["points"], earlier["depends"]["checks"] = 0.0, "wrong checks"
+    ben.write_text(json.dumps(earlier))
+    (course / "scores" / "ex01" / "eve.json").write_text("{broken")
+    for _ in range(2):
+        assert grade(handed_in).loc["ben", "total"] == 6.0
+        (row,) = pd.read_csv(reports / "changes.csv").to_dict("records")
+        assert (row["id"], row["part"], row["before"], row["after"]) == ("ben", "soften", 0.0, 2.0)
+        assert row["why"] == "the checks or the held-out inputs changed"
+    assert "the checks or the held-out inputs changed" in (reports / "report.html").read_text()
+
+
+@boxed_only
 def test_a_new_answer_waits_for_a_person_again(handed_in, bench):
     grade(handed_in)
     read_by_hand(handed_in[2], "ann", 3.0)
@@ -106,6 +127,11 @@ def test_a_new_answer_waits_for_a_person_again(handed_in, bench):
     grade(handed_in, "--cell-seconds", "19")
     still = grade(handed_in)
     assert "was answered again" in still.loc["ann", "flags"], "until a person has read it"
+    assert still.loc["ann", "waits for a person"] == "dark_knowledge"
+    with gradebook.opened(handed_in[2]) as book:
+        assert book.find_grade("dark_knowledge", "ex01", "ex01", "ann").needs_manual_grade
+    person = pd.read_csv(handed_in[2] / "reports" / "ex01" / "needs_a_person.csv")
+    assert person.loc[person["id"] == "ann", "why"].str.contains("dark_knowledge was answered again").any()
     read_by_hand(handed_in[2], "ann", 1.0)
     read = grade(handed_in)
     assert pd.isna(read.loc["ann", "flags"]) and read.loc["ann", "total"] == 15.0
@@ -154,6 +180,23 @@ def test_bad_input_is_told(tmp_path, capsys):
     assert "10 is no share from 0 to 1" in capsys.readouterr().err
     assert main(["grade", "ex01", str(tmp_path)]) == 2
     assert "there is no notebook of ex01 in" in capsys.readouterr().err
+
+
+def test_the_gradebook_changes_nothing_for_everybody(tmp_path):
+    """Neither PATH nor log handlers nor warning filters, of whoever imports it or uses it."""
+    program = (
+        "import logging, os, sys, warnings; from pathlib import Path; path = os.environ['PATH']\n"
+        "def state(): return dict(os.environ), list(warnings.filters), {name: list(getattr(one, 'handlers', []))"
+        " for name, one in logging.root.manager.loggerDict.items() if getattr(one, 'handlers', [])}\n"
+        "from grading import gradebook\nassert os.environ['PATH'] == path\n"
+        "before, course = state(), Path(sys.argv[1])\n"
+        "gradebook.generate(Path('solutions/ex01/ex01.ipynb'), course, database=True)\n"
+        "with gradebook.opened(course): pass\nassert state() == before\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_release_holds_no_solution(tmp_path, capsys):
