@@ -91,7 +91,7 @@ def course(tmp_path_factory):
             }
             parts["soften"]["for_grader"] = "for you alone: <script>alert(1)</script>"
             score = Score(parts=parts, answers={"dark_knowledge": answer})
-            student, when = Student(f"s{number}", "<img src=x onerror=alert(1)> O'Neill"), datetime(2026, 1, 1)
+            student, when = Student(f"s{number}", "Eve <img/src=x/onerror=alert(1)>O'Neill"), datetime(2026, 1, 1)
             gradebook.record(book, assignment, student, score, when, [])
             gradebook.write_for_reading(folder, released, student, with_answer(answer), score, when)
     return folder
