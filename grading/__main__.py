@@ -108,7 +108,9 @@ def _grade(options: argparse.Namespace) -> int:
     for sentence in settings:
         print(f"grading: {sentence}", file=sys.stderr)
     scores = _score_all(found, assignment, course, limits, boxed, options.jobs)
-    again = _into_gradebook(found, assignment, course, released, scores)
+    submitted = (course / "submitted").resolve()
+    keep = submitted in (options.submissions.resolve(), *options.submissions.resolve().parents)
+    again = _into_gradebook(found, assignment, course, released, scores, keep)
     with gradebook.opened(course) as book:
         lines = [
             _line(book, assignment, found, student, scores.get(student.id), again.get(student.id, []), options)
@@ -152,9 +154,13 @@ def _held_out(name: str, overlay: Path | None) -> str:
 
 
 def _into_gradebook(
-    found: Collected, assignment: Assignment, course: Path, released: Path, scores: dict[str, Score]
+    found: Collected, assignment: Assignment, course: Path, released: Path, scores: dict[str, Score], keep: bool
 ) -> dict[str, list[str]]:
-    """Put scores into nbgrader's gradebook and folders; gives the parts that were answered again, by student."""
+    """Put scores into nbgrader's gradebook and folders; gives the parts that were answered again, by student.
+
+    Args:
+        keep: whether hand-ins were collected from the course's ``submitted/``, which stays as it is then.
+    """
     answers, again = kept.Answers(course, assignment), {}
     with gradebook.opened(course) as book:
         for name, one in scores.items():
@@ -162,9 +168,12 @@ def _into_gradebook(
             given = {part: hand for part, hand in gradebook.by_hand(book, assignment, name).items() if hand.given}
             saved = [part for part, hand in given.items() if not hand.waits]
             again[name] = answers.answered_again(name, one, given, saved)
-            gradebook.record(book, assignment, student, one, handed_in.when, again[name])
+            when = gradebook.noted_time(course, student, assignment.name) if keep else handed_in.when
+            gradebook.record(book, assignment, student, one, when, again[name])
             try:
-                gradebook.write_for_reading(course, released, student, handed_in.content, one, handed_in.when)
+                gradebook.write_for_reading(
+                    course, released, student, handed_in.content, one, handed_in.when, keep=keep
+                )
             except Exception as problem:  # one hand-in's, whatever it is: the others are written
                 one.flags.append(f"could not be made ready for Formgrader: {type(problem).__name__}")
             else:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.utils import parse_utc
 
 from grading import reading
 from grading.assignments import Assignment
@@ -84,7 +85,7 @@ def record(
     assignment: Assignment,
     student: Student,
     score: Score,
-    when: datetime,
+    when: datetime | None,
     again: Collection[str],
 ) -> None:
     """Put automatic points in; manual points and comments stay.
@@ -94,7 +95,7 @@ def record(
     """
     first, _, last = _harmless(student.name).partition(" ")
     gradebook.update_or_create_student(student.id, first_name=first or None, last_name=last or None)
-    timestamp = when.astimezone(UTC).replace(tzinfo=None)
+    timestamp = when and when.astimezone(UTC).replace(tzinfo=None)
     gradebook.update_or_create_submission(assignment.name, student.id, timestamp=timestamp)
     for one in assignment.graded:
         grade = gradebook.find_grade(one.cell, assignment.name, assignment.name, student.id)
@@ -141,12 +142,25 @@ def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[
     return given
 
 
+def noted_time(course: Path, student: Student, assignment: str) -> datetime | None:
+    """When a hand-in in ``submitted/`` came in, as nbgrader's exchange noted it; None where it did not."""
+    path = course / "submitted" / student.id / assignment / "timestamp.txt"
+    try:
+        return parse_utc(path.read_text(encoding="utf-8").strip()).replace(tzinfo=UTC)
+    except (OSError, ValueError, OverflowError):
+        return None
+
+
 def write_for_reading(
-    course: Path, release: Path, student: Student, content: bytes, score: Score, when: datetime
+    course: Path, release: Path, student: Student, content: bytes, score: Score, when: datetime, *, keep: bool = False
 ) -> None:
     """Write the student's answers in the released notebook, for nbgrader's formgrader; nothing of theirs runs.
 
-    Both copies say when it was handed in, so that Formgrader does not ask for nbgrader's own grading of it.
+    Args:
+        content: the hand-in.
+        when: it was handed in.
+        keep: whether ``submitted/`` is left alone: the hand-in was collected from there. Otherwise a copy of it is put
+            there, with its time, so that Formgrader does not ask for nbgrader's own grading of it.
     """
     assignment = release.stem
     notebook = copy.deepcopy(nbformat.read(release, as_version=4))
@@ -167,10 +181,16 @@ def write_for_reading(
             cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
     for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
-    stamp = f"{when.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ', timespec='microseconds')} UTC".encode()
-    for folder, written in (("autograded", nbformat.writes(notebook).encode()), ("submitted", content)):
-        place = course / folder / student.id / assignment
-        for path, text in ((place / f"{assignment}.ipynb", written), (place / "timestamp.txt", stamp)):
-            if not path.is_file() or path.read_bytes() != text:  # what is there already keeps its time
-                with atomically(path) as temporary:
-                    temporary.write_bytes(text)
+    _write(course / "autograded" / student.id / assignment / f"{assignment}.ipynb", nbformat.writes(notebook).encode())
+    if not keep:
+        stamp = when.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+        place = course / "submitted" / student.id / assignment
+        _write(place / f"{assignment}.ipynb", content)
+        _write(place / "timestamp.txt", f"{stamp} UTC".encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file; one that holds this already keeps its time."""
+    if not path.is_file() or path.read_bytes() != content:
+        with atomically(path) as temporary:
+            temporary.write_bytes(content)

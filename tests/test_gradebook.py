@@ -17,6 +17,7 @@ from nbgrader.coursedir import CourseDirectory
 from grading import assignments, gradebook, isolation, similar
 from grading.__main__ import main
 from grading.isolation import has_bubblewrap
+from grading.score import Score
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -167,6 +168,24 @@ def test_an_overlay_has_inputs_of_its_own(tmp_path):
     assert mine.fingerprint != assignments.load("ex01").fingerprint
     with pytest.raises(FileNotFoundError, match="no overlay folder"):
         assignments.load("ex01", tmp_path / "privat")
+
+
+def test_what_the_exchange_collected_stays_as_it_is(tmp_path, bench, assignment, monkeypatch):
+    """Graded from where it lies: neither the hand-in nor the time that the exchange noted is written over."""
+    course, bench = tmp_path / "graded", bench[0]
+    put(course / "submitted", "ann/ex01/ex01.ipynb", content=as_bytes(bench.solution))
+    put(course / "submitted", "ann/ex01/timestamp.txt", content=b"2026-03-01 12:00:00.123456 UTC")
+    put(course / "submitted", "ben/ex01/ex01.ipynb", content=as_bytes(bench.solution) + b"\n")
+    before = {path: path.read_bytes() for path in (course / "submitted").rglob("*.*")}
+    monkeypatch.setattr(
+        "grading.__main__._score_all",
+        lambda found, *_: {name: Score.failed(assignment, "not tried") for name in found.counted},
+    )
+    assert main(["grade", "ex01", str(course / "submitted"), "--course", str(course)]) == 0
+    assert before == {path: path.read_bytes() for path in (course / "submitted").rglob("*.*")}
+    listed = {one["student"]: one for one in NbGraderAPI(course_at(course)).get_submissions("ex01")}
+    assert listed["ann"]["autograded"] and listed["ann"]["timestamp"].startswith("2026-03-01T12:00:00")
+    assert listed["ben"]["autograded"]
 
 
 def test_bad_input_is_told(tmp_path, capsys):
