@@ -16,7 +16,7 @@ LONGEST, LONGEST_FORMULA = 20_000, 2_000
 
 TEXT = {
     "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "em", "strong", "del", "code", "pre", "blockquote",
-    "ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td", "div",
+    "ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td", "div", "details", "summary",
 }  # fmt: skip
 
 MATHS = {
@@ -45,12 +45,16 @@ MARKDOWN = str.maketrans({one: f"&#{ord(one)};" for one in "\\`*_[](){}$!~:|\n\t
 """Characters by which Markdown, and mathematics within it, begin; none of them stands in the name of a tag."""
 
 
-def harmless(markdown: str) -> str:
-    """Turn Markdown into one line of HTML, which Markdown takes as it is and MathJax leaves alone."""
+def harmless(markdown: str, *, ours: bool = False) -> str:
+    """Turn Markdown into one line of HTML, which Markdown takes as it is and MathJax leaves alone.
+
+    Args:
+        ours: whether the course wrote it: its HTML is kept as far as it does nothing. A stranger's is shown as text.
+    """
     left_out = f"<p>({len(markdown) - LONGEST:,} more characters)</p>" if len(markdown) > LONGEST else ""
     markdown = markdown[:LONGEST]
     try:
-        html = MarkdownWithMath(renderer=_Plain()).parse(markdown)[0]
+        html = MarkdownWithMath(renderer=_Plain(escape=not ours)).parse(markdown)[0]
     except Exception:  # a stranger's text may be anything, such as lists a thousand deep
         html = f"<pre>{escape(markdown)}</pre>"
     clean = nh3.clean(f"{html}{left_out}", tags=TEXT | MATHS, attributes=ATTRIBUTES, url_schemes=set(), link_rel=None)
@@ -58,10 +62,7 @@ def harmless(markdown: str) -> str:
 
 
 class _Plain(mistune.HTMLRenderer):
-    """HTML of Markdown: HTML in it as text, links and images in words, formulas as MathML."""
-
-    def __init__(self) -> None:
-        super().__init__(escape=True)
+    """HTML of Markdown: links and images in words, formulas as MathML."""
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return text if escape(url) == text else f"{text} (a link to {escape(url)})"

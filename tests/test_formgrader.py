@@ -216,6 +216,7 @@ def test_formulas_are_set_and_what_was_seen_is_shown(course, lab, watched):
     assert page.locator("math").count() >= 2 and box["height"] > 15 and page.locator("strong", has_text="wrong").count()
     assert page.get_by_text("for you alone: <script>").count() == 1
     assert page.locator("math mo", has_text="<").count() == 1
+    assert page.locator("details").count() > 0, "the assignment's own hints fold as they do in the notebook"
     assert not seen
 
 
