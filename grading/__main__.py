@@ -2,8 +2,6 @@
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import os
 import shutil
 import sys
@@ -14,17 +12,15 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from grading import assignments, collect, gradebook, report, similar
+from grading import assignments, collect, gradebook, kept, report, similar
 from grading.assignments import ROOT, Assignment
 from grading.collect import Collected
 from grading.dates import read_dates
-from grading.hand_in import Submission
 from grading.identity import Student, read_roster
-from grading.isolation import Limits, find_box
+from grading.isolation import Box, Limits, find_box
 from grading.notebook import read_cells
 from grading.score import Score
 from grading.together import HandIn, Rules, score_all
-from kdlib.files import atomically
 
 TOLD = """This folder is the assignment {name}. Put it into the course's folder my/, and open {name}.ipynb there in
 JupyterLab, in the course's environment (its README says how to make one). Run a check as often as you like; save, and
@@ -112,52 +108,86 @@ def _grade(options: argparse.Namespace) -> int:
     course: Path = options.course
     box = find_box()
     if not box:
-        print("grading: bubblewrap is not here; a watchdog alone guards this machine (INSTRUCTORS.md)", file=sys.stderr)
+        print(f"grading: not protected: {report.UNPROTECTED}", file=sys.stderr)
     released = gradebook.generate(_source(options.name, options.overlay), course, database=True)
-    before = {name: _kept(_place(course, assignment, name)).get("answers", {}) for name in found.counted}
-    rules = Rules(options.name, options.overlay, limits, box)
-    scores = _score_all(found, assignment, course, rules, options.jobs)
+    settings = gradebook.configure(course)
+    for sentence in settings:
+        print(f"grading: {sentence}", file=sys.stderr)
+    scores = _score_all(found, assignment, course, Rules(options.name, options.overlay, limits, box), options.jobs)
+    submitted = (course / "submitted").resolve()
+    keep = submitted in (options.submissions.resolve(), *options.submissions.resolve().parents)
+    again = _into_gradebook(found, assignment, course, released, scores, keep)
     with gradebook.opened(course) as book:
-        changed = _answered_anew(book, assignment, course, before, scores)
-        for name, one in scores.items():
-            student, handed_in = found.students[name], found.counted[name]
-            one.flags += found.doubts.get(name, [])
-            one.flags += [
-                f"{part} was answered again: points by hand are for an earlier answer" for part in changed[name]
-            ]
-            gradebook.record(book, assignment, student, one, handed_in.when, changed[name])
-            try:
-                gradebook.write_for_reading(course, released, student, handed_in.content, one, handed_in.when)
-            except Exception as problem:  # one hand-in's, whatever it is: the others are written
-                one.flags.append(f"could not be made ready for Formgrader: {type(problem).__name__}")
-        lines = [_line(book, assignment, found, student, scores.get(student.id), options) for student in _sorted(found)]
+        lines = [
+            _line(book, assignment, found, student, scores.get(student.id), again.get(student.id, []), options)
+            for student in _sorted(found)
+        ]
     given = "\n".join(cell.source for cell in read_cells(released.read_bytes())[0] if cell.kind == "code")
-    pairs = similar.pairs({name: one.code for name, one in scores.items()}, given)
-    walls = (
-        "bubblewrap: own file system, no network, own processes"
-        if box
-        else "a watchdog only: no isolation of files and network"
-    )
-    private = options.overlay and [path.name for path in sorted((options.overlay / options.name).glob("*"))]
     notes = {
-        "Held-out inputs": f"private, {options.overlay}: {', '.join(private)}"
-        if private
-        else f"the repository's own, which are public{', for the overlay has nothing here' * bool(options.overlay)}",
-        "Isolation": [
-            walls,
-            *(f"limit of {name.replace('_', ' ')}: {value:,g}" for name, value in vars(limits).items()),
-        ],
-        "Time": f"{time.monotonic() - started:.0f} s for {len(scores)} hand-ins, {options.jobs} at once.",
         "Missing": found.missing,
+        "Graded earlier, and not in the folder now": sorted({*kept.students(course, assignment)} - {*scores}),
         "Handed in by nobody on the roster": found.unknown,
         "Replaced by a later hand-in": found.replaced,
         "Not read": found.refused,
+        "Held-out inputs": _held_out(options.name, options.overlay),
+        "Isolation": [
+            _walls(box),
+            *(f"limit of {what.replace('_', ' ')}: {value:,g}" for what, value in vars(limits).items()),
+        ],
+        **({"Settings of Formgrader": settings} if settings else {}),
+        "Time": f"{time.monotonic() - started:.0f} s for {len(scores)} hand-ins, {options.jobs} at once.",
     }
     out = course / "reports" / options.name
-    report.write_all(out, assignment, lines, pairs, notes)
-    waiting = sum(bool(line.unread) for line in lines)
-    print(f"{len(scores)} hand-ins of {options.name}: {out / 'report.md'}; {waiting} wait for a person")
+    earlier = {name: kept.read(course, assignment, name) for name in scores}
+    report.write_all(
+        out,
+        assignment,
+        lines,
+        similar.pairs({name: one.code for name, one in scores.items()}, given),
+        {name: one.changes for name, one in earlier.items() if one},
+        notes,
+        protected=bool(box),
+    )
+    waiting = sum(bool(line.waits) for line in lines)
+    print(f"{len(scores)} hand-ins of {options.name}: {out / 'report.html'}; {waiting} wait for a person")
     return 0
+
+
+def _held_out(name: str, overlay: Path | None) -> str:
+    """Whose the held-out inputs are."""
+    if overlay and (overlay / name / "held_out.json").is_file():
+        return f"Private: {overlay / name / 'held_out.json'}."
+    nothing = f" ({overlay / name} has no held_out.json)" if overlay else ""
+    return f"The repository's own, which are public{nothing}."
+
+
+def _into_gradebook(
+    found: Collected, assignment: Assignment, course: Path, released: Path, scores: dict[str, Score], keep: bool
+) -> dict[str, list[str]]:
+    """Put scores into nbgrader's gradebook and folders; gives the parts that were answered again, by student.
+
+    Args:
+        keep: whether hand-ins were collected from the course's ``submitted/``, which stays as it is then.
+    """
+    answers, again = kept.Answers(course, assignment), {}
+    with gradebook.opened(course) as book:
+        for name, one in scores.items():
+            student, handed_in = found.students[name], found.counted[name]
+            given = {part: hand for part, hand in gradebook.by_hand(book, assignment, name).items() if hand.given}
+            saved = [part for part, hand in given.items() if not hand.waits]
+            again[name] = answers.answered_again(name, one, given, saved)
+            when = gradebook.noted_time(course, student, assignment.name) if keep else handed_in.when
+            gradebook.record(book, assignment, student, one, when, again[name])
+            try:
+                gradebook.write_for_reading(
+                    course, released, student, handed_in.content, one, handed_in.when, keep=keep
+                )
+            except Exception as problem:  # one hand-in's, whatever it is: the others are written
+                one.flags.append(f"could not be made ready for Formgrader: {type(problem).__name__}")
+            else:
+                answers.show(name, one)
+    answers.save()
+    return again
 
 
 def _sorted(found: Collected) -> list[Student]:
@@ -166,76 +196,30 @@ def _sorted(found: Collected) -> list[Student]:
 
 def _score_all(found: Collected, assignment: Assignment, course: Path, rules: Rules, jobs: int) -> dict[str, Score]:
     """Scores by student; those of unchanged notebooks under unchanged rules are read instead of computed."""
-    scores, waiting = {}, {}
+    scores, waiting, depends = {}, {}, {}
     for name, submission in found.counted.items():
-        kept = _read(_place(course, assignment, name), _key(submission, assignment, rules))
-        if kept:
-            scores[name] = kept
+        depends[name] = kept.depends(submission, assignment, rules.limits, bool(rules.box))
+        earlier = kept.read(course, assignment, name)
+        if earlier and earlier.depends == depends[name]:
+            scores[name] = earlier.score
         else:
             waiting[name] = HandIn(submission.content, submission.beside)
-    progress = tqdm(total=len(waiting), desc="grading", unit="hand-in", disable=not waiting)
-    for name, one in score_all(waiting, rules, jobs):
-        progress.update()
-        scores[name] = one
-        with atomically(_place(course, assignment, name)) as temporary:
-            content = {"key": _key(found.counted[name], assignment, rules), **dataclasses.asdict(one)}
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    progress.close()
+    with tqdm(total=len(waiting), desc="grading", unit="hand-in", disable=not waiting) as progress:
+        for name, found_out in score_all(waiting, rules, jobs):
+            progress.update()
+            if isinstance(found_out, Score):
+                scores[name] = found_out
+                kept.write(course, assignment, name, depends[name], found_out)
+            else:
+                scores[name] = Score.failed(assignment, f"{type(found_out).__name__}: {found_out}")
     return dict(sorted(scores.items()))
 
 
-def _place(course: Path, assignment: Assignment, student: str) -> Path:
-    return course / "scores" / assignment.name / f"{student}.json"
-
-
-def _key(submission: Submission, assignment: Assignment, rules: Rules) -> str:
-    said = f"{assignment.fingerprint} {rules.limits} {bool(rules.box)} ".encode()
-    return hashlib.sha256(said + submission.content).hexdigest()
-
-
-def _kept(path: Path) -> dict:
-    """What was written down earlier; nothing where nothing was, or where it cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _read(path: Path, key: str) -> Score | None:
-    content = _kept(path)
-    if content.pop("key", None) != key:
-        return None
-    try:
-        return Score(**content)
-    except TypeError:
-        return None
-
-
-def _answered_anew(
-    book: gradebook.Gradebook, assignment: Assignment, course: Path, before: dict[str, dict], scores: dict[str, Score]
-) -> dict[str, list[str]]:
-    """Parts by student whose answer is another one than a person gave points for.
-
-    Which answer that was is written down: if nobody waits for a person, it is the one of the grading before.
-    """
-    path = course / "scores" / f"{assignment.name}-read.json"
-    read, changed = _kept(path), {}
-    for name, one_score in scores.items():
-        given = gradebook.by_hand(book, assignment, name)
-        seen = read.setdefault(name, {})
-        changed[name] = []
-        for one in assignment.graded:
-            if one.part is not None or one.name not in given or given[one.name].points is None:
-                continue
-            now = one_score.answers.get(one.name, "")
-            if one.name not in seen or not given[one.name].waits:
-                seen[one.name] = before[name].get(one.name, "")
-            if seen.get(one.name, now) != now:
-                changed[name].append(one.name)
-    with atomically(path) as temporary:
-        temporary.write_text(json.dumps(read, indent=1), encoding="utf-8")
-    return changed
+def _walls(box: Box | None) -> str:
+    if not box:
+        return "a watchdog only"
+    who = "as a user who owns nothing" if box.as_nobody else "in a user namespace without rights"
+    return f"bubblewrap: own file system, no network, own processes, {who}"
 
 
 def _line(
@@ -244,10 +228,12 @@ def _line(
     found: Collected,
     student: Student,
     scored: Score | None,
+    again: list[str],
     options: argparse.Namespace,
 ) -> report.Line:
-    if scored is None and student.id in found.doubts:
-        scored = dataclasses.replace(Score.failed(assignment, ""), flags=found.doubts[student.id])
+    doubts = found.doubts.get(student.id, [])
+    if scored is None and doubts:
+        scored = dataclasses.replace(Score.failed(assignment, ""), flags=[])
     if scored is None:
         nothing = {one.name: 0.0 for one in assignment.graded}
         return report.Line(student, nothing, {}, None)
@@ -259,12 +245,15 @@ def _line(
         if points[name] is not None:
             points[name] += person.extra
     comments = {name: person.comment for name, person in given.items()}
-    days, doubt = 0, ""
+    days = 0
     if student.id in found.counted:
         days, doubt = collect.lateness(found.counted[student.id], options.due)
-    scored.flags += [doubt] * bool(doubt)
+        doubts = [*doubts, *filter(None, [doubt])]
+    scored = dataclasses.replace(scored, flags=[*scored.flags, *doubts])
     of = sum(one.points for one in assignment.graded)
-    return report.Line(student, points, comments, scored, days, round(min(days * options.late, 1.0) * of, 2))
+    deduction = round(min(days * options.late, 1.0) * of, 2)
+    by_hand = [name for name, person in given.items() if person.points is not None]
+    return report.Line(student, points, comments, scored, days, deduction, again, by_hand)
 
 
 if __name__ == "__main__":

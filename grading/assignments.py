@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from grading import overlay as overlay_file
 from kdcourse.checks import Part
 from kdcourse.checks.trying import Case
 
 ROOT = Path(__file__).resolve().parent.parent
+
+PUBLIC_SEEDS = (1001, 1002)
+"""Seeds of held-out inputs where an instructor gives none: they stand here for all to read."""
 
 
 @dataclass(frozen=True)
@@ -66,39 +68,67 @@ def load(name: str, overlay: Path | None = None, root: Path = ROOT) -> Assignmen
     """
     if overlay and not overlay.is_dir():
         raise FileNotFoundError(f"there is no overlay folder {overlay}")
+    if overlay:
+        _check_names(overlay / name, name)
     places = [place for place in (overlay, root / "solutions") if place]
     source = _first(places, f"{name}/{name}.ipynb")
     if source is None:
         raise FileNotFoundError(f"there is no assignment {name!r} in solutions/; there are {', '.join(names(root))}")
-    notebook = json.loads(source.read_text(encoding="utf-8"))
     parts = {part.name: part for part in importlib.import_module(f"kdcourse.checks.{name}").PARTS}
-    graded, cells = [], {}
-    for cell in notebook["cells"]:
-        marks = cell["metadata"].get("nbgrader", {})
-        if not marks:
-            continue
-        cells[marks["grade_id"]] = "".join(cell["source"])
-        if marks["grade"]:
-            automatic = cell["cell_type"] == "code"
-            part_name = marks["grade_id"].removesuffix("_check") if automatic else marks["grade_id"]
-            if automatic and part_name not in parts:
-                raise ValueError(f"{source.name} grades {part_name}, which kdcourse.checks.{name} does not know")
-            graded.append(
-                Graded(part_name, marks["points"], marks["grade_id"], parts[part_name] if automatic else None)
-            )
+    cells = _marked_cells(source)
+    graded = [_graded(source, cell, parts) for cell in cells if _marks(cell).get("grade")]
+    for what, found in (
+        ("marks", [_marks(cell)["grade_id"] for cell in cells]),
+        ("grades", [one.name for one in graded]),
+    ):
+        if twice := {one for one in found if found.count(one) > 1}:
+            raise ValueError(f"{source} {what} {', '.join(sorted(twice))} twice")
     if missing := parts.keys() - {one.name for one in graded}:
-        raise ValueError(f"{source.name} does not grade {', '.join(sorted(missing))}")
+        raise ValueError(f"{source} does not grade {', '.join(sorted(missing))}")
     held_out = _first(places, f"{name}/held_out.json")
-    content = json.loads(held_out.read_text(encoding="utf-8")) if held_out else {"seeds": [1001, 1002]}
-    seeds = content.get("seeds") if isinstance(content, dict) else None
-    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
-        raise ValueError(f'{held_out} must hold {{"seeds": [at least one whole number]}}, and may hold "cases"')
-    extra = {part: [_case(case) for case in cases] for part, cases in content.get("cases", {}).items()}
-    if unknown := extra.keys() - parts.keys():
-        raise ValueError(f"{held_out} has cases for {', '.join(sorted(unknown))}, which {name} does not have")
-    checks = sorted((root / "kdcourse" / "checks").glob("*.py"))
-    rules = [source, *([held_out] if held_out else []), *checks, *sorted((root / "grading").glob("*.py"))]
-    return Assignment(name, tuple(graded), cells, tuple(seeds), extra, _fingerprint(rules))
+    seeds, extra = overlay_file.read(held_out, parts) if held_out else (PUBLIC_SEEDS, {})
+    folders = [root / folder for folder in ("kdlib", "kdcourse/checks", "grading")]
+    judging = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    rules = [source, *([held_out] if held_out else []), *judging]
+    sources = {_marks(cell)["grade_id"]: "".join(cell["source"]) for cell in cells}
+    return Assignment(name, tuple(graded), sources, seeds, extra, _fingerprint(rules))
+
+
+def _check_names(private: Path, name: str) -> None:
+    """Refuse a private folder whose file nobody would read: its inputs would be the public ones."""
+    known = (f"{name}.ipynb", "held_out.json")
+    there = sorted(path.name for path in private.glob("*") if not path.name.startswith("."))
+    unread = [
+        one for one in there if one not in known and (one.endswith((".json", ".ipynb")) or not {*known} & {*there})
+    ]
+    if unread:
+        raise ValueError(f"{private} holds {', '.join(unread)}, which is not read: it may hold {' and '.join(known)}")
+
+
+def _marks(cell: dict) -> dict:
+    return cell.get("metadata", {}).get("nbgrader", {})
+
+
+def _marked_cells(source: Path) -> list[dict]:
+    """The cells of a notebook that nbgrader's marks name."""
+    try:
+        cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+        return [cell for cell in cells if _marks(cell).get("grade_id")]
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ValueError(f"{source} is no notebook ({type(problem).__name__}: {problem})") from None
+
+
+def _graded(source: Path, cell: dict, parts: dict[str, Part]) -> Graded:
+    """A line of points from a graded cell."""
+    cell_name, points = _marks(cell)["grade_id"], _marks(cell).get("points")
+    if type(points) not in (int, float) or not 0 < points < 1e6:
+        raise ValueError(f"{source} gives {cell_name} {points!r} points, and a number above 0 belongs there")
+    if cell["cell_type"] != "code":
+        return Graded(cell_name, points, cell_name, None)
+    name = cell_name.removesuffix("_check")
+    if name not in parts:
+        raise ValueError(f"{source} grades {name}, which kdcourse.checks.{source.stem} does not know")
+    return Graded(name, points, cell_name, parts[name])
 
 
 def names(root: Path = ROOT) -> list[str]:
@@ -108,11 +138,6 @@ def names(root: Path = ROOT) -> list[str]:
 
 def _first(places: Iterable[Path], path: str) -> Path | None:
     return next((place / path for place in places if (place / path).is_file()), None)
-
-
-def _case(case: dict) -> Case:
-    """A case from JSON: lists become float32 tensors, or int64 where all numbers are whole."""
-    return {name: torch.tensor(value) if isinstance(value, list) else value for name, value in case.items()}
 
 
 def _fingerprint(files: Iterable[Path]) -> str:

@@ -1,10 +1,9 @@
 """nbgrader's course folder and gradebook: automatic points go in, a person's points come out."""
 
 import copy
-import logging
 import os
-import re
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Collection, Iterator
@@ -15,17 +14,17 @@ from pathlib import Path
 
 import nbformat
 from nbgrader.api import Gradebook, MissingEntry
-from nbgrader.apps import GenerateAssignmentApp
-from traitlets.config import Config
+from nbgrader.utils import parse_utc
 
+from grading import reading
 from grading.assignments import Assignment
 from grading.identity import Student
 from grading.notebook import read_cells
 from grading.score import Score
 from kdlib.files import atomically
 
-# nbgrader calls `alembic` by its name: the one beside this Python, whether or not its environment is activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+FORMGRADER = Path(__file__).with_name("formgrader")
+"""Settings of nbgrader and of JupyterLab for a course folder."""
 
 
 def generate(source: Path, course: Path, *, database: bool) -> Path:
@@ -40,32 +39,46 @@ def generate(source: Path, course: Path, *, database: bool) -> Path:
     place = course / "source" / name
     place.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, place)
-    config = Config()
-    config.CourseDirectory.root = str(course.resolve())
-    config.CourseDirectory.db_url = f"sqlite:///{course.resolve() / 'gradebook.db'}"
-    config.ClearSolutions.text_stub = "*Your answer here.*"
-    config.NbGraderApp.logfile = ""
-    app = GenerateAssignmentApp(config=config)
-    try:
-        app.initialize([name, "--force", "--create", "--log-level=ERROR", *([] if database else ["--no-db"])])
-        app.start()
-    except (SystemExit, Exception) as problem:
+    options = [
+        f"--CourseDirectory.root={course.resolve()}",
+        f"--CourseDirectory.db_url=sqlite:///{course.resolve() / 'gradebook.db'}",
+        "--ClearSolutions.text_stub=*Your answer here.*",
+        "--NbGraderApp.logfile=",
+        "--log-level=ERROR",
+        *([] if database else ["--no-db"]),
+    ]
+    # nbgrader calls `alembic` by its name: the one beside this Python, whether or not its environment is activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    command = [sys.executable, "-m", "nbgrader", "generate_assignment", name, "--force", "--create", *options]
+    done = subprocess.run(
+        command, cwd=course, env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if done.returncode:
         raise ValueError(
-            f"nbgrader cannot take {source} into {course}: {problem or 'see above'}. If its graded cells changed after "
-            f"hand-ins were graded, give a new course folder."
-        ) from problem
-    finally:
-        GenerateAssignmentApp.clear_instance()
-        logging.getLogger("traitlets").handlers.clear()
+            f"nbgrader cannot take {source} into {course}. If its graded cells changed after hand-ins were graded, "
+            f"give a new course folder. It says:\n{(done.stderr or done.stdout).strip()[-2_000:]}"
+        )
     return course / "release" / name / f"{name}.ipynb"
+
+
+def configure(course: Path) -> list[str]:
+    """Put Formgrader's settings into a course folder; gives a sentence where the folder's own do not take them in."""
+    shutil.copytree(FORMGRADER, course / FORMGRADER.name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*"))
+    path, line = course / "nbgrader_config.py", f'load_subconfig("{FORMGRADER.name}/nbgrader_config.py")'
+    if not path.is_file():
+        path.write_text(f"# Yours to edit: `make grade` leaves it alone.\nc = get_config()\n{line}\n")
+    if line in path.read_text(encoding="utf-8", errors="replace"):
+        return []
+    return [f"{path} is your own, and lacks the line {line}: without it Formgrader's pages load remote files"]
 
 
 @contextmanager
 def opened(course: Path) -> Iterator[Gradebook]:
     """The course's gradebook."""
-    warnings.filterwarnings("ignore", message="Object of type", module="nbgrader")
-    with Gradebook(f"sqlite:///{course.resolve() / 'gradebook.db'}") as gradebook:
-        yield gradebook
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Object of type", module="nbgrader")
+        with Gradebook(f"sqlite:///{course.resolve() / 'gradebook.db'}") as gradebook:
+            yield gradebook
 
 
 def record(
@@ -73,24 +86,29 @@ def record(
     assignment: Assignment,
     student: Student,
     score: Score,
-    when: datetime,
-    changed: Collection[str],
+    when: datetime | None,
+    again: Collection[str],
 ) -> None:
     """Put automatic points in; manual points and comments stay.
 
     Args:
-        changed: parts answered anew since a person read them: these wait for a person again.
+        again: parts that were answered again since a person gave points: these wait for a person.
     """
-    first, _, last = student.name.partition(" ")
+    first, _, last = _harmless(student.name).partition(" ")
     gradebook.update_or_create_student(student.id, first_name=first or None, last_name=last or None)
-    timestamp = when.astimezone(UTC).replace(tzinfo=None)
+    timestamp = when and when.astimezone(UTC).replace(tzinfo=None)
     gradebook.update_or_create_submission(assignment.name, student.id, timestamp=timestamp)
     for one in assignment.graded:
         grade = gradebook.find_grade(one.cell, assignment.name, assignment.name, student.id)
         points = score.parts[one.name]["points"]
         grade.auto_score = points
-        grade.needs_manual_grade = one.name in changed or (points is None and grade.manual_score is None)
+        grade.needs_manual_grade = one.name in again or (points is None and grade.manual_score is None)
     gradebook.db.commit()
+
+
+def _harmless(name: str) -> str:
+    """A name without what would be HTML: Formgrader puts it into its pages as it stands."""
+    return name.translate(str.maketrans("<>&\"'", "‹›＆”’"))
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,11 @@ class ByHand:
     extra: float
     comment: str
     waits: bool
+
+    @property
+    def given(self) -> bool:
+        """Whether any points are a person's."""
+        return self.points is not None or bool(self.extra)
 
 
 def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[str, ByHand]:
@@ -120,39 +143,54 @@ def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[
     return given
 
 
-def _without_html(markdown: str) -> str:
-    """A stranger's Markdown as text and formulas alone: Formgrader shows what it gets in the instructor's browser."""
-    escaped = markdown.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"(javascript|vbscript|data)\s*:", r"\1 :", escaped, flags=re.IGNORECASE)
+def noted_time(course: Path, student: Student, assignment: str) -> datetime | None:
+    """When a hand-in in ``submitted/`` came in, as nbgrader's exchange noted it; None where it did not."""
+    path = course / "submitted" / student.id / assignment / "timestamp.txt"
+    try:
+        return parse_utc(path.read_text(encoding="utf-8").strip()).replace(tzinfo=UTC)
+    except (OSError, ValueError, OverflowError):
+        return None
 
 
 def write_for_reading(
-    course: Path, release: Path, student: Student, content: bytes, score: Score, when: datetime
+    course: Path, release: Path, student: Student, content: bytes, score: Score, when: datetime, *, keep: bool = False
 ) -> None:
-    """The student's answers in the released notebook, for nbgrader's formgrader; nothing of theirs runs.
+    """Write the student's answers in the released notebook, for nbgrader's formgrader; nothing of theirs runs.
 
-    Both copies say when it was handed in, so that Formgrader does not ask for nbgrader's own grading of it.
+    Args:
+        content: the hand-in.
+        when: it was handed in.
+        keep: whether ``submitted/`` is left alone: the hand-in was collected from there. Otherwise a copy of it is put
+            there, with its time, so that Formgrader does not ask for nbgrader's own grading of it.
     """
     assignment = release.stem
     notebook = copy.deepcopy(nbformat.read(release, as_version=4))
     theirs = {cell.grade_id: cell.source for cell in read_cells(content)[0] if cell.grade_id}
-    texts = {f"{name}_check": part["text"] for name, part in score.parts.items()}
-    count = 0
+    texts = {
+        f"{name}_check": "\n".join(filter(None, (part["text"], part.get("for_grader", ""))))
+        for name, part in score.parts.items()
+    }
     for cell in notebook.cells:
         marks = cell.metadata.get("nbgrader", {})
-        if marks.get("solution") and marks["grade_id"] in theirs:
-            source = theirs[marks["grade_id"]]
-            cell.source = source if cell.cell_type == "code" else _without_html(source)
-        if cell.cell_type == "code":
-            count += 1
-            cell.execution_count = count
-            if marks.get("grade_id") in texts:
-                text = texts[marks["grade_id"]] + "\n"
-                cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
-    stamp = f"{when.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ', timespec='microseconds')} UTC".encode()
-    for folder, written in (("autograded", nbformat.writes(notebook).encode()), ("submitted", content)):
-        place = course / folder / student.id / assignment
-        for path, text in ((place / f"{assignment}.ipynb", written), (place / "timestamp.txt", stamp)):
-            if not path.is_file() or path.read_bytes() != text:  # what is there already keeps its time
-                with atomically(path) as temporary:
-                    temporary.write_bytes(text)
+        if marks.get("solution"):
+            cell.source = theirs.get(marks["grade_id"], cell.source)
+        if cell.cell_type != "code":
+            cell.source = reading.harmless(cell.source, ours=not marks.get("solution"))
+        elif marks.get("grade_id") in texts:
+            text = texts[marks["grade_id"]] + "\n"
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
+        cell.execution_count = count
+    _write(course / "autograded" / student.id / assignment / f"{assignment}.ipynb", nbformat.writes(notebook).encode())
+    if not keep:
+        stamp = when.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+        place = course / "submitted" / student.id / assignment
+        _write(place / f"{assignment}.ipynb", content)
+        _write(place / "timestamp.txt", f"{stamp} UTC".encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file; one that holds this already keeps its time."""
+    if not path.is_file() or path.read_bytes() != content:
+        with atomically(path) as temporary:
+            temporary.write_bytes(content)

@@ -1,17 +1,26 @@
-"""What a grader reads and hands on: grades, files for course systems, feedback, difficulty, what needs a person."""
+"""What a grader reads and hands on: the report, grades, files for course systems, feedback, what needs a person."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 
 from grading.assignments import Assignment
 from grading.identity import Student
+from grading.kept import Change
 from grading.score import Score
 from kdlib.files import atomically
+
+UNPROTECTED = (
+    "bubblewrap was missing, so the hand-ins ran with your rights. They could read and write all files that you can "
+    "(solutions, other hand-ins, these grades), use the network, and see your processes; only time, memory and the "
+    "number of processes were limited."
+)
+"""What the report begins with where only a watchdog stood between hand-ins and the machine."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +32,20 @@ class Line:
         comments: a person's, by part.
         score: None where nothing was handed in.
         days_late, deduction: days begun after the due time, and what they cost, in points.
+        again: parts that were answered again after a person gave points; the earlier points count meanwhile.
+        by_hand: parts whose points are a person's.
+        notes: what else a person should look at.
     """
 
     student: Student
-    points: dict[str, float | None]
-    comments: dict[str, str]
+    points: Mapping[str, float | None]
+    comments: Mapping[str, str]
     score: Score | None
     days_late: int = 0
     deduction: float = 0.0
+    again: Sequence[str] = ()
+    by_hand: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def total(self) -> float:
@@ -38,26 +53,52 @@ class Line:
         return max(sum(value or 0.0 for value in self.points.values()) - self.deduction, 0.0)
 
     @property
-    def unread(self) -> list[str]:
+    def waits(self) -> list[str]:
         """Parts that wait for a person."""
-        return [name for name, value in self.points.items() if value is None]
+        return [name for name, value in self.points.items() if value is None or name in self.again]
+
+    @property
+    def stopped(self) -> list[str]:
+        """Cells that stopped with an error."""
+        return self.score.stopped if self.score else []
 
     @property
     def flags(self) -> list[str]:
         """What a person should look at."""
-        return [*self.score.problems, *self.score.flags] if self.score else ["nothing was handed in"]
+        again = [
+            f"{name} was answered again: {self.points[name] or 0:g} points of a person are for an earlier answer, and "
+            "count until points are saved again"
+            for name in self.again
+        ]
+        if self.score is None:
+            return list(self.notes) or ["nothing was handed in"]
+        return [*self.score.problems, *self.score.flags, *again, *self.notes]
+
+    def for_grader(self, part: str) -> str:
+        """What only the instructor may read about a part."""
+        return self.score.parts[part].get("for_grader", "") if self.score and part in self.score.parts else ""
 
 
-def write_all(folder: Path, assignment: Assignment, lines: Sequence[Line], pairs: Sequence[tuple], notes: dict) -> None:
+def write_all(
+    folder: Path,
+    assignment: Assignment,
+    lines: Sequence[Line],
+    pairs: Sequence[tuple],
+    changes: Mapping[str, Sequence[Change]],
+    notes: Mapping[str, str | Sequence[str]],
+    protected: bool,
+) -> None:
     """Write every file of a report into a folder.
 
     Args:
-        folder: gets ``grades.csv``, ``canvas.csv``, ``moodle.csv``, ``difficulty.csv``, ``similar.csv``,
-            ``needs_a_person.csv``, ``report.md``, and ``feedback/ID.html`` of each student.
+        folder: gets ``report.html``, ``grades.csv``, ``canvas.csv``, ``moodle.csv``, ``difficulty.csv``,
+            ``similar.csv``, ``changes.csv``, ``needs_a_person.csv``, and ``feedback/ID.html`` of each student.
         assignment: what was graded.
         lines: one a student.
         pairs: of :func:`grading.similar.pairs`.
-        notes: for ``report.md``: what was in force, how long it took, and what collecting found.
+        changes: of points, by student.
+        notes: for ``report.html``, by title: what was in force, how long it took, and what collecting found.
+        protected: whether hand-ins ran in a box.
     """
     names = [one.name for one in assignment.graded]
     of = sum(one.points for one in assignment.graded)
@@ -70,7 +111,7 @@ def write_all(folder: Path, assignment: Assignment, lines: Sequence[Line], pairs
             line.deduction,
             line.total,
             of,
-            "; ".join(line.unread),
+            "; ".join(line.waits),
             "; ".join(line.flags),
         ]
         for line in lines
@@ -97,17 +138,34 @@ def write_all(folder: Path, assignment: Assignment, lines: Sequence[Line], pairs
     with atomically(folder / "difficulty.csv") as temporary:
         difficulty.to_csv(temporary, index=False)
     _write_csv(folder / "similar.csv", ["one", "other", "share of the smaller one's own code"], pairs)
-    person = [[line.student.id, reason] for line in lines for reason in _reasons(line)]
-    _write_csv(folder / "needs_a_person.csv", ["id", "why"], person)
+    changed = _changed(lines, changes)
+    _write_csv(folder / "changes.csv", ["id", "part", "before", "after", "why", "when"], changed)
+    person = [[line.student.id, *reason] for line in lines for reason in _reasons(assignment, line)]
+    _write_csv(folder / "needs_a_person.csv", ["id", "why", "for the grader alone"], person)
     for line in lines:
         with atomically(folder / "feedback" / f"{line.student.id}.html") as temporary:
             temporary.write_text(feedback(assignment, line), encoding="utf-8")
-    with atomically(folder / "report.md") as temporary:
-        temporary.write_text(_report(assignment, lines, difficulty, pairs, person, notes), encoding="utf-8")
+    with atomically(folder / "report.html") as temporary:
+        temporary.write_text(_report(assignment, lines, difficulty, pairs, changed, notes, protected), encoding="utf-8")
 
 
-def _reasons(line: Line) -> list[str]:
-    return [*(f"{name} is to be read" for name in line.unread), *line.flags]
+def _reasons(assignment: Assignment, line: Line) -> list[tuple[str, str]]:
+    """Why a student needs a person, and what only the grader may read about it."""
+    reasons = [f"{name} is to be read" for name in line.waits if name not in line.again] + line.flags
+    parts = [one.name for one in assignment.graded]
+    about = [next((name for name in parts if reason.startswith((f"{name} ", f"{name}:"))), "") for reason in reasons]
+    return [(reason, line.for_grader(part)) for reason, part in zip(reasons, about, strict=True)]
+
+
+def _changed(lines: Sequence[Line], changes: Mapping[str, Sequence[Change]]) -> list[list]:
+    """A row for each part whose points are no longer what they were, the latest first."""
+    rows = []
+    for line in lines:
+        for one in changes.get(line.student.id, []):
+            before, after = ("a person reads" if value is None else f"{value:g}" for value in (one.before, one.after))
+            stands = "; the points that a person gave stand" * (one.part in line.by_hand)
+            rows.append([line.student.id, one.part, before, after, f"{one.why}{stands}", one.when])
+    return sorted(rows, key=lambda row: row[-1], reverse=True)
 
 
 def _feedback(assignment: Assignment, line: Line) -> list[str]:
@@ -118,6 +176,7 @@ def _feedback(assignment: Assignment, line: Line) -> list[str]:
     for one in assignment.graded:
         points, comment = line.points[one.name], line.comments.get(one.name)
         given = "not read yet" if points is None else f"{points:g}/{one.points:g}"
+        given += " for an earlier answer, to be read again" * (one.name in line.again)
         said.append(f"{one.name}: {given}{f' ({comment})' if comment else ''}")
     return said + [f"{line.days_late} days late: -{line.deduction:g}"] * bool(line.deduction)
 
@@ -128,7 +187,7 @@ def _difficulty(assignment: Assignment, lines: Sequence[Line]) -> pd.DataFrame:
     rows = []
     for one in assignment.graded:
         known = [line.points[one.name] / one.points for line in handed_in if line.points.get(one.name) is not None]
-        if one.part is None and any(one.name in line.unread for line in handed_in):
+        if one.part is None and any(one.name in line.waits for line in handed_in):
             known = []  # those without an answer are no sample of all
         shares = pd.Series(known, dtype=float)
         rows.append(
@@ -144,39 +203,46 @@ def _difficulty(assignment: Assignment, lines: Sequence[Line]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+PAGES = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
+
+
 def _report(
     assignment: Assignment,
     lines: Sequence[Line],
     difficulty: pd.DataFrame,
-    pairs: Sequence,
-    person: Sequence,
-    notes: dict,
+    pairs: Sequence[tuple],
+    changed: Sequence[Sequence],
+    notes: Mapping[str, str | Sequence[str]],
+    protected: bool,
 ) -> str:
+    """The instructor's page; it needs nothing from elsewhere."""
     totals = pd.Series([line.total for line in lines if line.score], dtype=float)
-    text = [f"# {assignment.name}: {len(lines)} students, {len(totals)} hand-ins", ""]
-    if len(totals):
-        of = sum(one.points for one in assignment.graded)
-        spread = f"mean {totals.mean():.1f}, median {totals.median():g}, {totals.min():g} to {totals.max():g}"
-        text += [f"Totals of {of:g}: {spread}.", ""]
-    text += ["## Difficulty", "", "| part | of | mean share | all points | none |", "| --- | --- | --- | --- | --- |"]
-    for row in difficulty.itertuples(index=False):
-        shares = (
-            f"{row.mean_share:.0%} | {row.all_points:.0%} | {row.no_points:.0%}" if row.judged else "not read yet | |"
-        )
-        text.append(f"| {row.part} | {row.points:g} | {shares} |")
-    text += [
-        "",
-        f"Needs a person (`needs_a_person.csv`): {len(person)}. Pairs of hand-ins that are much alike (`similar.csv`): "
-        f"{len(pairs)}.",
-        "",
+    rows = [
+        {
+            "line": line,
+            "why": [why for why, _ in _reasons(assignment, line)],
+            "seen": [
+                (one, line.points[one.name], line.score.parts[one.name]["text"], line.for_grader(one.name))
+                for one in assignment.graded
+                if line.score and one.part
+            ],
+        }
+        for line in lines
     ]
-    for title, content in notes.items():
-        listed = [content] if isinstance(content, str) else [f"- {item}" for item in content] or ["none"]
-        text += [f"## {title}", "", *listed, ""]
-    return "\n".join(text)
-
-
-PAGE = Environment(autoescape=True).from_string(Path(__file__).with_name("feedback.html").read_text(encoding="utf-8"))
+    return PAGES.get_template("report.html").render(
+        name=assignment.name,
+        unprotected="" if protected else UNPROTECTED,
+        when=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        of=sum(one.points for one in assignment.graded),
+        totals=totals.describe().to_dict() if len(totals) else None,
+        rows=rows,
+        handed_in=len(totals),
+        waiting=sum(bool(line.waits) for line in lines),
+        difficulty=list(difficulty.itertuples(index=False)),
+        pairs=pairs,
+        changed=changed,
+        notes=notes,
+    )
 
 
 def feedback(assignment: Assignment, line: Line) -> str:
@@ -185,21 +251,23 @@ def feedback(assignment: Assignment, line: Line) -> str:
     for one in assignment.graded:
         points = line.points.get(one.name)
         text = line.score.parts[one.name]["text"] if line.score else "Nothing was handed in."
+        given = "not read yet" if points is None else f"{points:g} of {one.points:g}"
         rows.append(
             {
                 "name": one.name,
-                "points": "not read yet" if points is None else f"{points:g} of {one.points:g}",
-                "text": text or ("A person reads this." if points is None else "Read by a person."),
+                "points": f"{given}, for your earlier answer" if one.name in line.again else given,
+                "text": text or ("A person reads this." if one.name in line.waits else "Read by a person."),
                 "comment": line.comments.get(one.name, ""),
             }
         )
-    return PAGE.render(
+    return PAGES.get_template("feedback.html").render(
         name=assignment.name,
         student=line.student.id,
         total=line.total,
         of=sum(one.points for one in assignment.graded),
-        unread=bool(line.unread),
+        unread=bool(line.waits),
         problems=line.score.problems if line.score else [],
+        stopped=line.stopped,
         deduction=line.deduction,
         days=line.days_late,
         rows=rows,

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 
 from grading import assignments
-from grading.assignments import Assignment
 from grading.isolation import Box, Limits
 from grading.score import Score, score
 
@@ -38,25 +37,24 @@ class Rules:
     box: Box | None
 
 
-def score_all(hand_ins: Mapping[str, HandIn], rules: Rules, jobs: int) -> Iterator[tuple[str, Score]]:
-    """Score hand-ins as many at once as there are jobs; gives each student's name and score as it is ready.
+def score_all(hand_ins: Mapping[str, HandIn], rules: Rules, jobs: int) -> Iterator[tuple[str, Score | Exception]]:
+    """Score hand-ins, as many at once as there are jobs.
+
+    Gives each student's name, and as it is ready the score, or what kept this machine from finding one.
 
     Where a scoring process dies, which says nothing about whose hand-in did it, those that were not ready are scored
     again, one at a time. Whatever goes wrong then is one hand-in's alone.
     """
-    assignment = assignments.load(rules.name, rules.overlay)
     waiting = dict(hand_ins)
-    for name, result in _round(waiting, rules, assignment, jobs):
+    for name, result in _round(hand_ins, rules, jobs):
         del waiting[name]
         yield name, result
     for name, hand_in in waiting.items():
-        found = dict(_round({name: hand_in}, rules, assignment, 1))
-        yield name, found.get(name) or Score.failed(assignment, "the process that scores it died")
+        found = dict(_round({name: hand_in}, rules, 1))
+        yield name, found.get(name) or RuntimeError("the process that scores it died")
 
 
-def _round(
-    hand_ins: Mapping[str, HandIn], rules: Rules, assignment: Assignment, jobs: int
-) -> Iterator[tuple[str, Score]]:
+def _round(hand_ins: Mapping[str, HandIn], rules: Rules, jobs: int) -> Iterator[tuple[str, Score | Exception]]:
     """Those that are ready before a process dies."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["grading.score", f"kdcourse.checks.{rules.name}"])
@@ -65,10 +63,8 @@ def _round(
         try:
             for task in as_completed(tasks):
                 problem = task.exception()
-                if isinstance(problem, BrokenProcessPool):
-                    continue
-                failed = problem and Score.failed(assignment, f"{type(problem).__name__}: {problem}")
-                yield tasks[task], failed or task.result()
+                if not isinstance(problem, BrokenProcessPool):
+                    yield tasks[task], problem or task.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

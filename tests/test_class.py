@@ -28,9 +28,9 @@ def test_a_hundred_hand_ins_thirty_of_them_hostile_get_what_they_deserve(tmp_pat
     assert len(deserved) == 100 and sum(who.startswith("hostile") for who in deserved) == 30
     started = time.monotonic()
     options = ("--cell-seconds", "20", "--total-seconds", "120", "--memory", "2")
-    assert main(["grade", "ex01", str(tmp_path / "in"), "--course", str(tmp_path / "course"), *options]) == 0
+    assert main(["grade", "ex01", str(tmp_path / "in"), "--course", str(tmp_path / "graded"), *options]) == 0
     print(f"{time.monotonic() - started:.0f} s")
-    grades = pd.read_csv(tmp_path / "course" / "reports" / "ex01" / "grades.csv", dtype={"id": str}).set_index("id")
+    grades = pd.read_csv(tmp_path / "graded" / "reports" / "ex01" / "grades.csv", dtype={"id": str}).set_index("id")
     assert len(grades) == 100
     given = {}
     for who, points in deserved.items():
