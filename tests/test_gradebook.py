@@ -1,5 +1,6 @@
 """Grading as an instructor does it: hand-ins in, points by hand, reports out, and all of it again."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from hostile import HOSTILE, PARTS, as_bytes, with_answers
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 
-from grading import assignments, gradebook, isolation, similar
+from grading import assignments, gradebook, similar
 from grading.__main__ import main
 from grading.isolation import find_box
 from grading.score import Score
@@ -76,9 +77,11 @@ def test_grading_again_changes_nothing_and_keeps_points_given_by_hand(handed_in,
         book.find_grade("soften_check", "ex01", "ex01", "ann").extra_credit = 0.5
         book.db.commit()
     scores = {path: path.read_bytes() for path in (course / "scores" / "ex01").glob("*.json")}
-    monkeypatch.setattr("grading.__main__.score", lambda *_: pytest.fail("nothing is graded again"))
+    asked = []
+    monkeypatch.setattr("grading.__main__.score_all", lambda hand_ins, *_: asked.extend(hand_ins) or [])
     second = grade(handed_in)
     assert second["total"].to_dict() == {"ann": 17.0, "ben": 6.0, "eve": 0.0, "zoe": 0.0}
+    assert not asked, "nothing is graded again"
     assert scores == {path: path.read_bytes() for path in (course / "scores" / "ex01").glob("*.json")}
     listed = {one["student"]: one for one in NbGraderAPI(course_at(course)).get_submissions("ex01")}
     assert all(listed[name]["autograded"] and listed[name]["timestamp"] for name in ("ann", "ben", "eve"))
@@ -140,16 +143,14 @@ def test_a_new_answer_waits_for_a_person_again(handed_in, bench):
     assert pd.isna(read.loc["ann", "flags"]) and read.loc["ann", "total"] == 15.0
 
 
-def test_a_hand_in_that_could_not_be_graded_is_told_and_tried_again(handed_in, monkeypatch):
+@boxed_only
+def test_a_hand_in_that_could_not_be_graded_is_told_and_tried_again(handed_in, monkeypatch, tmp_path):
     """Nobody gets 0 points for a machine that could not start a worker, and the others are graded."""
-    real = isolation.Worker.__enter__
-
-    def fails_once(worker):
-        monkeypatch.setattr(isolation.Worker, "__enter__", real)
-        worker.kill()
-        raise OSError("the worker did not start")
-
-    monkeypatch.setattr(isolation.Worker, "__enter__", fails_once)
+    box = find_box()
+    fails_once = tmp_path / "bwrap"
+    fails_once.write_text(f'#!/bin/sh\nmkdir {tmp_path / "once"} 2>/dev/null && exit 1\nexec {box.bubblewrap} "$@"\n')
+    fails_once.chmod(0o755)
+    monkeypatch.setattr("grading.__main__.find_box", lambda: dataclasses.replace(box, bubblewrap=str(fails_once)))
     first = grade(handed_in, "--jobs", "1")
     (name,) = first.index[first["flags"].str.contains("could not be graded, run it again: OSError")]
     assert first.loc[name, "waits for a person"].count(";") == len(PARTS) and first.loc[name, "total"] == 0

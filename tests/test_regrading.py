@@ -7,13 +7,13 @@ from datetime import datetime
 import pytest
 
 from grading import kept
-from grading.collect import Submission
+from grading.hand_in import Submission
 from grading.isolation import Limits
 from grading.score import Score
 
 
 def submission(content=b"{}"):
-    return Submission("ann", "Ann", "ann/ex01.ipynb", content, datetime(2026, 1, 1))
+    return Submission("ann/ex01.ipynb", content, datetime(2026, 1, 1))
 
 
 def scored(assignment, soften=2.0, answer="Because."):
