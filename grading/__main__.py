@@ -19,7 +19,7 @@ from grading.dates import read_dates
 from grading.identity import Student, read_roster
 from grading.isolation import Box, Limits, find_box
 from grading.notebook import read_cells
-from grading.score import Score
+from grading.sitting import Score
 from grading.together import HandIn, Rules, score_all
 
 TOLD = """This folder is the assignment {name}. Put it into the course's folder my/, and open {name}.ipynb there in

@@ -20,7 +20,7 @@ from grading import reading
 from grading.assignments import Assignment
 from grading.identity import Student
 from grading.notebook import read_cells
-from grading.score import Score
+from grading.sitting import Score
 from kdlib.files import atomically
 
 FORMGRADER = Path(__file__).with_name("formgrader")

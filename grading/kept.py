@@ -16,7 +16,7 @@ import torch
 from grading.assignments import Assignment
 from grading.hand_in import Submission
 from grading.isolation import Limits
-from grading.score import Score
+from grading.sitting import Score
 from kdlib.files import atomically
 
 WHY = {

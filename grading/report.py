@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from grading.assignments import Assignment
 from grading.identity import Student
 from grading.kept import Change
-from grading.score import Score
+from grading.sitting import Score
 from kdlib.files import atomically
 
 UNPROTECTED = (

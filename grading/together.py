@@ -16,7 +16,8 @@ import torch
 
 from grading import assignments
 from grading.isolation import Box, Limits
-from grading.score import Score, score
+from grading.score import score
+from grading.sitting import Score
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from nbgrader.coursedir import CourseDirectory
 
 from grading import gradebook
 from grading.collect import Student
-from grading.score import Score
+from grading.sitting import Score
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading runs on Linux")

@@ -18,7 +18,7 @@ from nbgrader.coursedir import CourseDirectory
 from grading import assignments, gradebook, similar
 from grading.__main__ import main
 from grading.isolation import find_box
-from grading.score import Score
+from grading.sitting import Score
 
 ROOT = Path(__file__).resolve().parent.parent
 

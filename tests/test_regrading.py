@@ -9,7 +9,7 @@ import pytest
 from grading import kept
 from grading.hand_in import Submission
 from grading.isolation import Limits
-from grading.score import Score
+from grading.sitting import Score
 
 
 def submission(content=b"{}"):

@@ -8,7 +8,7 @@ import pytest
 from grading import report
 from grading.collect import Student
 from grading.kept import Change
-from grading.score import Score
+from grading.sitting import Score
 
 SECRET = "held-out logits=[[7.25, -3.5]]"
 

@@ -1,0 +1,277 @@
+"""A notebook gone through from top to bottom in a worker, its parts tried where their checks stand.
+
+Held-out inputs come in when the notebook is through, to copies of the worker in which everything is as it was at the
+check: so nothing that a student can read was made by code that has seen them.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grading import wire
+from grading.assignments import Assignment, Graded
+from grading.isolation import Box, Limits, Worker, WorkerDied, stage
+from grading.notebook import Cell
+from kdcourse.checks.part import VISIBLE_SEED, Part, Verdict, judge, sentence
+from kdcourse.checks.trying import Case, Outcome
+
+SITTINGS, PATIENCE = 24, 2.0
+"""How often a notebook is gone through anew after its worker died, and for how many times a notebook's seconds."""
+
+GRACE = 10.0
+"""Seconds a worker has beyond those that it is told to wait for a copy of itself."""
+
+
+@dataclass
+class Score:
+    """What is known about one submission.
+
+    Attributes:
+        parts: by part ``points`` (None where a person has to read), ``of``, ``text`` for the student, and
+            ``for_grader``: what else the instructor may see, held-out inputs among it.
+        answers: prose by part.
+        code: the student's code cells, one text.
+        problems: what kept cells from running, and what is wrong with the file.
+        flags: what a person should look at.
+        stopped: cells that stopped with an error when the notebook was run from top to bottom.
+        seconds: it took.
+    """
+
+    parts: dict[str, dict] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
+    code: str = ""
+    problems: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @classmethod
+    def failed(cls, assignment: Assignment, problem: str) -> "Score":
+        """What stands for a hand-in that this machine could not grade: no points yet, and a person is told."""
+        nothing = {one.name: points_for(one, None, "Not graded yet.") for one in assignment.graded}
+        return cls(parts=nothing, flags=[f"could not be graded, run it again: {problem}"])
+
+
+def points_for(one: Graded, points: float | None, text: str, for_grader: str = "") -> dict:
+    """An entry of :attr:`Score.parts`."""
+    return {"points": points, "of": one.points, "text": text, "for_grader": for_grader}
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One code cell: what is run, and the part that is tried after it."""
+
+    number: int
+    source: str
+    part: Graded | None
+
+
+def _steps(cells: Sequence[Cell], assignment: Assignment) -> list[_Step]:
+    """The code cells in order; a check that nobody edited is tried, not run."""
+    checks = {one.cell: one for one in assignment.graded if one.part}
+    by_source = {assignment.cells[name].strip(): one for name, one in checks.items()}
+    steps = []
+    for number, cell in enumerate((cell for cell in cells if cell.kind == "code"), start=1):
+        part = checks.get(cell.grade_id) or by_source.get(cell.source.strip())
+        untouched = part and cell.source.strip() == assignment.cells[part.cell].strip()
+        steps.append(_Step(number, "" if untouched else cell.source, part))
+    return steps
+
+
+class Run:
+    """One notebook, gone through in as many sittings as its worker dies, and what is known of it by then."""
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        assignment: Assignment,
+        limits: Limits,
+        box: Box | None,
+        beside: Mapping[str, bytes] | None,
+        result: Score,
+    ) -> None:
+        self.steps = _steps(cells, assignment)
+        self.assignment, self.limits, self.box, self.beside = assignment, limits, box, beside
+        self.result = result
+        self.graded = [one for one in assignment.graded if one.part]
+        self.left_out: set[int] = set()
+        self.dead: dict[str, str] = {}
+        self.spent = 0.0
+
+    def go(self) -> None:
+        """Go through the notebook until nothing dies, or time is over; put points into the result."""
+        for _ in range(SITTINGS):
+            if self.spent > PATIENCE * self.limits.total_seconds:
+                break
+            if self._sit():
+                return
+        self.result.flags.append("the whole notebook took too long: a person decides about what was not tried")
+        for one in self.graded:
+            text = self.dead.get(one.name, f"{one.name} was not tried to the end: the whole notebook took too long.")
+            self.result.parts[one.name] = points_for(one, 0.0, text)
+
+    def _sit(self) -> bool:
+        """Go through the notebook in one worker; False where that died."""
+        doing: int | str = 0
+        with tempfile.TemporaryDirectory(prefix="library-") as folder:
+            library = Path(folder)
+            stage(library, {one.name: one.part.draw(VISIBLE_SEED) for one in self.graded}, self.beside)
+            with Worker(library, self.limits, self.box) as worker:
+                sitting = _Sitting(worker, self.assignment, self.limits)
+                try:
+                    for step in self.steps:
+                        doing = step.number
+                        if step.source.strip() and step.number not in self.left_out:
+                            sitting.run(step)
+                        if step.part and step.part.name not in self.dead:
+                            doing = step.part.name
+                            sitting.try_at_check(step.part)
+                    for one in self.graded:
+                        doing = one.name
+                        if doing not in self.dead:
+                            sitting.try_at_end(one)
+                    for one in self.graded:
+                        doing = one.name
+                        if doing not in self.dead:
+                            sitting.try_held_out(one)
+                except WorkerDied as problem:
+                    self._note_death(doing, str(problem), worker)
+                    return False
+        for one in self.graded:
+            dead = self.dead.get(one.name)
+            self.result.parts[one.name] = points_for(one, 0.0, dead) if dead else sitting.points[one.name]
+        self.result.stopped = sitting.stopped
+        self.result.flags += sitting.flags
+        return True
+
+    def _note_death(self, doing: int | str, problem: str, worker: Worker) -> None:
+        self.spent += worker.spent
+        if isinstance(doing, str):
+            self.dead[doing] = f"{doing} {problem}."
+        else:
+            self.left_out.add(doing)
+            self.result.problems.append(f"code cell {doing} {problem}; it was left out")
+        if worker.time_is_over:
+            place = next((n for n, step in enumerate(self.steps) if doing in _doings(step)), len(self.steps))
+            for step in self.steps[place + 1 :]:
+                if step.part:
+                    self.dead.setdefault(step.part.name, f"{step.part.name} was not reached: time was over.")
+            self.steps = self.steps[: place + 1]
+
+
+def _doings(step: _Step) -> tuple:
+    return step.number, step.part and step.part.name
+
+
+class _Sitting:
+    """What one worker has said so far."""
+
+    def __init__(self, worker: Worker, assignment: Assignment, limits: Limits) -> None:
+        self.worker, self.assignment, self.limits = worker, assignment, limits
+        self.points: dict[str, dict] = {}
+        self.right: set[str] = set()
+        self.stopped: list[str] = []
+        self.flags: list[str] = []
+        self.why: dict[str, str] = {}
+
+    def run(self, step: _Step) -> None:
+        """Run a cell; remember what stopped it."""
+        error = self.worker.ask({"code": step.source}, self.limits.cell_seconds).get("error")
+        if error:
+            said = f"code cell {step.number} stopped with {wire.readable(str(error)[:500])}"
+            self.stopped.append(said)
+            self.why[step.source] = said
+
+    def try_at_check(self, one: Graded) -> None:
+        """Try a part on the inputs that a learner sees; where it is right, keep it for the others."""
+        if one.name in self.right:
+            return
+        cases = one.part.draw(VISIBLE_SEED)
+        outcomes = [self._ask(one.part, case) for case in cases]
+        if None in outcomes:
+            reasons = [f"; {why}" for source, why in self.why.items() if f"def {one.name}(" in source]
+            text = f"{one.name}: there is no function of this name{''.join(reasons[:1])}."
+            self.points[one.name] = points_for(one, 0.0, text)
+            return
+        verdict = _judged(one.part, cases, outcomes)
+        self._note(one, verdict, wire.readable(sentence(one.part, verdict)))
+        if verdict.right and self.worker.ask({"keep": one.name}, self.limits.call_seconds).get("kept"):
+            self.right.add(one.name)
+
+    def try_at_end(self, one: Graded) -> None:
+        """Try a part that was not right at its check, or had none, once more after the last cell."""
+        if one.name in self.right:
+            return
+        had_a_check = one.name in self.points
+        before = self.points.get(one.name)
+        self.try_at_check(one)
+        if one.name in self.right and had_a_check:
+            self.flags.append(f"{one.name}: not right where it is checked, right at the end of the notebook")
+        elif before:
+            self.points[one.name] = before
+
+    def try_held_out(self, one: Graded) -> None:
+        """Try what was kept on inputs that nobody sees; what comes back is for the instructor alone."""
+        if one.name not in self.right:
+            return
+        cases = self.assignment.held_out(one.part)
+        outcomes, seconds = [], self.limits.call_seconds
+        for case in cases:
+            request = {"kept": one.name, "request": _request(one.part, case), "seconds": seconds}
+            answer = self.worker.ask(request, seconds + GRACE)
+            if "died" in answer:
+                verdict = Verdict(False, f"{one.name} {wire.readable(str(answer['died'])[:200])}.")
+                break
+            outcomes.append(_outcome(answer))
+        else:
+            verdict = _judged(one.part, cases, outcomes)
+        if verdict.right:
+            self.points[one.name] = points_for(one, float(one.points), f"{one.name}: right.")
+            return
+        known = f" {verdict.known}" if verdict.known else ""
+        text = f"{one.name}: right on the inputs that the notebook shows, not on others that it has to take.{known}"
+        self._note(one, verdict, text, wire.readable(verdict.text))
+        self.flags.append(f"{one.name}: right on the inputs that the notebook shows, not on held-out ones")
+
+    def _note(self, one: Graded, verdict: Verdict, text: str, for_grader: str = "") -> None:
+        if verdict.borrowed:
+            self.flags.append(f"{one.name} calls {', '.join(verdict.borrowed[:3])}")
+        self.points[one.name] = points_for(one, 0.0, text, for_grader)
+
+    def _ask(self, part: Part, case: Case) -> Outcome | None:
+        """What a function gives for a case; None where there is no function."""
+        answer = self.worker.ask(_request(part, case), self.limits.call_seconds)
+        return None if answer.get("missing") else _outcome(answer)
+
+
+def _request(part: Part, case: Case) -> dict:
+    return {
+        "function": part.name,
+        "case": wire.encode(case),
+        "use": part.use.__name__,
+        "write_yourself": list(part.write_yourself),
+        "may_use_kdlib": part.may_use_kdlib,
+    }
+
+
+def _judged(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Verdict:
+    try:
+        return judge(part, cases, outcomes)
+    except Exception as problem:  # whatever a stranger's values can make of a comparison
+        return Verdict(False, f"{part.name} gave what could not be judged ({type(problem).__name__}).")
+
+
+def _outcome(answer: dict[str, Any]) -> Outcome:
+    """An answer of the worker, believed in nothing but its values."""
+    try:
+        error = answer.get("error")
+        return Outcome(
+            wire.decode(answer.get("value")),
+            None if error is None else wire.readable(str(error)[:500]),
+            tuple(wire.readable(str(name)[:100]) for name in list(answer.get("changed", []))[:20]),
+            tuple(wire.readable(str(name)[:100]) for name in list(answer.get("borrowed", []))[:20]),
+        )
+    except Exception as problem:  # whatever a stranger can make of an answer
+        return Outcome(None, f"{type(problem).__name__}: {problem}")
