@@ -105,6 +105,14 @@ def test_ids_decide_before_names_and_large_letters_do_not_matter(tmp_path):
     assert set(by_place.values()) == {"s123", "Anna", "u4", "jroe"}
 
 
+def test_an_id_beside_other_words_never_replaces_what_is_named_as_the_id(tmp_path):
+    """Whoever uploads a file may have written an id into its name."""
+    put(tmp_path, "s5.ipynb", "s6 (1).ipynb", content=b"{}")
+    put(tmp_path, "ex01_s5.ipynb", "s6_ex01.ipynb", content=b"{ }")
+    by_place, found = owners(tmp_path, [Student("s5"), Student("s6")])
+    assert by_place == {"s5.ipynb": "s5"} and set(found.doubts) == {"s5", "s6"} and not found.replaced
+
+
 # --- what course systems make of names -----------------------------------------------------------
 
 
