@@ -59,8 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _local(text: str) -> datetime:
     """A time, in this machine's zone where it names none."""
-    when = datetime.fromisoformat(text)
-    return when.astimezone().replace(tzinfo=None) if when.tzinfo else when
+    try:
+        when = datetime.fromisoformat(text)
+        return when.astimezone().replace(tzinfo=None) if when.tzinfo else when
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text} is no date and time such as 2026-12-01T23:59") from None
 
 
 def _share(text: str) -> float:

@@ -65,13 +65,16 @@ def files_in(folder: Path) -> list[File]:
     """Every file in a folder or a zip, in zips too, in the order of their paths.
 
     Raises:
-        OSError: the folder itself, or the zip, cannot be read.
+        OSError: the folder itself cannot be read.
+        ValueError: what is there is neither a folder nor a zip that can be read.
     """
     if folder.is_dir():
         found = list(_on_disk(folder))
     else:
         whole = File(PurePosixPath(), _date(folder.stat().st_mtime), folder.stat().st_size, folder)
         found = _in_zip(whole, 0, MOST_DOWNLOADED)
+        if found[0].path == whole.path:
+            raise ValueError(f"{folder} must be a folder or a zip: {found[0].problem}")
     return sorted(found, key=lambda one: (one.path.parts, one.members))
 
 

@@ -85,6 +85,7 @@ def collect(
 
     Raises:
         FileNotFoundError: there is no such folder or zip.
+        ValueError: it is neither a folder nor a zip.
     """
     if not folder.exists():
         raise FileNotFoundError(f"there are no submissions at {folder}")

@@ -1,11 +1,11 @@
 """When hand-ins came in, as a platform says: nbgrader's exchange, or a table. A hand-in's own files prove nothing."""
 
-import csv
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from grading.archives import EARLIEST, LATEST
+from grading.tables import rows_of
 
 Dates = dict[tuple[str, str], datetime | str]
 """A date, or a text that is none, by where it stands and whose it is: an ``id``, a ``moodle`` number, a ``folder``."""
@@ -31,14 +31,10 @@ def read_dates(source: str, submissions: Path, assignment: str) -> Dates:
     """
     if source == "exchange":
         return _of_exchange(submissions, assignment)
-    try:
-        with open(source, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except UnicodeDecodeError:
-        raise ValueError(f"{source} is not UTF-8 text; save it as CSV UTF-8") from None
+    rows = rows_of(source)
     for who, when, kind in (("id", "when", "id"), ("Identifier", "Last modified (submission)", "moodle")):
         if rows and who in rows[0] and when in rows[0]:
-            told = [((row[who] or "").strip().removeprefix("Participant "), (row[when] or "").strip()) for row in rows]
+            told = [(row[who].removeprefix("Participant "), row[when]) for row in rows]
             return {(kind, one): _date(text) for one, text in told if one and text not in ("", "-")}
     raise ValueError(
         f"{source} must be a CSV file with the columns 'id' and 'when', or Moodle's grading worksheet, which has "

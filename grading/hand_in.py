@@ -162,6 +162,9 @@ def take(found: Sequence[Found], assignment: str, others: set[str], dates: Dates
         and one.file.changed > chosen.file.changed
         and one.file.size != chosen.file.size
     ]
+    attempts = [one.label.handed_in for one in found if isinstance(one.label.handed_in, datetime)]
+    if attempts and isinstance(chosen.label.handed_in, datetime) and max(attempts) > chosen.label.handed_in:
+        doubts.append(f"a later attempt, of {max(attempts):%Y-%m-%d %H:%M}, holds no notebook; an earlier one counts")
     if chosen not in notebooks:
         doubts.append(f"{chosen.file.place} was read as a notebook, though it is not named as one")
     elif not content.strip() and extras:

@@ -21,7 +21,6 @@ nbgrader, others    a folder, a zip or a file named as the student: by id, by a 
 Only the outermost part of a path that names a student counts: what lies inside was named by the student.
 """
 
-import csv
 import hashlib
 import re
 import unicodedata
@@ -33,6 +32,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from grading import wire
+from grading.tables import rows_of
 
 COLUMNS = ("canvas", "moodle", "google", "blackboard")
 """Columns of a roster beside ``id`` and ``name``: what course systems call a student."""
@@ -126,17 +126,13 @@ def read_roster(path: Path) -> list[Student]:
     Raises:
         ValueError: no column ``id``, one that could not name a file, or an id or number that is there twice.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [{(key or "").strip().lower(): value for key, value in row.items()} for row in csv.DictReader(file)]
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text; save it as CSV UTF-8") from None
+    rows = [{key.lower(): value for key, value in row.items()} for row in rows_of(path)]
     if not rows or "id" not in rows[0]:
         raise ValueError(f"{path} must be a CSV file, separated by commas, with a column 'id' and at least one student")
     students: list[Student] = []
     seen: dict[tuple[str, str], int] = {}
     for number, row in enumerate(rows, start=2):
-        fields = {name: normal((row.get(name) or "").strip()) for name in ("id", "name", *COLUMNS)}
+        fields = {name: normal(row.get(name, "")) for name in ("id", "name", *COLUMNS)}
         fields["moodle"] = fields["moodle"].removeprefix("Participant ")
         if not re.fullmatch(r"\w[\w.@+-]*", fields["id"]) or len(fields["id"].encode()) > LONGEST_KEY:
             raise ValueError(
@@ -257,7 +253,7 @@ def match(owner: Owner, roster: Sequence[Student], title: str = "") -> Match:
     if owner.system == "blackboard":
         return _by_user_name(owner, roster, title)
     found, sure = _by_number(owner, roster)
-    named = _by_name(owner.name, roster, run_together=owner.system == "canvas")
+    named = _named(owner, roster)
     if len(found) == 1:
         if named and found[0] not in named:
             why = f"{_said(owner)} is {_who(found)}'s, its name {_who(named)}'s"
@@ -291,13 +287,13 @@ def _by_number(owner: Owner, roster: Sequence[Student]) -> tuple[list[Student], 
         listed := [one for one in roster if any(_same(found["number"], value) for value in (one.id, one.canvas))]
     ):
         return [one for one in listed if one in _by_name(found["name"], roster, run_together=True)], True
-    whole = stem(owner.part)
-    for text in dict.fromkeys((whole, owner.name)):
+    whole = (owner.part, stem(owner.part))
+    for text in dict.fromkeys((*whole, owner.name)):
         for columns in (("id",), COLUMNS):
             exact = [one for one in roster if any(getattr(one, column) == normal(text) for column in columns)]
             alike = [one for one in roster if any(_same(getattr(one, column), text) for column in columns)]
             if exact or alike:
-                return exact or alike, text == whole
+                return exact or alike, text in whole
     return [], False
 
 
@@ -315,6 +311,14 @@ def _by_user_name(owner: Owner, roster: Sequence[Student], title: str) -> Match:
     if len(students) > 1:
         return Match(why_not=f"it may be {_who(students, ' or ')}'s", between=_ids(students))
     return Match(students[0], sure=True) if students else Match()
+
+
+def _named(owner: Owner, roster: Sequence[Student]) -> list[Student]:
+    """Students with this name, or else with a name that stands between dashes: "Jane Doe - Exercise 1"."""
+    together = owner.system == "canvas"
+    pieces = [] if owner.system else owner.name.split(" - ")
+    found = [one for text in pieces for one in _by_name(text, roster, together)]
+    return _by_name(owner.name, roster, together) or list(dict.fromkeys(found))
 
 
 def _by_name(text: str, roster: Sequence[Student], run_together: bool) -> list[Student]:

@@ -57,6 +57,14 @@ def test_a_zip_of_everything_is_read_too(tmp_path):
     assert set(collect.collect(tmp_path / "all.zip", "ex01").counted) == {"canvas-1", "al"}
 
 
+def test_what_is_neither_a_folder_nor_a_zip_is_said(tmp_path):
+    put(tmp_path, "ex01.ipynb")
+    put(tmp_path, "empty.zip", content=zipped())
+    for name, words in (("ex01.ipynb", "File is not a zip file"), ("empty.zip", "a zip with no file in it")):
+        with pytest.raises(ValueError, match=f"must be a folder or a zip: {words}"):
+            collect.collect(tmp_path / name, "ex01")
+
+
 def test_of_several_the_latest_counts(tmp_path):
     put(
         tmp_path,

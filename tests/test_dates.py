@@ -119,6 +119,13 @@ def test_blackboards_names_hold_the_date_of_the_attempt(tmp_path):
     assert "'2026-99-03-12-00-00' is none" in collect.lateness(found["blackboard-bo"], DUE)[1]
 
 
+def test_a_later_attempt_without_a_notebook_is_for_a_person(tmp_path):
+    put(tmp_path, "ex01_al_attempt_2026-03-01-12-00-00_ex01.ipynb", "ex01_al_attempt_2026-03-02-12-00-00.txt")
+    found = collect.collect(tmp_path, "ex01")
+    assert found.counted["blackboard-al"].handed_in == DUE
+    assert "a later attempt, of 2026-03-02 12:00, holds no notebook" in found.doubts["blackboard-al"][0]
+
+
 def test_a_zip_was_handed_in_as_a_whole(tmp_path):
     (tmp_path / "al.zip").write_bytes(zipped(**{"ex01.ipynb": b"{}"}))
     os.utime(tmp_path / "al.zip", (2e9, 2e9))
