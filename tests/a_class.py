@@ -37,21 +37,21 @@ def with_module(bench, module, answers):
 def hostile(bench):
     for name, one in HOSTILE.items():
         if name not in LEFT_OUT:
-            yield f"hostile {name}/ex01.ipynb", as_bytes(one.make(bench)), 2.0 * len(one.solved)
+            yield f"hostile-{name.replace(' ', '-')}/ex01.ipynb", as_bytes(one.make(bench)), 2.0 * len(one.solved)
 
 
 def with_parts_solved(bench):
     chance = random.Random(0)
     for number in range(25):
         solved = [part for part in PARTS if chance.random() < 0.7]
-        yield f"part {number}/ex01.ipynb", as_bytes(with_answers(bench, solved)), 2.0 * len(solved)
+        yield f"part-{number}/ex01.ipynb", as_bytes(with_answers(bench, solved)), 2.0 * len(solved)
 
 
 def right(bench):
     for number in range(10):
         answers = {part: f"{part} = RIGHT[{part!r}][{number}]" for part in PARTS}
         assert answers.keys() == FRESH.keys()
-        yield f"fresh {number}/ex01.ipynb", with_module(bench, "fresh_ex01", answers), 14.0
+        yield f"fresh-{number}/ex01.ipynb", with_module(bench, "fresh_ex01", answers), 14.0
 
 
 def wrong(bench):
@@ -59,7 +59,7 @@ def wrong(bench):
     every = [(place, number) for place, answers in enumerate(WRONG.values()) for number in range(len(answers))]
     for place, number in random.Random(1).sample(every, 25):
         answers = {PARTS[place]: f"{PARTS[place]} = list(WRONG.values())[{place}][{number}][0]"}
-        yield f"wrong {place} {number}/ex01.ipynb", with_module(bench, "answers_ex01", answers), 12.0
+        yield f"wrong-{place}-{number}/ex01.ipynb", with_module(bench, "answers_ex01", answers), 12.0
 
 
 def odd(bench):

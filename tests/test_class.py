@@ -41,7 +41,7 @@ def test_a_hundred_hand_ins_thirty_of_them_hostile_get_what_they_deserve(tmp_pat
 
 
 def similar(key, who):
-    return key == who or key == who.replace(" ", "-") or (len(who) > 80 and key[:20] == who[:20])
+    return key == who or (len(who) > 80 and key[:20] == who[:20])
 
 
 @pytest.mark.parametrize("number", range(10))
