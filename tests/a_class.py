@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -37,7 +38,11 @@ def with_module(bench, module, answers):
 def hostile(bench):
     for name, one in HOSTILE.items():
         if name not in LEFT_OUT:
-            yield f"hostile-{name.replace(' ', '-')}/ex01.ipynb", as_bytes(one.make(bench)), 2.0 * len(one.solved)
+            yield (
+                f"hostile-{'-'.join(re.findall(r'[A-Za-z]+', name))}/ex01.ipynb",
+                as_bytes(one.make(bench)),
+                2.0 * len(one.solved),
+            )
 
 
 def with_parts_solved(bench):
