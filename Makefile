@@ -11,7 +11,7 @@ LEARNER := $(VENV)/.learner
 DEVELOPER := $(VENV)/.developer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab check test test-full notebooks exercises release grade hostile mutants benchmarks constraints clean
+.PHONY: help demo lab check test test-full test-slow notebooks exercises release grade hostile mutants benchmarks constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -44,6 +44,9 @@ test: $(DEVELOPER) ## run everything: library, lessons, guards (some minutes)
 
 test-full: $(DEVELOPER) ## run what needs full MNIST and CIFAR-10 (KDLIB_DATA)
 	$(BIN)/python tools/test.py --full
+
+test-slow: $(DEVELOPER) ## grade a class of a hundred and every solution twelve times (an hour and a half)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -q
 
 notebooks: $(DEVELOPER) ## execute the lessons again, repeatably
 	$(BIN)/python tools/notebooks.py

@@ -1,86 +1,104 @@
-"""How long 200 hand-ins take: graded in one run, in parallel over the cores, and again when nothing changed.
+"""How long a class takes, and how much memory: a hundred hand-ins of exercise 01, thirty of them hostile.
 
-Writes ``benchmarks/grading.md``. Needs the extra ``instructor``.
+Grades all of them in one run at the default number of jobs, the ordinary ones alone, and all again when nothing
+changed. Writes ``benchmarks/grading.md``. Needs the extras ``test`` and ``instructor``; run it on an idle machine.
 
     python benchmarks/grading.py
 """
 
-import csv
 import json
 import os
-import random
+import socket
+import subprocess
 import sys
 import tempfile
 import time
-from copy import deepcopy
 from pathlib import Path
 
 import nbformat
+import psutil
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from grading.__main__ import main as grading  # noqa: E402
-from grading.isolation import find_box  # noqa: E402
-from kdlib.machine import versions  # noqa: E402
-
-NAME, STUDENTS = "ex01", 200
+NAME = "ex01"
 
 
-def mark(cell):
-    return cell["metadata"].get("nbgrader", {}).get("grade_id")
+def write_class(folder: Path, ordinary_only: bool) -> int:
+    """Write hand-ins, and give their number."""
+    from a_class import hand_ins
+    from hand_ins import put
+    from hostile import Bench
 
-
-def hand_in(folder: Path) -> dict[str, float]:
-    """Hand-ins in which random parts are solved; gives the automatic points that each deserves."""
-    released, solution = (
+    notebooks = (
         json.loads((ROOT / kind / NAME / f"{NAME}.ipynb").read_text(encoding="utf-8"))
         for kind in ("exercises", "solutions")
     )
-    answers = {mark(cell): cell["source"] for cell in solution["cells"]}
-    graded = {mark(cell): cell for cell in solution["cells"] if mark(cell) and mark(cell).endswith("_check")}
-    parts = [name.removesuffix("_check") for name in graded]
-    chance, deserved = random.Random(0), {}
-    for number in range(STUDENTS):
-        solved = [part for part in parts if chance.random() < 0.7]
-        notebook = deepcopy(released)
-        for cell in notebook["cells"]:
-            if mark(cell) in solved:
-                cell["source"] = answers[mark(cell)]
-        student = f"student{number:03d}"
-        (folder / student).mkdir(parents=True)
-        (folder / student / f"{NAME}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-        points = (graded[f"{part}_check"]["metadata"]["nbgrader"]["points"] for part in solved)
-        deserved[student] = float(sum(points))
-    return deserved
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        bench = Bench(*notebooks, folder / "nothing.db", server.getsockname()[1], ROOT)
+        written = {path: content for path, content, _ in hand_ins(bench)}
+    for path, content in written.items():
+        if not (ordinary_only and path.startswith("hostile")):
+            put(folder, path, content=content)
+    return len(list(folder.iterdir()))
 
 
-def timed(function, *arguments) -> float:
-    started = time.perf_counter()
-    assert not function(*arguments)
-    return time.perf_counter() - started
+def grade(hand_ins: Path, course: Path) -> tuple[float, float]:
+    """Seconds, and GiB at most of all processes together; what they share counts once."""
+    command = [sys.executable, "-m", "grading", "grade", NAME, str(hand_ins), "--course", str(course)]
+    options = ["--cell-seconds", "20", "--total-seconds", "120", "--memory", "2"]
+    started, most = time.monotonic(), 0
+    process = subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        most = max(most, memory(process.pid))
+        time.sleep(0.5)
+    assert process.returncode == 0
+    return time.monotonic() - started, most / 2**30
+
+
+def memory(pid: int) -> int:
+    """Bytes of grading itself and of the hand-ins that it runs."""
+    found = 0
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return 0
+    for one in family:
+        try:
+            found += one.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return found
 
 
 def main() -> None:
+    from grading.isolation import find_box
+    from kdlib.machine import versions
+
     with tempfile.TemporaryDirectory() as place:
-        hand_ins, course = Path(place) / "hand-ins", Path(place) / "course"
-        deserved = hand_in(hand_ins)
-        command = ["grade", NAME, str(hand_ins), "--course", str(course)]
-        first, again = timed(grading, command), timed(grading, command)
-        with open(course / "reports" / NAME / "grades.csv", newline="", encoding="utf-8") as file:
-            given = {row["id"]: float(row["total"]) for row in csv.DictReader(file)}
-        assert given == deserved, "somebody's points are wrong"
+        folder = Path(place)
+        everybody = write_class(folder / "all", False)
+        ordinary = write_class(folder / "ordinary", True)
+        all_seconds, all_memory = grade(folder / "all", folder / "course")
+        again, _ = grade(folder / "all", folder / "course")
+        seconds, most = grade(folder / "ordinary", folder / "another course")
     notebook = nbformat.read(ROOT / "solutions" / NAME / f"{NAME}.ipynb", as_version=4)
-    once = timed(lambda: not NotebookClient(notebook, timeout=600).execute())
+    started = time.monotonic()
+    NotebookClient(notebook, timeout=600).execute()
+    kernel = time.monotonic() - started
     text = (
-        f"# Grading {STUDENTS} hand-ins\n\nWritten by `python benchmarks/grading.py`: {NAME}, {os.cpu_count()} cores, "
-        f"{'with' if find_box() else 'without'} bubblewrap, torch {versions()['torch']}.\n\n"
-        f"| | minutes | seconds a hand-in |\n| --- | --- | --- |\n"
-        f"| graded | {first / 60:.1f} | {first / STUDENTS:.1f} |\n"
-        f"| again, nothing changed | {again / 60:.1f} | {again / STUDENTS:.2f} |\n\n"
-        f"On one core a hand-in takes {first * os.cpu_count() / STUDENTS / once:.1f} times as long as the solution "
-        f"takes to run once in a kernel.\nAll {STUDENTS} got the points they deserve.\n"
+        f"# Grading a class\n\nWritten by `python benchmarks/grading.py`: {NAME}, {os.cpu_count()} cores, as many "
+        f"hand-ins at once, {'with' if find_box() else 'without'} bubblewrap, torch {versions()['torch']}, limits of "
+        f"20 s a cell, 120 s and 2 GiB a hand-in. Memory is that of grading and of the hand-ins it runs, at its peak; "
+        f"what processes share counts once.\n\n"
+        f"| | hand-ins | minutes | seconds a hand-in | GiB |\n| --- | --- | --- | --- | --- |\n"
+        f"| everybody, 30 of them hostile | {everybody} | {all_seconds / 60:.1f} | {all_seconds / everybody:.1f} | "
+        f"{all_memory:.1f} |\n"
+        f"| ordinary ones alone | {ordinary} | {seconds / 60:.1f} | {seconds / ordinary:.1f} | {most:.1f} |\n"
+        f"| everybody again, nothing changed | {everybody} | {again / 60:.1f} | {again / everybody:.2f} | |\n\n"
+        f"The solution's own cells take {kernel:.1f} s in a kernel, its start included. That each of the hundred gets "
+        f"the points it deserves is tested by `make test-slow`.\n"
     )
     (Path(__file__).parent / "grading.md").write_text(text, encoding="utf-8")
     print(text)

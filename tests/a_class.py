@@ -38,11 +38,8 @@ def with_module(bench, module, answers):
 def hostile(bench):
     for name, one in HOSTILE.items():
         if name not in LEFT_OUT:
-            yield (
-                f"hostile-{'-'.join(re.findall(r'[A-Za-z]+', name))}/ex01.ipynb",
-                as_bytes(one.make(bench)),
-                2.0 * len(one.solved),
-            )
+            student = "-".join(["hostile", *re.findall("[A-Za-z]+", name)])
+            yield f"{student}/ex01.ipynb", as_bytes(one.make(bench)), 2.0 * len(one.solved)
 
 
 def with_parts_solved(bench):
