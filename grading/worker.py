@@ -25,9 +25,9 @@ def main() -> None:
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
     _give_up_rights()
-    here = os.path.dirname(os.path.abspath(__file__))
-    if os.path.isdir(os.path.join(here, "beside")):
-        shutil.copytree(os.path.join(here, "beside"), os.getcwd(), dirs_exist_ok=True)
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), "beside")
+    for name in os.listdir(beside) if os.path.isdir(beside) else []:
+        shutil.copyfile(os.path.join(beside, name), name)
 
     from ipykernel.inprocess.ipkernel import InProcessKernel
     from traitlets.config import Config
