@@ -27,7 +27,7 @@ def notebook_of(name, kind="solutions"):
 
 def graded(name, folder, course, *options):
     assert main(["grade", name, str(folder), "--course", str(course), *options]) == 0
-    scores = {path.stem: json.loads(path.read_text()) for path in (course / "scores" / name).glob("*.json")}
+    scores = {path.stem: json.loads(path.read_text())["score"] for path in (course / "scores" / name).glob("*.json")}
     return {who: {key: one[key] for key in ("parts", "flags", "problems", "stopped")} for who, one in scores.items()}
 
 
@@ -219,8 +219,14 @@ def test_where_the_stored_output_and_grading_differ_a_person_is_told():
     notebook = answered(notebook_of("ex01"), {"soften": "def soften(logits, temperature):\n    return logits"})
     for cell in notebook["cells"]:
         if mark(cell) in ("soften_check", "entropy_check"):
-            sign = "✓" if mark(cell) == "soften_check" else "✗"
-            cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": [f"{sign} so it was\n"]}]
+            said = {"output_type": "stream", "name": "stdout", "text": ["a print\n", "✓ soften: right\n"]}
+            wrong = {
+                "output_type": "error",
+                "ename": "NotRightYet",
+                "evalue": "entropy: no",
+                "traceback": ["✗ entropy"],
+            }
+            cell["outputs"] = [said if mark(cell) == "soften_check" else wrong]
     flags = score(json.dumps(notebook).encode(), assignments.load("ex01"), Limits(), BOX).flags
     assert flags == [
         "soften: the notebook shows ✓, grading found it not right",

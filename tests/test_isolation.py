@@ -189,7 +189,7 @@ def test_a_grader_who_is_nobody_has_the_same_walls(tmp_path):
     for parent in list(prefix.parents)[-3::-1]:
         outer += ["--perms", "0755", "--dir", str(parent)]
     tmp_path.chmod(0o777)
-    tests = "written or memory or nothing_in_it or namespace"
+    tests = "(written or memory or namespace) and found"
     run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "t")]
     code = f"""
 import os
