@@ -54,6 +54,9 @@ def test_a_students_own_dates_count_for_nothing(tmp_path):
     inside = {"ex01/ex01.ipynb": b"{}", "ex01/timestamp.txt": b"2020-01-01 00:00:00 UTC"}
     put(tmp_path, "cy.zip", content=zipped(**inside))
     os.utime(tmp_path / "al/ex01.ipynb", (1e9, 1e9))
+    put(tmp_path, "dee/mine/ex01.ipynb")
+    put(tmp_path, "eva/ex01/ex01.ipynb")
+    put(tmp_path, "bo/ex01/eva/x/timestamp.txt", "dee/ex01/timestamp.txt", content=b"2020-01-01 00:00:00 UTC")
     for dates in (None, "exchange"):
         assert {one.handed_in for one in collected(tmp_path, dates).values()} == {None}
     assert collected(tmp_path)["al"].changed == datetime.fromtimestamp(1e9)

@@ -88,7 +88,10 @@ def test_many_mebibytes_of_outputs_are_cut_out(answered, lines):
         (b'{"cells": [3, {"cell_type": "code"}]}', "cells that could not be read: 2"),
         (b'{"cells": [' + b"3," * 20_000 + b"3]}", "it was not read"),
         (json.dumps({"cells": [{"cell_type": "code", "source": "a" * 3_000_000}]}).encode(), "it was not read"),
-        (b'{"cells": [{"cell_type": "code", "source": "a", "metadata": [' + b"[]," * 2_900_000 + b"0]}]}", "read: 1"),
+        (
+            b'{"cells": [{"cell_type": "code", "source": "a", "metadata": {"x": [' + b"[]," * 2_900_000 + b"0]}}]}",
+            "read: 1",
+        ),
         (b"x" * (notebook.LARGEST + 1), "and 64 are read at most"),
     ],
 )
