@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
 
 Case = dict[str, Any]
 """Arguments of one call by name: tensors, numbers, strings, and lists and dicts of them."""
@@ -133,7 +134,8 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
         elif write_yourself and name in ("start_new_thread", "start_joinable_thread", "fork_exec"):
             borrowed.append("another thread or process")
 
-    before, before_in_threads = sys.getprofile(), threading.getprofile()
+    before, before_in_threads, pace = sys.getprofile(), threading.getprofile(), tqdm.monitor_interval
+    tqdm.monitor_interval = 0  # a progress bar would start a thread of its own
     sys.setprofile(watch)
     threading.setprofile(watch)
     try:
@@ -142,6 +144,7 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
     finally:
         sys.setprofile(before)
         threading.setprofile(before_in_threads)
+        tqdm.monitor_interval = pace
 
 
 class _WatchedKernels(TorchDispatchMode):
