@@ -72,7 +72,7 @@ def files_in(folder: Path) -> list[File]:
         found = list(_on_disk(folder))
     else:
         whole = File(PurePosixPath(), _date(folder.stat().st_mtime), folder.stat().st_size, folder)
-        found = _in_zip(whole, 0, MOST_DOWNLOADED)
+        found = _in_zip(whole, 0)
         if found[0].path == whole.path:
             raise ValueError(f"{folder} must be a folder or a zip: {found[0].problem}")
     return sorted(found, key=lambda one: (one.path.parts, one.members))
@@ -147,7 +147,7 @@ def _entry(path: Path, place: PurePosixPath, waiting: list[Path]) -> Iterator[Fi
         kind = "a link" if stat.S_ISLNK(known.st_mode) else "neither a file nor a folder"
         yield replace(file, problem=kind)
     elif path.suffix.lower() == ".zip":
-        yield from _in_zip(file, 1, MOST_FILES)
+        yield from _in_zip(file, 1)
     else:
         yield file
 
@@ -193,11 +193,12 @@ def _open(file: File, stack: ExitStack) -> BinaryIO:
     return opened
 
 
-def _in_zip(file: File, depth: int, most: int) -> list[File]:
-    """The files in a zip, at most so many; with a problem the zip itself. ``depth`` is 0 for one of all hand-ins."""
+def _in_zip(file: File, depth: int) -> list[File]:
+    """The files in a zip; with a problem the zip itself. ``depth`` is 0 for one of all hand-ins."""
     if file.size > (LARGEST_ZIP if depth <= 1 else LARGEST_INNER_ZIP):
         return [replace(file, problem=f"a zip of {file.size / 2**20:,.0f} MiB")]
-    too_many = f"more than {MOST_FILES if depth else MOST_DOWNLOADED:,} files in all"
+    most = MOST_FILES if depth else MOST_DOWNLOADED
+    too_many = f"more than {most:,} files in all"
     with ExitStack() as stack:
         try:
             opened = _open(file, stack)
@@ -228,7 +229,7 @@ def _in_zip(file: File, depth: int, most: int) -> list[File]:
             if depth and inner > LARGEST_INNER_ZIP:
                 found.append(replace(one, problem=f"zips in it of more than {LARGEST_INNER_ZIP // 2**20} MiB"))
             else:
-                found += _in_zip(one, depth + 1, MOST_FILES if depth == 0 else most - len(found))
+                found += _in_zip(one, depth + 1)
         if len(found) > most:
             return [replace(file, problem=too_many)]
     return found or [replace(file, problem="a zip with no file in it")]

@@ -25,10 +25,9 @@ def main() -> None:
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
     _give_up_rights()
-    here = os.path.dirname(os.path.abspath(__file__))
-    if os.path.isdir(os.path.join(here, "beside")):
-        for name in os.listdir(os.path.join(here, "beside")):
-            shutil.copyfile(os.path.join(here, "beside", name), name)
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), "beside")
+    for name in os.listdir(beside) if os.path.isdir(beside) else []:
+        shutil.copyfile(os.path.join(beside, name), name)
 
     from ipykernel.inprocess.ipkernel import InProcessKernel
     from traitlets.config import Config
@@ -89,7 +88,7 @@ def _attempt(shell: object, request: dict) -> dict:
     from kdcourse.checks import CHECKED, trying
 
     function = (CHECKED if request["checked"] else shell.user_ns).get(request["function"])
-    if function is None:
+    if not callable(function):
         return {"missing": True}
     with shell.builtin_trap, shell.display_trap:
         outcome = trying.attempt(

@@ -280,7 +280,7 @@ def test_zips_that_climb_explode_or_link_are_refused(tmp_path):
         "nest": "deep within each other",
         "link": "a link",
         "torn": "torn.zip",
-        "secret": "encrypted",
+        "secret": "it is needed without a password",
         "bz2": "packed in a way that is not read",
         "none": "a zip with no file in it",
         "zero": "not a zip file",

@@ -148,6 +148,13 @@ def test_time_is_its_own_a_busy_machine_takes_none_of_it(library):
             one.kill()
 
 
+@ways
+def test_files_that_came_beside_a_notebook_can_be_imported(box, tmp_path):
+    isolation.stage(tmp_path, {}, {"helper.py": b"A = 1"})
+    with Worker(tmp_path, LIMITS, box) as worker:
+        assert said(worker, "import helper; assert helper.A == 1; open('helper.py', 'a').write('B = 2')") == ""
+
+
 def test_each_hand_in_has_a_library_of_its_own(tmp_path):
     """Without a box a hand-in can rewrite what it imports: it must be nobody else's."""
     folders = []
