@@ -90,10 +90,12 @@ def _attempt(shell: object, request: dict) -> dict:
     function = (CHECKED if request["checked"] else shell.user_ns).get(request["function"])
     if not callable(function):
         return {"missing": True}
+    with trying.fixed_state():
+        case = wire.decode(request["case"])
     with shell.builtin_trap, shell.display_trap:
         outcome = trying.attempt(
             function,
-            wire.decode(request["case"]),
+            case,
             getattr(trying, request["use"]),
             tuple(request["write_yourself"]),
             request["may_use_kdlib"],

@@ -174,7 +174,8 @@ ORDINARY = {
             ),
             ("after", "kl_divergence_check", "def kl(a, b, c):\n    return None\ngradient = lambda: None\nlog = None"),
         ],
-        "a named tuple": [
+        "a named tuple, float64, and inference mode": [
+            ("cell", 1, "SOURCE\ntorch.set_default_dtype(torch.float64)"),
             (
                 "answer",
                 "both_ways",
@@ -183,7 +184,9 @@ ORDINARY = {
                 "    s = (student_logits / temperature).log_softmax(-1).double()\n"
                 "    t = (teacher_logits / temperature).log_softmax(-1).double()\n"
                 "    return Pair((t.exp() * (t - s)).sum(-1).mean(), (s.exp() * (s - t)).sum(-1).mean())",
-            )
+            ),
+            ("before", "both_ways_check", "inference = torch.inference_mode()\ninference.__enter__()"),
+            ("after", "both_ways_check", "inference.__exit__(None, None, None)"),
         ],
     },
 }
@@ -229,7 +232,8 @@ def test_what_jupyter_shows_as_right_is_right_in_grading(name, kind, tmp_path):
         seen, True
     )
     assert result.stopped == (["code cell 6 stopped with ValueError: on purpose"] if "stops" in kind else [])
-    assert not [flag for flag in result.flags if "uses" not in flag] and not result.problems
+    told = ("uses", "was edited")
+    assert not [flag for flag in result.flags if not any(one in flag for one in told)] and not result.problems
 
 
 def test_what_jupyter_says_about_wrong_answers_grading_says_too(tmp_path):
