@@ -117,8 +117,8 @@ def _prose(cells: Sequence[Cell], assignment: Assignment, result: Score) -> dict
             if not texts:
                 texts = [text for cell in _beside(cells, places) if (text := _own(cell, assignment))]
             if cells and not places:
-                found = "what the student wrote elsewhere is shown" if texts else "no other text is the student's"
-                result.flags.append(f"{one.name}: the cell of this answer is gone, and {found}")
+                found = "Formgrader shows what was written elsewhere" if texts else "nothing was written elsewhere"
+                result.flags.append(f"{one.name}: the cell of this answer is gone; {found}")
             if texts:
                 answers[one.name] = "\n\n".join(texts)[:20_000]
     return answers

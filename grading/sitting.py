@@ -24,6 +24,10 @@ GRACE = 10.0
 """Seconds a worker has beyond those that it is told to wait for a copy of itself."""
 
 
+LACKING = ("ModuleNotFoundError", "FileNotFoundError", "EOFError", "URLError", "ConnectionError")
+"""Errors of a cell that may lack only what a student had: a package, a file, an answer typed in, the network."""
+
+
 @dataclass
 class Score:
     """What is known about one submission.
@@ -145,6 +149,9 @@ class Run:
             self.result.parts[one.name] = points_for(one, 0.0, dead) if dead else sitting.points[one.name]
         self.result.stopped = sitting.stopped
         self.result.flags += sitting.flags
+        if not all(self.result.parts[one.name]["points"] for one in self.graded):
+            lacks = [said for said in sitting.stopped if any(f"stopped with {kind}" in said for kind in LACKING)]
+            self.result.flags += [f"{said}: was it there where the student worked?" for said in lacks]
         return True
 
     def _note_death(self, doing: int | str, problem: str, worker: Worker) -> None:
@@ -182,7 +189,7 @@ class _Sitting:
         """Run a cell; remember what stopped it. Gives the names of the checks that it called."""
         answer = self.worker.ask({"code": step.source}, self.limits.cell_seconds)
         if error := answer.get("error"):
-            said = f"code cell {step.number} stopped with {wire.readable(str(error)[:500])}"
+            said = f"code cell {step.number} stopped with {wire.readable(str(error)[:500]).removesuffix(': ')}"
             self.stopped.append(said)
             self.why[step.source] = said
         checked = answer.get("checked")

@@ -279,6 +279,13 @@ def test_where_the_stored_output_and_grading_differ_a_person_is_told():
     ]
 
 
+def test_a_person_is_told_where_an_answer_lacks_what_the_student_may_have_had():
+    notebook = answered(notebook_of("ex01"), {"soften": "from at_home import soften"})
+    result = score(json.dumps(notebook).encode(), assignments.load("ex01"), Limits(), BOX)
+    said = "code cell 4 stopped with ModuleNotFoundError: No module named 'at_home'"
+    assert result.flags == [f"{said}: was it there where the student worked?"]
+
+
 def test_a_function_that_is_right_at_the_end_only_has_its_points_and_a_flag():
     notebook = notebook_of("ex01")
     (place,) = (
