@@ -135,7 +135,7 @@ def _grade(options: argparse.Namespace) -> int:
         "Held-out inputs": _held_out(options.name, options.overlay),
         "Isolation": [
             _walls(box),
-            *(f"limit of {what.replace('_', ' ')}: {value:,g}" for what, value in vars(limits).items()),
+            *(f"limit of {what.replace('_', ' ')}: {value:,.12g}" for what, value in vars(limits).items()),
         ],
         **({"Settings of Formgrader": settings} if settings else {}),
         "Time": f"{time.monotonic() - started:.0f} s for {len(scores)} hand-ins, {options.jobs} at once.",

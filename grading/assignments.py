@@ -42,6 +42,7 @@ class Assignment:
         name: such as ``"ex01"``.
         graded: in the order of the notebook.
         cells: of the released notebook, source by ``grade_id``.
+        texts: of the released notebook, sources of the cells that nobody has to write in.
         seeds: held-out inputs are drawn from these.
         extra: further held-out cases by part.
         fingerprint: of all that points depend on; other rules, other fingerprint.
@@ -50,6 +51,7 @@ class Assignment:
     name: str
     graded: tuple[Graded, ...]
     cells: dict[str, str]
+    texts: frozenset[str]
     seeds: tuple[int, ...]
     extra: dict[str, list[Case]]
     fingerprint: str
@@ -75,7 +77,8 @@ def load(name: str, overlay: Path | None = None, root: Path = ROOT) -> Assignmen
     if source is None:
         raise FileNotFoundError(f"there is no assignment {name!r} in solutions/; there are {', '.join(names(root))}")
     parts = {part.name: part for part in importlib.import_module(f"kdcourse.checks.{name}").PARTS}
-    cells = _marked_cells(source)
+    every = _cells(source)
+    cells = [cell for cell in every if _marks(cell).get("grade_id")]
     graded = [_graded(source, cell, parts) for cell in cells if _marks(cell).get("grade")]
     for what, found in (
         ("marks", [_marks(cell)["grade_id"] for cell in cells]),
@@ -91,7 +94,8 @@ def load(name: str, overlay: Path | None = None, root: Path = ROOT) -> Assignmen
     judging = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
     rules = [source, *([held_out] if held_out else []), *judging]
     sources = {_marks(cell)["grade_id"]: "".join(cell["source"]) for cell in cells}
-    return Assignment(name, tuple(graded), sources, seeds, extra, _fingerprint(rules))
+    texts = frozenset("".join(cell["source"]).strip() for cell in every if not _marks(cell).get("grade_id"))
+    return Assignment(name, tuple(graded), sources, texts, seeds, extra, _fingerprint(rules))
 
 
 def _check_names(private: Path, name: str) -> None:
@@ -109,11 +113,11 @@ def _marks(cell: dict) -> dict:
     return cell.get("metadata", {}).get("nbgrader", {})
 
 
-def _marked_cells(source: Path) -> list[dict]:
-    """The cells of a notebook that nbgrader's marks name."""
+def _cells(source: Path) -> list[dict]:
+    """The cells of an instructor's notebook."""
     try:
         cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
-        return [cell for cell in cells if _marks(cell).get("grade_id")]
+        return [cell for cell in cells if isinstance(_marks(cell), dict) and cell["source"] is not None]
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ValueError(f"{source} is no notebook ({type(problem).__name__}: {problem})") from None
 

@@ -32,6 +32,9 @@ HERE = Path(__file__).resolve().parent
 LIBRARY = HERE.parent / "kdlib"
 CHECKS = HERE.parent / "kdcourse" / "checks"
 
+INLINE = "module://matplotlib_inline.backend_inline"
+"""Where Matplotlib draws in Jupyter: figures are closed at the end of the cell that made them."""
+
 START_SECONDS = 120.0
 """Of a worker's own time, for importing what it needs."""
 
@@ -190,7 +193,7 @@ class Worker:
         self.scratch = None if box else tempfile.TemporaryDirectory(prefix="grading-")
         home = "/scratch" if box else self.scratch.name
         environment = {"PATH": "/usr/bin:/bin", "HOME": home, "USER": "learner", "LANG": "C.UTF-8"}
-        environment |= {"IPYTHONDIR": home, "MPLCONFIGDIR": home, "MPLBACKEND": "agg", "PYTHONHASHSEED": "0"}
+        environment |= {"IPYTHONDIR": home, "MPLCONFIGDIR": home, "MPLBACKEND": INLINE, "PYTHONHASHSEED": "0"}
         environment |= {"OMP_NUM_THREADS": "1", "KDLIB_PROGRESS": "0", "KDLIB_OFFLINE": "1"}
         environment |= {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         if box and (box.as_nobody or _counts_tasks_by_box()):

@@ -4,6 +4,7 @@ A part has its points where its function is right on the inputs that the noteboo
 """
 
 import io
+import re
 import time
 import tokenize
 from collections import Counter
@@ -28,7 +29,10 @@ SUSPICIOUS = {
 }  # fmt: skip
 """Names an honest answer has no use for: a person should look."""
 
-HARMLESS_MAGICS = [["capture"], ["time"], ["timeit"], ["html"], ["latex"], ["markdown"], ["svg"], ["writefile"]]
+UNANSWERED = "*Your answer here.*"
+"""What stands in the cell of an answer in words until a student writes there."""
+
+HARMLESS_MAGICS = {"capture", "time", "timeit", "prun", "html", "latex", "markdown", "svg", "writefile"}
 """Magics of whole cells under which nothing but the cell's own code runs."""
 
 
@@ -104,33 +108,55 @@ def _compare_with_release(cells: Sequence[Cell], assignment: Assignment, result:
 
 
 def _prose(cells: Sequence[Cell], assignment: Assignment, result: Score) -> dict[str, str]:
+    """Answers in words; where none stands in an answer's own cell, what the student wrote beside it."""
     answers = {}
     for one in assignment.graded:
         if one.part is None:
-            texts = [cell.source.strip() for cell in cells if cell.grade_id == one.cell]
-            texts = [text for text in texts if text and text != "*Your answer here.*"]
+            places = [place for place, cell in enumerate(cells) if cell.grade_id == one.cell]
+            texts = [text for place in places if (text := _own(cells[place], assignment))]
+            if not texts:
+                texts = [text for cell in _beside(cells, places) if (text := _own(cell, assignment))]
+            if cells and not places:
+                found = "Formgrader shows what was written elsewhere" if texts else "nothing was written elsewhere"
+                result.flags.append(f"{one.name}: the cell of this answer is gone; {found}")
             if texts:
                 answers[one.name] = "\n\n".join(texts)[:20_000]
-            elif cells and not any(cell.grade_id == one.cell for cell in cells):
-                result.flags.append(f"the answer to {one.name} has to be looked for by hand")
     return answers
+
+
+def _own(cell: Cell, assignment: Assignment) -> str:
+    """What a student wrote into a cell; "" where it stands there as it was released."""
+    text = cell.source.strip()
+    return "" if text == UNANSWERED or text in assignment.texts else text
+
+
+def _beside(cells: Sequence[Cell], places: Sequence[int]) -> list[Cell]:
+    """The cells of text between an answer's cell and its neighbours that bear marks; all where it has no cell."""
+    first, last = 0, len(cells)
+    if places:
+        marked = [place for place, cell in enumerate(cells) if cell.grade_id and place not in places]
+        first = max((place for place in marked if place < places[0]), default=0)
+        last = min((place for place in marked if place > places[-1]), default=last)
+    return [cell for cell in cells[first:last] if cell.kind != "code" and not cell.grade_id]
 
 
 def _names(code: Sequence[str]) -> list[str]:
     """Names in the code that a person should look at, whether or not magics or mistakes stand beside them."""
     found = {name for source in code for name in _words(_as_python(source))} & SUSPICIOUS
-    return [f"uses {name}" for name in sorted(found)]
+    magics = {_cell_magic(source) for source in code} - HARMLESS_MAGICS - {""}
+    return [f"uses {name}" for name in sorted(found | {f"%%{magic}" for magic in magics})]
+
+
+def _cell_magic(source: str) -> str:
+    """The magic of a whole cell, such as ``"bash"``; "" where it has none."""
+    found = re.match(r"\s*%%(\w+)", source)
+    return found[1] if found else ""
 
 
 def _as_python(source: str) -> str:
     """A cell's code with magics as calls; under a cell magic the body itself, which is code or a file's text."""
-    first, _, body = source.lstrip().partition("\n")
-    if first.startswith("%%"):
-        return (
-            body
-            if first[2:].split(None, 1)[:1] and first[2:].split()[0] in HARMLESS_MAGICS
-            else f"{body}\nrun_cell_magic"
-        )
+    if _cell_magic(source):
+        return source.lstrip().partition("\n")[2]
     try:
         return TransformerManager().transform_cell(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -24,6 +24,10 @@ GRACE = 10.0
 """Seconds a worker has beyond those that it is told to wait for a copy of itself."""
 
 
+LACKING = ("ModuleNotFoundError", "FileNotFoundError", "EOFError", "URLError", "ConnectionError")
+"""Errors of a cell that may lack only what a student had: a package, a file, an answer typed in, the network."""
+
+
 @dataclass
 class Score:
     """What is known about one submission.
@@ -123,11 +127,12 @@ class Run:
                 try:
                     for step in self.steps:
                         doing = step.number
-                        if step.source.strip() and step.number not in self.left_out:
-                            sitting.run(step)
-                        if step.part and step.part.name not in self.dead:
-                            doing = step.part.name
-                            sitting.try_at_check(step.part)
+                        run = step.source.strip() and step.number not in self.left_out
+                        checked = sitting.run(step) if run else []
+                        for one in self.graded:
+                            if one.name not in self.dead and (one.name in checked or one is step.part):
+                                doing = one.name
+                                sitting.try_at_check(one, as_checked=one.name in checked)
                     for one in self.graded:
                         doing = one.name
                         if doing not in self.dead:
@@ -144,6 +149,9 @@ class Run:
             self.result.parts[one.name] = points_for(one, 0.0, dead) if dead else sitting.points[one.name]
         self.result.stopped = sitting.stopped
         self.result.flags += sitting.flags
+        if not all(self.result.parts[one.name]["points"] for one in self.graded):
+            lacks = [said for said in sitting.stopped if any(f"stopped with {kind}" in said for kind in LACKING)]
+            self.result.flags += [f"{said}: was it there where the student worked?" for said in lacks]
         return True
 
     def _note_death(self, doing: int | str, problem: str, worker: Worker) -> None:
@@ -172,22 +180,30 @@ class _Sitting:
         self.worker, self.assignment, self.limits = worker, assignment, limits
         self.points: dict[str, dict] = {}
         self.right: set[str] = set()
+        self.as_checked: set[str] = set()
         self.stopped: list[str] = []
         self.flags: list[str] = []
         self.why: dict[str, str] = {}
 
-    def run(self, step: _Step) -> None:
-        """Run a cell; remember what stopped it."""
-        error = self.worker.ask({"code": step.source}, self.limits.cell_seconds).get("error")
-        if error:
-            said = f"code cell {step.number} stopped with {wire.readable(str(error)[:500])}"
+    def run(self, step: _Step) -> list[str]:
+        """Run a cell; remember what stopped it. Gives the names of the checks that it called."""
+        answer = self.worker.ask({"code": step.source}, self.limits.cell_seconds)
+        if error := answer.get("error"):
+            said = f"code cell {step.number} stopped with {wire.readable(str(error)[:500]).removesuffix(': ')}"
             self.stopped.append(said)
             self.why[step.source] = said
+        checked = answer.get("checked")
+        return [str(name)[:100] for name in checked[:100]] if isinstance(checked, list) else []
 
-    def try_at_check(self, one: Graded) -> None:
-        """Try a part on the inputs that a learner sees; where it is right, keep it for the others."""
+    def try_at_check(self, one: Graded, *, as_checked: bool = False) -> None:
+        """Try a part on the inputs that a learner sees; where it is right, keep it for the others.
+
+        Args:
+            as_checked: whether the cell just run called the check: what it was called with is tried, by any name.
+        """
         if one.name in self.right:
             return
+        (self.as_checked.add if as_checked else self.as_checked.discard)(one.name)
         cases = one.part.draw(VISIBLE_SEED)
         outcomes = [self._ask(one.part, case) for case in cases]
         if None in outcomes:
@@ -219,7 +235,7 @@ class _Sitting:
         cases = self.assignment.held_out(one.part)
         outcomes, seconds = [], self.limits.call_seconds
         for case in cases:
-            request = {"kept": one.name, "request": _request(one.part, case), "seconds": seconds}
+            request = {"kept": one.name, "request": self._request(one.part, case), "seconds": seconds}
             answer = self.worker.ask(request, seconds + GRACE)
             if "died" in answer:
                 verdict = Verdict(False, f"{one.name} {wire.readable(str(answer['died'])[:200])}.")
@@ -242,18 +258,18 @@ class _Sitting:
 
     def _ask(self, part: Part, case: Case) -> Outcome | None:
         """What a function gives for a case; None where there is no function."""
-        answer = self.worker.ask(_request(part, case), self.limits.call_seconds)
+        answer = self.worker.ask(self._request(part, case), self.limits.call_seconds)
         return None if answer.get("missing") else _outcome(answer)
 
-
-def _request(part: Part, case: Case) -> dict:
-    return {
-        "function": part.name,
-        "case": wire.encode(case),
-        "use": part.use.__name__,
-        "write_yourself": list(part.write_yourself),
-        "may_use_kdlib": part.may_use_kdlib,
-    }
+    def _request(self, part: Part, case: Case) -> dict:
+        return {
+            "function": part.name,
+            "checked": part.name in self.as_checked,
+            "case": wire.encode(case),
+            "use": part.use.__name__,
+            "write_yourself": list(part.write_yourself),
+            "may_use_kdlib": part.may_use_kdlib,
+        }
 
 
 def _judged(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Verdict:

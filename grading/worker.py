@@ -71,23 +71,31 @@ def _serve(shell: object, kept: dict, requests: TextIO, answers: TextIO) -> None
 
 
 def _run(shell: object, code: str) -> dict:
-    result = shell.run_cell(code, silent=True)
+    from kdcourse.checks import CHECKED
+
+    CHECKED.clear()
+    result = shell.run_cell(code, store_history=True)
     problem = result.error_before_exec or result.error_in_exec
-    return {"error": f"{type(problem).__name__}: {str(problem)[:500]}" if problem else None}
+    return {
+        "error": f"{type(problem).__name__}: {str(problem)[:500]}" if problem else None,
+        "checked": list(CHECKED),
+    }
 
 
 def _attempt(shell: object, request: dict) -> dict:
     import wire
 
-    from kdcourse.checks import trying
+    from kdcourse.checks import CHECKED, trying
 
-    function = shell.user_ns.get(request["function"])
-    if function is None:
+    function = (CHECKED if request["checked"] else shell.user_ns).get(request["function"])
+    if not callable(function):
         return {"missing": True}
+    with trying.fixed_state():
+        case = wire.decode(request["case"])
     with shell.builtin_trap, shell.display_trap:
         outcome = trying.attempt(
             function,
-            wire.decode(request["case"]),
+            case,
             getattr(trying, request["use"]),
             tuple(request["write_yourself"]),
             request["may_use_kdlib"],
@@ -115,6 +123,7 @@ def _keep(shell: object, kept: dict, name: str) -> dict:
         import torch
 
         torch.set_num_threads(1)  # a pool of threads does not live on in a copy
+        torch.set_num_threads = lambda _: None
         _serve(shell, {}, theirs.makefile("r", encoding="utf-8"), theirs.makefile("w", encoding="utf-8"))
     finally:
         os._exit(0)

@@ -95,6 +95,12 @@ def test_points_and_sentences_are_the_same_in_any_order_beside_anybody_and_from_
 
 # --- what the notebook shows ---------------------------------------------------------------------
 
+SOFTEN = """def soften(logits, temperature):
+    if temperature <= 0:
+        raise ValueError(f"a temperature is above 0, not {temperature}")
+    return (logits / temperature).softmax(dim=1)
+"""
+
 ORDINARY = {
     "ex01": {
         "magics atop the imports": [("cell", 1, "%matplotlib inline\n%load_ext autoreload\n%autoreload 2\nSOURCE")],
@@ -127,6 +133,34 @@ ORDINARY = {
             ("after", "soften_check", "case = check.soften.draw(0)[1]\n!ls\n%timeit -n1 -r1 soften(*case.values())"),
             ("after", "entropy_check", "import asyncio\nawait asyncio.sleep(0)\nsoften(*case.values())"),
         ],
+        "what was checked, by another name or before it was used again": [
+            ("answer", "soften", f"{SOFTEN}\nmine, soften = soften, None"),
+            ("answer", "soften_check", "check.soften(mine)"),
+            ("before", "entropy_check", "check.entropy(lambda p: torch.special.entr(p).sum(dim=1))\nentropy = None"),
+            ("answer", "entropy_check", "print('checked above: ✓')"),
+        ],
+        "what Jupyter keeps of earlier cells, and figures it closes": [
+            ("before", "soften", "torch.tensor([[1., 2.]])"),
+            ("before", "soften_check", "assert _.shape == (1, 2) and Out and 'import torch' in In[1]"),
+            ("after", "entropy_check", "import matplotlib.pyplot as plt\nplt.plot([1, 2])"),
+            ("after", "hot_limit_check", "assert not plt.get_fignums()"),
+        ],
+        "a progress bar, and more threads": [
+            ("cell", 1, "from tqdm import tqdm\nSOURCE"),
+            (
+                "answer",
+                "stable_softmax",
+                "def stable_softmax(logits):\n    rows = [(row - row.max()).exp() for row in tqdm(logits)]\n"
+                "    return torch.stack([row / row.sum() for row in rows])",
+            ),
+            ("answer", "soften", f"{SOFTEN}\ntorch.set_num_threads(4)\ntorch.rand(999, 999) @ torch.rand(999, 999)"),
+            (
+                "answer",
+                "entropy",
+                "def entropy(p):\n    torch.set_num_threads(4)\n"
+                "    torch.rand(999, 999) @ torch.rand(999, 999)\n    return torch.special.entr(p).sum(dim=1)",
+            ),
+        ],
         "a cell that stops": [("after", "soften_check", "raise ValueError('on purpose')")],
     },
     "ex02": {
@@ -140,7 +174,8 @@ ORDINARY = {
             ),
             ("after", "kl_divergence_check", "def kl(a, b, c):\n    return None\ngradient = lambda: None\nlog = None"),
         ],
-        "a named tuple": [
+        "a named tuple, float64, and inference mode": [
+            ("cell", 1, "SOURCE\ntorch.set_default_dtype(torch.float64)"),
             (
                 "answer",
                 "both_ways",
@@ -149,7 +184,9 @@ ORDINARY = {
                 "    s = (student_logits / temperature).log_softmax(-1).double()\n"
                 "    t = (teacher_logits / temperature).log_softmax(-1).double()\n"
                 "    return Pair((t.exp() * (t - s)).sum(-1).mean(), (s.exp() * (s - t)).sum(-1).mean())",
-            )
+            ),
+            ("before", "both_ways_check", "inference = torch.inference_mode()\ninference.__enter__()"),
+            ("after", "both_ways_check", "inference.__exit__(None, None, None)"),
         ],
     },
 }
@@ -195,7 +232,8 @@ def test_what_jupyter_shows_as_right_is_right_in_grading(name, kind, tmp_path):
         seen, True
     )
     assert result.stopped == (["code cell 6 stopped with ValueError: on purpose"] if "stops" in kind else [])
-    assert not [flag for flag in result.flags if "uses" not in flag] and not result.problems
+    told = ("uses", "was edited")
+    assert not [flag for flag in result.flags if not any(one in flag for one in told)] and not result.problems
 
 
 def test_what_jupyter_says_about_wrong_answers_grading_says_too(tmp_path):
@@ -215,6 +253,19 @@ def test_what_jupyter_says_about_wrong_answers_grading_says_too(tmp_path):
         assert text.endswith(f"✗ {result.parts[part]['text']}") and result.parts[part]["points"] == 0.0
 
 
+def test_an_answer_in_words_beside_its_cell_or_without_one_is_to_be_read():
+    released, assignment = notebook_of("ex01", "exercises"), assignments.load("ex01")
+    assert score(json.dumps(released).encode(), assignment, Limits(), BOX).parts["dark_knowledge"]["points"] == 0.0
+    words = dict(nbformat.v4.new_markdown_cell("Because it is nearly uniform."))
+    (place,) = (n for n, cell in enumerate(released["cells"]) if mark(cell) == "dark_knowledge")
+    beside = {**released, "cells": [*released["cells"][: place + 1], words, *released["cells"][place + 1 :]]}
+    unmarked = {**released, "cells": [{**cell, "metadata": {}} for cell in beside["cells"]]}
+    for notebook in (beside, unmarked):
+        result = score(json.dumps(notebook).encode(), assignment, Limits(), BOX)
+        assert result.answers == {"dark_knowledge": "Because it is nearly uniform."}
+        assert result.parts["dark_knowledge"]["points"] is None
+
+
 def test_where_the_stored_output_and_grading_differ_a_person_is_told():
     notebook = answered(notebook_of("ex01"), {"soften": "def soften(logits, temperature):\n    return logits"})
     for cell in notebook["cells"]:
@@ -232,6 +283,13 @@ def test_where_the_stored_output_and_grading_differ_a_person_is_told():
         "soften: the notebook shows ✓, grading found it not right",
         "entropy: the notebook shows ✗, grading found it right",
     ]
+
+
+def test_a_person_is_told_where_an_answer_lacks_what_the_student_may_have_had():
+    notebook = answered(notebook_of("ex01"), {"soften": "from at_home import soften"})
+    result = score(json.dumps(notebook).encode(), assignments.load("ex01"), Limits(), BOX)
+    said = "code cell 4 stopped with ModuleNotFoundError: No module named 'at_home'"
+    assert result.flags == [f"{said}: was it there where the student worked?"]
 
 
 def test_a_function_that_is_right_at_the_end_only_has_its_points_and_a_flag():
@@ -289,10 +347,11 @@ def test_names_that_need_a_look_are_seen_beside_magics_mistakes_and_files():
     broken = "import socket\nretrun 3"
     file = "%%writefile own.py\nimport subprocess"
     shell = "%%bash\nwget x"
+    timed = "%%time\n1 + 1"
     notebook = notebook_of("ex01")
-    notebook["cells"] += [dict(nbformat.v4.new_code_cell(one)) for one in (code, broken, file, shell)]
+    notebook["cells"] += [dict(nbformat.v4.new_code_cell(one)) for one in (code, broken, file, shell, timed)]
     flags = score(json.dumps(notebook).encode(), assignments.load("ex01"), Limits(), BOX).flags
-    assert flags == ["uses ctypes", "uses run_cell_magic", "uses socket", "uses subprocess"]
+    assert flags == ["uses %%bash", "uses ctypes", "uses socket", "uses subprocess"]
 
 
 def test_held_out_inputs_never_reach_what_a_student_reads(tmp_path):

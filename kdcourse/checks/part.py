@@ -136,7 +136,8 @@ class Part:
 
     def draw(self, seed: int) -> list[Case]:
         """The cases of a seed."""
-        return self.cases(torch.Generator().manual_seed(seed))
+        with trying.fixed_state():
+            return self.cases(torch.Generator().manual_seed(seed))
 
     def tolerances(self, case: Case, right: Any = None) -> tuple[float, float]:
         """The relative and the absolute tolerance for a case.

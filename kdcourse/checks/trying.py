@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
 
 Case = dict[str, Any]
 """Arguments of one call by name: tensors, numbers, strings, and lists and dicts of them."""
@@ -69,7 +70,7 @@ def attempt(
     write_yourself: tuple[str, ...] = (),
     may_use_kdlib: bool = False,
 ) -> Outcome:
-    """Call a learner's function with a copy of a case, from a fixed random state.
+    """Call a learner's function with a copy of a case, from a fixed state.
 
     Args:
         function: the learner's.
@@ -81,7 +82,7 @@ def attempt(
     borrowed: list[str] = []
     anything_goes = may_use_kdlib and not write_yourself
     watched = nullcontext() if anything_goes else _watched(write_yourself, may_use_kdlib, borrowed)
-    with _fixed_random_state(), watched:
+    with fixed_state(), watched:
         try:
             value, error = use(function, **given), None
         except Exception as problem:
@@ -91,18 +92,23 @@ def attempt(
 
 
 @contextmanager
-def _fixed_random_state() -> Iterator[None]:
-    """Start every generator that a function may draw from at 0, and give each its own state back."""
-    pythons, numpys = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+def fixed_state() -> Iterator[None]:
+    """Start every generator that a function may draw from at 0, with float32 and gradients, whatever a cell has set.
+
+    At the end everything has its own state back.
+    """
+    pythons, numpys, dtype = random.getstate(), np.random.get_state(), torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         random.seed(0)
         np.random.seed(0)
         torch.manual_seed(0)
+        torch.set_default_dtype(torch.float32)
         try:
             yield
         finally:
             random.setstate(pythons)
             np.random.set_state(numpys)
+            torch.set_default_dtype(dtype)
 
 
 def _named(problem: Exception) -> str:
@@ -133,7 +139,8 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
         elif write_yourself and name in ("start_new_thread", "start_joinable_thread", "fork_exec"):
             borrowed.append("another thread or process")
 
-    before, before_in_threads = sys.getprofile(), threading.getprofile()
+    before, before_in_threads, pace = sys.getprofile(), threading.getprofile(), tqdm.monitor_interval
+    tqdm.monitor_interval = 0  # a progress bar would start a thread of its own
     sys.setprofile(watch)
     threading.setprofile(watch)
     try:
@@ -142,6 +149,7 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
     finally:
         sys.setprofile(before)
         threading.setprofile(before_in_threads)
+        tqdm.monitor_interval = pace
 
 
 class _WatchedKernels(TorchDispatchMode):
