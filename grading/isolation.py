@@ -301,6 +301,8 @@ class Worker:
                     raise WorkerDied(f"took longer than {seconds:g} seconds") from None
         if line is None:
             raise WorkerDied(self.killed_for or "ended the process that runs it")
+        if wire.too_large(line):
+            raise WorkerDied("gave an answer that is too large")
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
@@ -315,8 +317,6 @@ class Worker:
                 line = self.process.stdout.readline(2 * wire.LONGEST)
             except (OSError, ValueError):
                 line = b""
-            if line and not line.endswith(b"\n") and len(line) >= 2 * wire.LONGEST:
-                self.killed_for, line = "gave an answer that is too large", b""
             self._lines.put(line or None)
             if not line:
                 return
