@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 
-from grading import syscalls, wire
+from grading import syscalls, usage, wire
 from kdcourse.checks.trying import Case
 
 HERE = Path(__file__).resolve().parent
@@ -37,6 +37,9 @@ INLINE = "module://matplotlib_inline.backend_inline"
 
 START_SECONDS = 120.0
 """Of a worker's own time, for importing what it needs."""
+
+IN_MEMORY = ("/tmp", "/scratch", "/dev/shm")
+"""Folders of a box that can be written."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Limits:
         processes: at once.
         threads: of all of them.
         file_size: bytes of one file, and of each of its folders, which lie in memory.
+        files: in these folders; a file without a byte takes memory, too.
+        open_files: of one process; four times as many of all.
     """
 
     cell_seconds: float = 60.0
@@ -62,6 +67,8 @@ class Limits:
     processes: int = 40
     threads: int = 200
     file_size: int = 64 * 2**20
+    files: int = 20_000
+    open_files: int = 256
 
 
 class WorkerDied(Exception):
@@ -141,7 +148,7 @@ def _boxed(box: Box, library: Path, limits: Limits, filter_from: int | None) -> 
     for path in kernels:
         if Path(path).exists():
             command += ["--ro-bind", path, path]
-    for folder in ("/tmp", "/scratch", "/dev/shm"):
+    for folder in IN_MEMORY:
         command += ["--perms", "1777", "--size", str(limits.file_size), "--tmpfs", folder]
     system = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")
     for path in (*system, "/etc/ld.so.cache", "/etc/localtime", "/etc/fonts"):
@@ -166,6 +173,10 @@ def _limit(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_size, limits.file_size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits.open_files, most),) * 2)
+    if sys.platform == "linux":  # what a process has mapped costs memory too, though it lies in none of its own
+        resource.setrlimit(resource.RLIMIT_AS, (10 * limits.memory,) * 2)
 
 
 def _counts_tasks_by_box() -> bool:
@@ -293,6 +304,8 @@ class Worker:
                     raise WorkerDied(f"took longer than {seconds:g} seconds") from None
         if line is None:
             raise WorkerDied(self.killed_for or "ended the process that runs it")
+        if wire.too_large(line):
+            raise WorkerDied("gave an answer that is too large")
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
@@ -307,8 +320,6 @@ class Worker:
                 line = self.process.stdout.readline(2 * wire.LONGEST)
             except (OSError, ValueError):
                 line = b""
-            if line and not line.endswith(b"\n") and len(line) >= 2 * wire.LONGEST:
-                self.killed_for, line = "gave an answer that is too large", b""
             self._lines.put(line or None)
             if not line:
                 return
@@ -316,15 +327,11 @@ class Worker:
     # --- the watchdog ----------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Look at everything it started, ten times a second; the clock stands while it waits for a processor."""
-        asleep, before = 0.0, time.monotonic()
+        """Look at everything it started, ten times a second."""
+        clock = usage.Clock()
         while self.process.poll() is None:
             family = self._family()
-            now = time.monotonic()
-            if not any(_runs(one) for one in family):
-                asleep += now - before
-            before = now
-            self.spent = max(self.spent, sum(map(_processor_time, family)) + asleep)
+            self.spent = clock.spent(family)
             self.killed_for = self._too_much(family)
             if self.killed_for:
                 self._kill_all(family)
@@ -336,10 +343,14 @@ class Worker:
         limits = self.limits
         if len(family) > limits.processes:
             return f"started more than {limits.processes} processes"
-        if sum(_of(one, "num_threads") for one in family) > limits.threads:
+        if sum(usage.number(one, "num_threads") for one in family) > limits.threads:
             return f"started more than {limits.threads} threads"
+        if sum(usage.number(one, "num_fds") for one in family) > 4 * limits.open_files:
+            return f"opened more than {4 * limits.open_files} files or sockets at once"
+        if self.scratch is None and family and usage.files(family[0], IN_MEMORY) > limits.files:
+            return f"made more than {limits.files:,} files"
         # What copies share counts for each in the first number, which is quick, and once in the second.
-        if sum(_resident(one) for one in family) > limits.memory and sum(map(_own, family)) > limits.memory:
+        if sum(map(usage.resident, family)) > limits.memory and sum(map(usage.own, family)) > limits.memory:
             return f"used more than {limits.memory / 2**30:g} GiB of memory"
         return ""
 
@@ -361,39 +372,3 @@ class Worker:
             except (psutil.Error, OSError):
                 continue
         return family
-
-
-def _of(process: psutil.Process, what: str) -> float:
-    """A number about a process that may be gone."""
-    try:
-        return getattr(process, what)()
-    except psutil.Error:
-        return 0
-
-
-def _runs(process: psutil.Process) -> bool:
-    return _of(process, "status") in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
-
-
-def _processor_time(process: psutil.Process) -> float:
-    try:
-        return sum(process.cpu_times()[:4])
-    except psutil.Error:
-        return 0.0
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return process.memory_info().rss
-    except psutil.Error:
-        return 0
-
-
-def _own(process: psutil.Process) -> int:
-    """Bytes of a process, its share of what it has in common with others."""
-    try:
-        return process.memory_full_info().pss
-    except psutil.AccessDenied:
-        return _resident(process)
-    except psutil.Error:
-        return 0

@@ -25,9 +25,14 @@ SUSPICIOUS = {
     "_exit", "_getframe", "ctypes", "input_transformers_cleanup", "input_transformers_post", "ast_transformers",
     "setprofile", "settrace", "socket", "subprocess", "urllib", "requests", "__builtins__", "builtins", "gc",
     "threading", "_thread", "concurrent", "multiprocessing", "fork", "importlib", "__import__", "run_cell_magic",
-    "scaled_dot_product_attention",
+    "scaled_dot_product_attention", "_watched", "_WatchedKernels", "__main__", "_python_dispatch", "_C",
+    "_disable_current_modes", "register_at_fork", "run_in_executor", "to_thread", "cpp_extension", "exec", "eval",
+    "compile", "globals", "marshal", "pickle", "getsource", "__globals__", "__code__", "__dict__", "__subclasses__",
 }  # fmt: skip
 """Names an honest answer has no use for: a person should look."""
+
+METHODS = {"eval", "compile"}
+"""Names that are harmless after a dot: ``model.eval()``."""
 
 UNANSWERED = "*Your answer here.*"
 """What stands in the cell of an answer in words until a student writes there."""
@@ -164,11 +169,12 @@ def _as_python(source: str) -> str:
 
 
 def _words(source: str) -> set[str]:
-    words = set()
+    words, before = set(), ""
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == tokenize.NAME:
+            if token.type == tokenize.NAME and not (before == "." and token.string in METHODS):
                 words.add(token.string)
+            before = token.string
     except (tokenize.TokenError, SyntaxError, ValueError):
         pass
     return words

@@ -252,8 +252,9 @@ class _Sitting:
         self.flags.append(f"{one.name}: right on the inputs that the notebook shows, not on held-out ones")
 
     def _note(self, one: Graded, verdict: Verdict, text: str, for_grader: str = "") -> None:
-        if verdict.borrowed:
-            self.flags.append(f"{one.name} calls {', '.join(verdict.borrowed[:3])}")
+        calls = f"{one.name} calls {', '.join(verdict.borrowed[:3])}"
+        if verdict.borrowed and calls not in self.flags:
+            self.flags.append(calls)
         self.points[one.name] = points_for(one, 0.0, text, for_grader)
 
     def _ask(self, part: Part, case: Case) -> Outcome | None:

@@ -11,12 +11,14 @@ import struct
 
 NUMBERS = {
     "x86_64": {
-        "memfd_create": 319, "memfd_secret": 447, "shmget": 29, "unshare": 272, "setns": 308, "mount": 165,
+        "memfd_create": 319, "memfd_secret": 447, "shmget": 29, "semget": 64, "msgget": 68, "vmsplice": 278,
+        "unshare": 272, "setns": 308, "mount": 165,
         "add_key": 248, "request_key": 249, "keyctl": 250, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323,
         "io_uring_setup": 425, "ptrace": 101, "clone": 56, "clone3": 435,
     },
     "aarch64": {
-        "memfd_create": 279, "memfd_secret": 447, "shmget": 194, "unshare": 97, "setns": 268, "mount": 40,
+        "memfd_create": 279, "memfd_secret": 447, "shmget": 194, "semget": 190, "msgget": 186, "vmsplice": 75,
+        "unshare": 97, "setns": 268, "mount": 40,
         "add_key": 217, "request_key": 218, "keyctl": 219, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282,
         "io_uring_setup": 425, "ptrace": 117, "clone": 220, "clone3": 435,
     },

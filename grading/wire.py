@@ -15,6 +15,17 @@ from kdcourse.checks.trying import DEEPEST, DTYPES, WIDEST, Foreign
 LONGEST = 16 * 2**20
 """Bytes of one message, and of one tensor."""
 
+MOST_ITEMS = 100_000
+"""Of all lists and dicts of one value together."""
+
+MOST_MARKS = 10 * MOST_ITEMS
+"""Commas and brackets of one message: what is parsed takes thirty times the memory of its text."""
+
+
+def too_large(line: bytes) -> bool:
+    """Whether a message is not to be parsed."""
+    return len(line) >= 2 * LONGEST or sum(map(line.count, (b",", b"[", b"{"))) > MOST_MARKS
+
 
 def readable(text: str) -> str:
     """A stranger's text as one that can be written down: no lone surrogates, no control characters but line ends."""
@@ -58,8 +69,13 @@ def _encode_tensor(value: Tensor) -> dict:
     return {"tensor": base64.b64encode(data).decode("ascii"), "dtype": name, "shape": list(value.shape)}
 
 
-def decode(sent: Any, depth: int = 0) -> Any:
+def decode(sent: Any, depth: int = 0, most: int = MOST_ITEMS) -> Any:
     """The value that was encoded.
+
+    Args:
+        sent: what ``json.loads`` gave.
+        depth: of lists and dicts that it lies in.
+        most: items that it may have, those of its items among them.
 
     Raises:
         ValueError: it was not made by :func:`encode`.
@@ -85,13 +101,14 @@ def decode(sent: Any, depth: int = 0) -> Any:
         if not (type(content) is list and len(content) == 2 and all(type(one) is str for one in content)):
             raise ValueError("unexpected description")
         return Foreign(*(readable(one[:80]) for one in content))
-    if kind not in ("list", "tuple", "dict") or type(content) is not list or len(content) > WIDEST:
-        raise ValueError("unexpected kind")
+    if kind not in ("list", "tuple", "dict") or type(content) is not list or len(content) > min(WIDEST, most):
+        raise ValueError("unexpected kind, or too many values")
+    most //= max(len(content), 1)
     if kind == "dict":
         if not all(type(pair) is list and len(pair) == 2 and type(pair[0]) is str for pair in content):
             raise ValueError("unexpected pair")
-        return {key: decode(item, depth + 1) for key, item in content}
-    items = [decode(item, depth + 1) for item in content]
+        return {key: decode(item, depth + 1, most) for key, item in content}
+    items = [decode(item, depth + 1, most) for item in content]
     return tuple(items) if kind == "tuple" else items
 
 

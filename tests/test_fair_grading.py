@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from grading import assignments
 from grading.__main__ import main
 from grading.isolation import Limits, find_box
-from grading.score import score
+from grading.score import _names, score
 
 ROOT = Path(__file__).resolve().parent.parent
 BOX = find_box()
@@ -324,6 +324,25 @@ THIEVES = {
         "torch.eye(n, dtype=logits.dtype).expand(len(z), n, n), scale=1.0).reshape(logits.shape)",
         "write it yourself",
     ),
+    "another library's": (
+        "stable_softmax",
+        "from sklearn.utils.extmath import softmax as own\n"
+        "def stable_softmax(logits):\n    return torch.tensor(own(logits.numpy()))",
+        "scikit-learn's softmax: write it yourself",
+    ),
+    "a cumulative sum": (
+        "stable_softmax",
+        "def stable_softmax(logits):\n    return (logits - logits.logcumsumexp(1)[:, -1:]).exp()",
+        "write it yourself",
+    ),
+    "sparse": (
+        "stable_softmax",
+        "def stable_softmax(logits):\n    rows, columns = logits.shape\n"
+        "    index = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T\n"
+        "    full = torch.sparse_coo_tensor(index, logits.flatten(), logits.shape)\n"
+        "    return torch.sparse.softmax(full, 1).to_dense()",
+        "write it yourself",
+    ),
     "the library's": (
         "soften",
         "import kdlib\ndef soften(logits, temperature):\n"
@@ -340,6 +359,40 @@ def test_what_was_to_be_written_and_is_called_earns_nothing_and_is_flagged(kind)
     result = score(json.dumps(notebook).encode(), assignments.load("ex01"), Limits(), BOX)
     assert result.parts[part]["points"] == 0.0 and words in result.parts[part]["text"], result.parts[part]
     assert any(flag.startswith((f"{part} calls", "uses")) for flag in result.flags)
+
+
+HIDDEN = {
+    "a thread that was there before": (
+        "import asyncio, os\nloop = asyncio.new_event_loop()\n"
+        "def start():\n    loop._default_executor = None\n"
+        "    loop.run_until_complete(loop.run_in_executor(None, int))\n"
+        "start()\nos.register_at_fork(after_in_child=start)\n"
+        "def stable_softmax(logits):\n    return loop._default_executor.submit(torch.softmax, logits, 1).result()"
+    ),
+    "no watch": (
+        "from torch.utils._python_dispatch import _disable_current_modes\n"
+        "def stable_softmax(logits):\n    with _disable_current_modes():\n"
+        "        return torch.ops.aten._softmax.default(logits, 1, False)"
+    ),
+    "blind": "exec('import kdcourse.checks.trying as t; t._watched = t.nullcontext')\n"
+    "def stable_softmax(logits):\n    return logits.softmax(1)",
+}
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_calls_that_can_be_hidden_leave_a_name_that_a_person_looks_at(kind):
+    result = score(
+        json.dumps(answered(notebook_of("ex01"), {"stable_softmax": HIDDEN[kind]})).encode(),
+        assignments.load("ex01"),
+        Limits(),
+        BOX,
+    )
+    assert any(flag.startswith("uses ") for flag in result.flags), result.flags
+
+
+def test_a_method_of_the_same_name_is_not_a_name_to_look_at():
+    assert _names(["model.eval()\nre.compile('x')"]) == []
+    assert _names(["eval('1')\ncompile('1', '', 'eval')"]) == ["uses compile", "uses eval"]
 
 
 def test_names_that_need_a_look_are_seen_beside_magics_mistakes_and_files():

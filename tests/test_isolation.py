@@ -100,6 +100,35 @@ def test_what_it_puts_into_memory_is_limited_wherever_it_puts_it(box, library):
         said(worker, "hog = bytearray(b'x') * (3 * 2**30)")
 
 
+UNSEEN = {
+    "semaphores": ("c.semget(0, 32_000, 0o1666)", "not permitted"),
+    "messages": ("c.msgget(0, 0o1666)", "not permitted"),
+    "pages given to a pipe": ("c.vmsplice(1, None, 0, 0)", "not permitted"),
+    "tables of pages": ("c.mmap(None, ctypes.c_size_t(2**40), 1, 0x4022, -1, 0)", "allocate memory"),
+}
+"""Memory that the kernel holds for a process and counts as nobody's, and what a box says to it."""
+
+
+@ways
+@pytest.mark.parametrize("kind", UNSEEN)
+def test_memory_that_belongs_to_no_process_is_refused(kind, box, library):
+    call, says = UNSEEN[kind]
+    code = f"import ctypes, os; c = ctypes.CDLL(None, use_errno=True); {call}; raise OSError(ctypes.get_errno(), "
+    with Worker(library, Limits(), box) as worker:
+        assert says in said(worker, f"{code}os.strerror(ctypes.get_errno()))")
+
+
+@ways
+def test_files_without_a_byte_and_sockets_take_memory_and_are_limited(box, library):
+    with Worker(library, LIMITS, box) as worker, pytest.raises(WorkerDied, match="made more than 20,000 files"):
+        said(worker, "import os\nfor n in range(10**7): os.mknod(f'/tmp/{n}')")
+    open_many = "import os, socket, time\n{}kept = [socket.socketpair() for n in range({})]\ntime.sleep(5)"
+    with Worker(library, LIMITS, box) as worker:
+        assert "Too many open files" in said(worker, open_many.format("", 1000))
+    with Worker(library, LIMITS, box) as worker, pytest.raises(WorkerDied, match="opened more than 1024"):
+        said(worker, open_many.format("[os.fork() for _ in range(4)]\n", 110))
+
+
 @ways
 def test_it_can_make_no_namespace_of_its_own_in_which_it_would_be_root(box, library):
     with Worker(library, LIMITS, box) as worker:
@@ -113,7 +142,7 @@ def test_processes_and_threads_are_limited_at_once_not_when_the_watchdog_looks(b
     with Worker(library, LIMITS, box) as worker, pytest.raises(WorkerDied, match="processes"):
         said(worker, bomb)
     fork = "import os\nfor _ in range(100_000):\n    if os.fork() == 0:\n        import time; time.sleep(600)"
-    with Worker(library, Limits(processes=10_000), box) as worker:
+    with Worker(library, Limits(processes=10_000, open_files=10_000), box) as worker:
         stopped = ""
         try:
             stopped = said(worker, fork)
@@ -153,6 +182,35 @@ def test_files_that_came_beside_a_notebook_can_be_imported(box, tmp_path):
     isolation.stage(tmp_path, {}, {"helper.py": b"A = 1"})
     with Worker(tmp_path, LIMITS, box) as worker:
         assert said(worker, "import helper; assert helper.A == 1; open('helper.py', 'a').write('B = 2')") == ""
+
+
+ENDLESS = {
+    "waits for a child as if for a disk": """
+import ctypes, os, time
+if ctypes.CDLL(None).syscall({"x86_64": 56, "aarch64": 220}[os.uname().machine], 0x4000 | 17, 0, 0, 0, 0) == 0:
+    time.sleep(600)
+""",
+    "children of whose end it is not told": """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while True:
+    if os.fork() == 0:
+        while time.process_time() < SECONDS: pass
+        os._exit(0)
+    try: os.wait()
+    except ChildProcessError: pass
+""",
+}
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [(kind, 1.0) for kind in ENDLESS] + [([*ENDLESS][1], 0.02)])
+def test_no_time_is_free_but_that_of_a_busy_machine_and_that_not_without_end(kind, seconds, library, monkeypatch):
+    monkeypatch.setattr("grading.usage.MOST_CROWDED", 5.0)
+    with Worker(library, LIMITS, BOX) as worker:
+        started = time.monotonic()
+        with pytest.raises(WorkerDied, match="took longer than 3 seconds"):
+            said(worker, ENDLESS[kind].replace("SECONDS", str(seconds)), 3.0)
+        assert time.monotonic() - started < 3.0 * 5 + 5
 
 
 def test_each_hand_in_has_a_library_of_its_own(tmp_path):

@@ -34,7 +34,7 @@ def _naive_softmax(logits: Tensor) -> Tensor:
 
 stable_softmax = Part(
     "stable_softmax", _softmax_cases, lambda logits: torch.softmax(logits, dim=1), "lesson 01, section 2",
-    write_yourself=("softmax", "log_softmax", "logsumexp"),
+    write_yourself=("softmax", "log_softmax", "logsumexp", "logcumsumexp"),
     mistakes=(
         (_naive_softmax,
          "exp overflows: float32 ends near exp(88), and infinity divided by infinity is NaN. Before exp, take away "

@@ -395,7 +395,7 @@ def named(evidence: Evidence, mistakes: Sequence[tuple[str, Values]]) -> str:
         evidence: has at least one case.
         mistakes: the part's own: sentence and results.
     """
-    if set(_all_numbers(list(evidence.given.values()))) <= {"0", "0.0", "-0.0", "inf", "-inf", "nan"}:
+    if _says_nothing(list(evidence.given.values())):
         return next((says for says, values in mistakes if evidence.matches(values)), "")
     argument_slips = list(of_arguments(next(iter(evidence.cases.values())), evidence.sentences))
     single = in_arguments(evidence, argument_slips) + list(in_results(evidence, evidence.right.__getitem__, parts=True))
@@ -415,13 +415,15 @@ def named(evidence: Evidence, mistakes: Sequence[tuple[str, Values]]) -> str:
     return ""
 
 
-def _all_numbers(value: Any) -> list[str]:
-    """Every number in a result, as text, so that NaN is NaN."""
+def _says_nothing(value: Any) -> bool:
+    """Whether every number in a result is 0, infinite or NaN."""
     if isinstance(value, dict):
         value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return all(map(_says_nothing, value))
     if isinstance(value, Tensor):
-        value = value.flatten().tolist()
-    return [one for item in value for one in _all_numbers(item)] if isinstance(value, (list, tuple)) else [str(value)]
+        return bool(((value == 0) | ~value.isfinite()).all()) and (value.dtype != torch.bool or not value.numel())
+    return type(value) in (int, float) and (value == 0 or not math.isfinite(value))
 
 
 def _both(one: Slip, other: Slip) -> Slip:

@@ -30,6 +30,9 @@ DTYPES = {
 } | {"bool": torch.bool}
 """Of tensors that are plain, by name."""
 
+LIBRARIES = {"torch": "PyTorch", "scipy": "SciPy", "sklearn": "scikit-learn"}
+"""How libraries are written, by the name they are imported by."""
+
 LARGEST = 12 * 2**20
 """Bytes of a plain tensor."""
 
@@ -127,7 +130,8 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
     def watch(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
             module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
-            theirs = module.startswith(("torch.", "scipy."))
+            installed = {"site-packages", "dist-packages"} & set(frame.f_code.co_filename.replace("\\", "/").split("/"))
+            theirs = bool(installed) and not module.startswith(("kdlib.", "kdcourse."))
         elif event == "c_call":
             module, name, theirs = str(getattr(argument, "__module__", "")), argument.__name__, True
         else:
@@ -135,7 +139,8 @@ def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: lis
         if module.startswith("kdlib.") and module != "kdlib.former_paths" and not may_use_kdlib:
             borrowed.append(f"{'.'.join(module.split('.')[:2])}.{name}")
         elif theirs and name in write_yourself:
-            borrowed.append(f"{'SciPy' if module.startswith('scipy') else 'PyTorch'}'s {name}")
+            library = module.partition(".")[0]
+            borrowed.append(f"{LIBRARIES.get(library, 'PyTorch' if event == 'c_call' else library)}'s {name}")
         elif write_yourself and name in ("start_new_thread", "start_joinable_thread", "fork_exec"):
             borrowed.append("another thread or process")
 
@@ -166,7 +171,7 @@ class _WatchedKernels(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, given: tuple = (), named: dict | None = None) -> Any:
         name = function.overloadpacket.__name__.lstrip("_")
-        with_softmax = "attention" in name or "transformer" in name or name.endswith(("safe_softmax", "masked_softmax"))
+        with_softmax = "attention" in name or "transformer" in name or name.endswith("_softmax")
         if name in self.names or ("softmax" in self.names and with_softmax):
             self.borrowed.append(f"PyTorch's {name}")
         return function(*given, **(named or {}))
