@@ -123,13 +123,13 @@ def test_a_new_answer_waits_for_a_person_again(handed_in, bench):
     assert grade(handed_in).loc["ann", "total"] == 17.0
     bench, _ = bench
     notebook = with_answers(bench, PARTS)
-    for cell in notebook["cells"]:
-        if cell["metadata"].get("nbgrader", {}).get("grade_id") == "dark_knowledge":
-            cell["source"] = "Another answer."
+    notebook["cells"].append({"cell_type": "markdown", "metadata": {}, "source": "Another answer, beside its cell."})
     put(handed_in[0], "ann/ex01.ipynb", content=as_bytes(notebook))
     again = grade(handed_in)
     assert "was answered again" in again.loc["ann", "flags"] and again.loc["ann", "total"] == 17.0
     assert again.loc["ben", "total"] == 6.0
+    copy = handed_in[2] / "autograded" / "ann" / "ex01" / "ex01.ipynb"
+    assert "Another answer, beside its cell." in copy.read_text(encoding="utf-8"), "to be read in Formgrader"
     grade(handed_in, "--cell-seconds", "19")
     still = grade(handed_in)
     assert "was answered again" in still.loc["ann", "flags"], "until a person has read it"
