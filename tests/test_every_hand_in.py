@@ -26,7 +26,7 @@ def test_every_hand_in_ends_in_a_line(tmp_path, bench):
     put(folder, "utf16/ex01.ipynb", content=json.dumps(bench[0].solution).encode("utf-16"))
     put(folder, "script/ex01.py", "script/notes.pdf", content=b"def soften(): pass")
     put(folder, "torn.zip", content=b"PK")
-    put(folder, "empty/ex01.ipynb", content=b"")
+    put(folder, "empty/ex01.ipynb", "utf16/later.zip", content=b"")
     put(folder, "doejane_2_7_ex01.ipynb", "Somebody Else.ipynb", content=solution)
     roster = "id,name,canvas\noutputs,,\nutf16,,\nscript,,\ntorn,,\nempty,,\njane,Jane Doe,1\nal,Al Poe,2\nabsent,,\n"
     (tmp_path / "roster.csv").write_text(roster, encoding="utf-8")
@@ -45,14 +45,15 @@ def test_every_hand_in_ends_in_a_line(tmp_path, bench):
         "outputs": "the platform's date is not known",
         "utf16": "UTF-16",
         "script": "script/ex01.py (no notebook); script/notes.pdf (no notebook)",
-        "torn": "File is not a zip file",
         "empty": "the file is empty",
+        "torn": "File is not a zip file",
         "jane": "its number 2 in Canvas is Al Poe (al)'s, its name Jane Doe (jane)'s",
         "al": "its number 2 in Canvas is Al Poe (al)'s, its name Jane Doe (jane)'s",
         "absent": "nothing was handed in",
     }.items():
         assert words in person[student], student
     assert "nothing was handed in" not in person["script"]
+    assert "utf16/later.zip: File is not a zip file; it was not read" in person["utf16"]
     (tmp_path / "dates.csv").write_text("id,when\noutputs,2026-03-02T13:00\nutf16,0001-01-01\n", encoding="utf-8")
     assert main([*command, "--due", "2026-03-01T12:00", "--late", "0.1", "--dates", str(tmp_path / "dates.csv")]) == 0
     again = pd.read_csv(reports / "grades.csv", index_col="id")

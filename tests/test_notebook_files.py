@@ -65,7 +65,7 @@ def test_many_mebibytes_of_outputs_are_cut_out(answered, lines):
     whole = sources(dumped(answered).encode())
     cell = next(cell for cell in answered["cells"] if cell["cell_type"] == "code")
     cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": lines}]
-    answered["cells"][0]["attachments"] = {"a.png": {"image/png": "A" * 300_000}}
+    answered["cells"][0]["attachments"] = {"a.png": {"image/png": "A" * 9_000_000}}
     content = json.dumps(answered).encode()
     assert 8 * 2**20 < len(content) < notebook.LARGEST and read_cells(content)[1] == []
     assert sources(content) == whole and len(small(content)) < 2**20
