@@ -213,17 +213,20 @@ class _Sitting:
             return
         verdict = _judged(one.part, cases, outcomes)
         self._note(one, verdict, wire.readable(sentence(one.part, verdict)))
-        if verdict.right and self.worker.ask({"keep": one.name}, self.limits.call_seconds).get("kept"):
+        if verdict.right and self.worker.ask({"keep": one.name}, self.limits.call_seconds).get("kept") is True:
             self.right.add(one.name)
+        elif verdict.right:
+            text = f"{one.name}: right on the inputs that the notebook shows; a person decides about others."
+            self.points[one.name] = points_for(one, None, text)
+            self.flags.append(f"{one.name}: could not be tried on held-out inputs (no copy of its process was made)")
 
     def try_at_end(self, one: Graded) -> None:
         """Try a part that was not right at its check, or had none, once more after the last cell."""
-        if one.name in self.right:
-            return
-        had_a_check = one.name in self.points
         before = self.points.get(one.name)
+        if one.name in self.right or (before and before["points"] is None):
+            return
         self.try_at_check(one)
-        if one.name in self.right and had_a_check:
+        if one.name in self.right and before:
             self.flags.append(f"{one.name}: not right where it is checked, right at the end of the notebook")
         elif before:
             self.points[one.name] = before

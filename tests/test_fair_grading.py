@@ -266,6 +266,14 @@ def test_an_answer_in_words_beside_its_cell_or_without_one_is_to_be_read():
         assert result.parts["dark_knowledge"]["points"] is None
 
 
+def test_a_right_answer_that_could_not_be_kept_waits_for_a_person():
+    no_copies = "import os\ndef fork(): raise OSError('no')\nos.fork = fork"
+    notebook = changed(notebook_of("ex01"), [("before", "soften", no_copies)])
+    result = score(json.dumps(notebook).encode(), assignments.load("ex01"), Limits(), BOX)
+    assert [result.parts[part]["points"] for part in ("stable_softmax", "soften", "entropy")] == [2.0, None, None]
+    assert result.flags.count("soften: could not be tried on held-out inputs (no copy of its process was made)") == 1
+
+
 def test_where_the_stored_output_and_grading_differ_a_person_is_told():
     notebook = answered(notebook_of("ex01"), {"soften": "def soften(logits, temperature):\n    return logits"})
     for cell in notebook["cells"]:
