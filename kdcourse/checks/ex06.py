@@ -78,7 +78,6 @@ def _every_error_an_alarm(predictions: Tensor, targets: Tensor, positive: int) -
 precision_and_recall = Part(
     "precision_and_recall", _class_cases, _precision_and_recall, "lesson 06, section 2",
     use=trying.figures,
-    write_yourself=("multiclass_precision", "multiclass_recall", "multiclass_confusion_matrix"),
     mistakes=(
         (lambda p, t, one: (_right(p, t), _precision_and_recall(p, t, one)[1]),
          "the first number is the accuracy (准确率), the share of *all* answers that are right. Precision (精确率) "
@@ -165,7 +164,6 @@ def _f1_over_one_at_least(predictions: Tensor, targets: Tensor, one: int) -> flo
 mended_f1 = Part(
     "mended_f1", _f1_cases, _each(_f1), "lesson 06, section 2",
     use=trying.figures,
-    write_yourself=("multiclass_f1_score", "multiclass_precision", "multiclass_confusion_matrix"),
     mistakes=(
         (_each(_article_f1),
          "nothing has changed: a class's figure still climbs when samples of *other* classes are added. Which of its "
@@ -266,7 +264,6 @@ def _weighted(rows: Rows, samples: int) -> float:
 calibration_error = Part(
     "calibration_error", _calibration_cases, _calibration(_weighted), "lesson 06, section 3",
     use=trying.figures,
-    write_yourself=("multiclass_calibration_error", "calibration_error"),
     mistakes=(
         (_calibration(lambda rows, samples: sum(abs(g) for n, g in rows if n) / sum(1 for n, _ in rows if n)),
          "every bin counts the same, one with a single sample like one with a hundred. Weight each by its samples."),
@@ -447,7 +444,6 @@ def _two_alike(who: int) -> Callable[[Tensor, Tensor], float]:
 agreement_beyond_chance = Part(
     "agreement_beyond_chance", _agreement_cases, _kappa, "lesson 06, section 4",
     use=trying.figures,
-    write_yourself=("multiclass_cohen_kappa", "cohen_kappa"),
     mistakes=(
         (_right,
          "this is the plain agreement. A student that guesses with the teacher's frequencies has some of it too: that "
