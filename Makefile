@@ -45,7 +45,7 @@ test: $(DEVELOPER) ## run everything: library, lessons, guards (some minutes)
 test-full: $(DEVELOPER) ## run what needs full MNIST and CIFAR-10 (KDLIB_DATA)
 	$(BIN)/python tools/test.py --full
 
-test-slow: $(DEVELOPER) ## grade a class of a hundred and every solution twelve times (an hour and a half)
+test-slow: $(DEVELOPER) ## grade a class of a hundred and every solution twelve times (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -q
 
 notebooks: $(DEVELOPER) ## execute the lessons again, repeatably
