@@ -109,7 +109,9 @@ def _compare_with_release(cells: Sequence[Cell], assignment: Assignment, result:
     for cell in cells:
         check = assignment.cells.get(cell.grade_id) if (cell.grade_id or "").endswith("_check") else None
         if check is not None and cell.source.strip() != check.strip():
-            result.flags.append(f"cell {cell.grade_id} was edited (the assignment's own is used)")
+            result.flags.append(
+                f"cell {cell.grade_id} was edited (it is run as it is; what it checks is tried by the real check)"
+            )
 
 
 def _prose(cells: Sequence[Cell], assignment: Assignment, result: Score) -> dict[str, str]:
