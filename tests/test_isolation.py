@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from hostile import as_bytes
 
 from grading import isolation, syscalls
 from grading.isolation import Box, Limits, Worker, WorkerDied, find_box
+from grading.together import HandIn, Rules, score_all
 
 ROOT = Path(__file__).resolve().parent.parent
 BOX = find_box()
@@ -213,20 +215,20 @@ def test_no_time_is_free_but_that_of_a_busy_machine_and_that_not_without_end(kin
         assert time.monotonic() - started < 3.0 * 5 + 5
 
 
-def test_each_hand_in_has_a_library_of_its_own(tmp_path):
-    """Without a box a hand-in can rewrite what it imports: it must be nobody else's."""
-    folders = []
-    for number in range(2):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        isolation.stage(folder, {}, {"helper.py": b"A = 1"})
-        folders.append(folder)
-        with Worker(folder, LIMITS, None) as worker:
-            assert said(worker, "import helper; assert helper.A == 1") == ""
-            here = str(folder / "worker.py")
-            assert said(worker, f"open({here!r}, 'w').write('spoilt')") == ""
-    assert (ROOT / "grading" / "worker.py").read_text() != "spoilt"
-    assert [(folder / "worker.py").read_text() for folder in folders] == ["spoilt", "spoilt"]
+def test_each_hand_in_has_a_library_of_its_own(bench):
+    """Without a box a hand-in can rewrite what it imports: it must be nobody else's, not even at the same time."""
+    solution = bench[0].solution
+    spoils = (
+        "import pathlib, wire\n"
+        "for path in pathlib.Path(wire.__file__).parent.rglob('*.py'): path.write_text('raise SystemExit')"
+    )
+    first = {"cell_type": "code", "metadata": {}, "source": spoils, "outputs": []}
+    hostile = {**solution, "cells": [first, *solution["cells"]]}
+    hand_ins = {name: HandIn(as_bytes(solution)) for name in ("ann", "ben")} | {"eve": HandIn(as_bytes(hostile))}
+    before = (ROOT / "grading" / "worker.py").read_bytes()
+    scores = dict(score_all(dict(reversed(hand_ins.items())), Rules("ex01", None, LIMITS, None), 1))
+    assert [sum(part["points"] or 0.0 for part in scores[name].parts.values()) for name in ("ann", "ben")] == [14.0] * 2
+    assert (ROOT / "grading" / "worker.py").read_bytes() == before
 
 
 def test_right_answers_of_the_checks_are_left_out_of_what_a_hand_in_may_import(library):
