@@ -15,7 +15,9 @@ STUDIES = {
     "cifar10-sweep": "24 temperatures and alphas, on 5,000 images; an hour",
     "cifar10-teachers": "teachers of growing accuracy, on 5,000 images; two hours",
     "cifar10-views": "a teacher asked about the same view, or answers kept, on 5,000 images; a quarter of an hour",
-    "cifar10-bar": "student alone and taught on all images, both sides tuned; two and a quarter hours",
+    "cifar10-own-settings": "teachers, each with a temperature and alpha of its own; two hours",
+    "cifar10-tuned-few": "student alone and taught, tuned alike, 5,000 images, 30 epochs, two views; an hour",
+    "cifar10-tuned-all": "student alone and taught, tuned alike, all images, ten epochs; an hour",
 }
 """What each study of :data:`kdcourse.studies.STUDIES` is about, and how long it takes on one thread."""
 

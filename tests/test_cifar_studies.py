@@ -23,7 +23,8 @@ def small_cifar(monkeypatch):
     data = dataclasses.replace(data, name="cifar10", source="full", test=data.validation)
     teacher = kdlib.fit(models.convnet(width=2), data, epochs=1)
     monkeypatch.setattr(cifar_studies, "pretrained", lambda name, given: teacher)
-    monkeypatch.setattr(studies, "CHECKSUMS", {cifar_studies.TEACHER: "0123", cifar_studies.BETTER_TEACHER: "4567"})
+    names = (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER, cifar_studies.MIRRORED_TEACHER)
+    monkeypatch.setattr(studies, "CHECKSUMS", dict.fromkeys(names, "0123"))
     monkeypatch.setattr(cifar_studies, "FEW", 40)
     monkeypatch.setattr(cifar_studies, "TEMPERATURES", (1.0, 4.0))
     monkeypatch.setattr(cifar_studies, "ALPHAS", (0.5,))
@@ -81,22 +82,75 @@ def test_the_views_differ_in_what_the_teacher_sees(small_cifar, tmp_path, monkey
 
 
 @pytest.mark.filterwarnings("ignore:the teacher agrees with only")
-def test_the_bar_tunes_both_sides_alike_and_judges_pairs_on_other_seeds(small_cifar, tmp_path):
-    rows = studies.conduct("cifar10-bar", small_cifar, tmp_path / "bar.json").rows
-    trials = {phase: [row for row in rows if row["phase"] == phase] for phase in ("baseline", "student", "pair")}
-    assert len(trials["baseline"]) == len(trials["student"]) == 8
+def test_each_teacher_has_settings_of_its_own_and_images_it_never_saw(small_cifar, tmp_path, monkeypatch):
+    learned, real = [], cifar_studies.train_student
 
-    def wrong(row):
-        return row["validation_errors"]
+    def watched(data, objective, seed):
+        learned.append((set(data.train.index.tolist()), set(data.validation.index.tolist())))
+        return real(data, objective, seed, epochs=1)
 
-    alone, taught = trials["baseline"], trials["student"]
-    assert columns(alone[:4], "lr", "weight_decay") == [(lr, 0.01) for lr in (0.01, 0.02, 0.04, 0.08)]
-    fastest = min(alone[:4], key=wrong)
-    assert columns(alone[4:6], "lr", "weight_decay") == [(fastest["lr"], decay) for decay in (0.001, 0.1)]
-    rate = columns([min(alone[:6], key=wrong)], "lr", "weight_decay")[0]
-    assert {(row["lr"], row["weight_decay"]) for row in (*alone[6:], *taught, *trials["pair"])} == {rate}
-    assert columns(alone, "label_smoothing") == [(0.0,)] * 6 + [(0.05,), (0.1,)]
-    assert columns(trials["pair"], "epochs", "seed") == [(epochs, seed) for epochs in (10, 30) for seed in range(1, 6)]
-    chosen = (min(alone, key=wrong)["label_smoothing"], *columns([min(taught, key=wrong)], "temperature", "alpha")[0])
-    assert set(columns(trials["pair"], "label_smoothing", "temperature", "alpha")) == {chosen}
-    assert all(0 <= row["student_errors"] <= row["of"] == len(small_cifar.test) for row in trials["pair"])
+    monkeypatch.setattr(cifar_studies, "train_student", watched)
+    monkeypatch.setattr(cifar_studies, "TEACHERS", {"resnet 16": partial(models.resnet, width=2)})
+    monkeypatch.setattr(cifar_studies, "TRAINED_TEACHERS", ("resnet 16",))
+    monkeypatch.setattr(cifar_studies, "OWN_SEEDS", (1, 2))
+    rows = studies.conduct("cifar10-own-settings", small_cifar, tmp_path / "own.json").rows
+    shipped = ["cifar10-resnet-small", "cifar10-resnet", "cifar10-resnet-mirrored"]
+    places = [(arm, name) for arm in ("seen", "held out") for name in ("none", *shipped)]
+    places += [("seen", "resnet 16 / 0"), ("seen", "resnet 16 / 1")]
+    assert list(dict.fromkeys(columns(rows, "arm", "teacher"))) == places
+    for arm, name in places:
+        own = [row for row in rows if (row["arm"], row["teacher"]) == (arm, name)]
+        trials, pairs = ([row for row in own if row["phase"] == phase] for phase in ("trial", "pair"))
+        assert len(trials) == (0 if name == "none" else 6) and columns(pairs, "seed") == [(1,), (2,)]
+        least = min(trials, key=lambda row: row["validation_errors"], default={"temperature": 0, "alpha": 0})
+        assert set(columns(pairs, "temperature", "alpha")) == {(least["temperature"], least["alpha"])}
+        assert all(0 <= row["test_errors"] <= row["of"] == len(small_cifar.test) for row in pairs)
+    taught = set(small_cifar.train.index.tolist())
+    assert all(not mine & judged for mine, judged in learned)
+    assert (
+        sum(mine <= taught for mine, _ in learned) == 2 + 5 * 8 and sum(not mine & taught for mine, _ in learned) == 26
+    )
+
+
+@pytest.mark.filterwarnings("ignore:the teacher agrees with only")
+def test_both_sides_are_tuned_alike_and_judged_on_other_seeds(small_cifar, tmp_path, monkeypatch):
+    study = partial(cifar_studies.tuned, images=40, epochs=2, views=("as they are", "same"))
+    monkeypatch.setitem(
+        studies.STUDIES, "cifar10-tuned-few", studies.STUDIES["cifar10-tuned-few"]._replace(conduct=study)
+    )
+    trained, real = [], cifar_studies.fit
+
+    def watched(model, data, objective, **options):
+        trained.append((options["epochs"], len(options["augment"]), options["seed"]))
+        return real(model, data, objective, **options)
+
+    monkeypatch.setattr(cifar_studies, "fit", watched)
+    rows = studies.conduct("cifar10-tuned-few", small_cifar, tmp_path / "tuned.json").rows
+    assert {epochs for epochs, _, _ in trained} == {2}, "what is chosen is chosen at the length it is run at"
+    for view in ("as they are", "same"):
+        sides = {
+            phase: [row for row in rows if (row["view"], row["phase"]) == (view, phase)]
+            for phase in ("alone", "taught")
+        }
+        assert [len(side) for side in sides.values()] == [8, 8]
+        assert columns(sides["alone"], "trial", "lr", "weight_decay") == columns(
+            sides["taught"], "trial", "lr", "weight_decay"
+        )
+        assert all("label_smoothing" in row and "alpha" not in row for row in sides["alone"])
+        assert all("alpha" in row and "label_smoothing" not in row for row in sides["taught"])
+        pairs = [row for row in rows if (row["view"], row["phase"]) == (view, "pair")]
+        assert columns(pairs, "seed") == [(seed,) for seed in range(1, 6)]
+    assert [shown for _, shown, _ in trained] == [0] * 26 + [2] * 26
+    assert [seed for _, _, seed in trained[:26]] == [0] * 16 + [seed for one in range(1, 6) for seed in (one, one)]
+
+
+def test_trials_reach_over_the_ranges_and_no_further():
+    low, high = (
+        cifar_studies.trial_settings("alone", [0, 0, 0, 0]),
+        cifar_studies.trial_settings("taught", [1, 1, 1, 1]),
+    )
+    assert low == {"lr": 0.01, "weight_decay": 0.0003, "label_smoothing": 0.0}
+    assert high == {"lr": 0.1, "weight_decay": 0.03, "temperature": 16.0, "alpha": 1.0}
+    assert cifar_studies.trial_settings("taught", [0.5, 0, 0.5, 0.5]) == {
+        "lr": 0.032, "weight_decay": 0.0003, "temperature": 4.0, "alpha": 0.75
+    }  # fmt: skip

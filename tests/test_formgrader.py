@@ -231,8 +231,10 @@ def test_the_other_pages_and_jupyterlab_load_nothing_remote(lab, watched):
     picture = next(number for number, answer in enumerate(ANSWERS, start=1) if answer.startswith("![alt]"))
     page.goto(f"{lab}/lab/tree/submitted/s{picture}/ex01/ex01.ipynb?reset", wait_until="domcontentloaded")
     page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=60_000)
-    page.locator(".jp-WindowedPanel-outer").evaluate("panel => panel.scrollTop = panel.scrollHeight")
-    page.wait_for_timeout(2_000)
+    deadline = time.time() + 60
+    while not any("far.example/e.png" in one for one in stopped) and time.time() < deadline:
+        page.locator(".jp-WindowedPanel-outer").evaluate("panel => panel.scrollTop = panel.scrollHeight")
+        page.wait_for_timeout(250)
     loaded = [one for one in seen if "Content Security Policy" not in one and one not in stopped]
     assert not loaded and any("far.example/e.png" in one for one in stopped), (loaded, stopped)
 

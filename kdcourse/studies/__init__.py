@@ -46,7 +46,13 @@ STUDIES = {
     "cifar10-sweep": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.sweep),
     "cifar10-teachers": Study("cifar10", (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER), cifar_studies.teachers),
     "cifar10-views": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.views),
-    "cifar10-bar": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.bar),
+    "cifar10-own-settings": Study(
+        "cifar10",
+        (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER, cifar_studies.MIRRORED_TEACHER),
+        cifar_studies.own_settings,
+    ),
+    "cifar10-tuned-few": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.tuned_few),
+    "cifar10-tuned-all": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.tuned_all),
 }
 
 

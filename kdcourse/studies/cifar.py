@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+from scipy.stats.qmc import Sobol
 from torch import Tensor, nn
 
 from kdcourse.studies.ledger import PRECISION, Ledger, in_turn
 from kdlib import losses, models
 from kdlib.data import Augmentation, Dataset, flip, shifted_crop
 from kdlib.judging import metrics
-from kdlib.judging.compare import check_paired
 from kdlib.objectives import Distillation, logits_table
 from kdlib.teachers import pretrained
 from kdlib.training import Fitted, adamw, fit
@@ -89,8 +90,8 @@ def sweep(ledger: Ledger, data: Dataset) -> None:
         )
 
 
-def sweep_objective(table: Tensor, temperature: float, alpha: float) -> Any:
-    """What a field of the sweep minimises, with the teacher's logits as a table."""
+def sweep_objective(table: Tensor | None, temperature: float, alpha: float) -> Any:
+    """The objective with a teacher's logits as a table; at alpha 0 the labels' alone."""
     return Distillation(table, temperature=temperature, alpha=alpha) if alpha else losses.cross_entropy
 
 
@@ -109,6 +110,20 @@ UNLIKE_STUDENT = partial(models.mobilenet, width=8)
 TEACHER_SEEDS = (0, 1, 2, 3, 4)
 
 
+def train_teacher(model: nn.Module, data: Dataset, seed: int) -> Fitted:
+    """A teacher of the CIFAR-10 studies: all training images, flipped and shifted, twelve epochs."""
+    return fit(
+        model,
+        replace(data, validation=None),
+        epochs=12,
+        optimizer=partial(adamw, lr=1e-2, weight_decay=5e-2),
+        augment=[flip, shifted_crop],
+        seed=seed,
+        precision=PRECISION,
+        progress=False,
+    )
+
+
 def teachers(ledger: Ledger, data: Dataset) -> None:
     """Teachers of growing size and of two kinds: who teaches best?
 
@@ -123,19 +138,7 @@ def teachers(ledger: Ledger, data: Dataset) -> None:
 
     @functools.cache
     def teacher(name: str) -> Fitted:
-        if name in shipped:
-            return shipped[name]
-        optimizer = partial(adamw, lr=1e-2, weight_decay=5e-2)
-        images = replace(data, validation=None)
-        return fit(
-            TEACHERS[name](),
-            images,
-            epochs=12,
-            optimizer=optimizer,
-            augment=[flip, shifted_crop],
-            precision=PRECISION,
-            progress=False,
-        )
+        return shipped[name] if name in shipped else train_teacher(TEACHERS[name](), data, 0)
 
     @functools.cache
     def objective(name: str) -> Any:
@@ -192,52 +195,151 @@ def views(ledger: Ledger, data: Dataset) -> None:
         ledger.row({"view": view, "seed": seed}, partial(run, view, seed))
 
 
-def bar(ledger: Ledger, data: Dataset) -> None:
-    """A tuned student against a tuned baseline on all of CIFAR-10, at ten epochs and at thirty.
+MIRRORED_TEACHER = "cifar10-resnet-mirrored"
+"""The better teacher's recipe once more, with a net that answers for an image and its mirror image."""
 
-    Eight trials each of ten epochs on validation, seed 0. The baseline's: four learning rates, then two more decays at
-    the best of them, then label smoothing at the best of those. The student's: temperature and alpha, at the
-    baseline's rate and decay. Then, with what was chosen, five other seeds, judged on test.
-    Rows differ in ``phase``: ``"baseline"`` and ``"student"`` (trials), ``"pair"`` (``epochs``, ``seed``: both test
-    errors).
+OWN_TEMPERATURES, OWN_ALPHAS, OWN_SEEDS = (2.0, 6.0, 20.0), (0.5, 0.9), (1, 2, 3, 4, 5)
+TRAINED_TEACHERS, TRAININGS = ("resnet 16", "resnet 32"), (0, 1)
+"""Two sizes of teacher with one recipe, each trained from two seeds."""
+
+
+def own_settings(ledger: Ledger, data: Dataset) -> None:
+    """Who teaches best when each teacher has a temperature and alpha of its own?
+
+    Two arms. ``"seen"``: the transfer images are few of the training images, from which the teachers learned.
+    ``"held out"``: they are the validation images, which no teacher learned from; the student's own validation images
+    are then training images that it never sees. For each teacher six trials of temperature and alpha, seed 0, judged
+    on the arm's validation images; then five other seeds with the best of them, judged on test. The shipped teachers
+    stand in both arms, two sizes with one recipe, trained twice each, in the first.
+    A row's settings: ``phase`` (``"teacher"``, ``"trial"`` or ``"pair"``), ``arm``, ``teacher`` (``"none"`` for the
+    student alone), ``temperature`` and ``alpha`` (0 for the student alone), ``seed``.
     """
-    table = _table(pretrained(TEACHER, data), data)
+    few = data.subsample_train(FEW)
+    rest = torch.ones(data.train.rows, dtype=torch.bool)
+    rest[few.train.index] = False
+    others = data.train.select(torch.nonzero(rest[data.train.index]).squeeze(1)[: len(data.validation)])
+    arms = {"seen": few, "held out": replace(data, train=data.validation, validation=others)}
+    shipped = (TEACHER, BETTER_TEACHER, MIRRORED_TEACHER)
 
-    def alone(label_smoothing: float) -> losses.HardLoss:
-        return partial(losses.cross_entropy, label_smoothing=label_smoothing)
+    @functools.cache
+    def teacher(name: str) -> Fitted:
+        if name in shipped:
+            return pretrained(name, data)
+        kind, training = name.split(" / ")
+        return train_teacher(TEACHERS[kind](seed=int(training)), data, int(training))
 
-    def taught(temperature: float, alpha: float) -> Distillation:
-        return Distillation(table, temperature=temperature, alpha=alpha)
+    @functools.cache
+    def table(arm: str, name: str) -> Tensor:
+        return _table(teacher(name), arms[arm])
 
-    def trial(phase: str, objective: Any, rate: dict, **settings: float) -> dict:
-        return ledger.row(
-            {"phase": phase, **rate, **settings},
-            lambda: _on_validation(train_student(data, objective, 0, epochs=EPOCHS, **rate), data),
-        )
+    def student(arm: str, name: str, temperature: float, alpha: float, seed: int, judge: Callable) -> dict:
+        objective = sweep_objective(table(arm, name) if alpha else None, temperature, alpha)
+        return judge(train_student(arms[arm], objective, seed))
 
-    def best(trials: list[dict]) -> dict:
-        return min(trials, key=lambda row: row["validation_errors"])
+    def on_test(fitted: Fitted) -> dict:
+        return {"test_errors": metrics.errors(metrics.predictions(fitted, data.test)), "of": len(data.test)}
 
-    def baseline(lr: float, weight_decay: float, label_smoothing: float = 0.0) -> dict:
-        rate = {"lr": lr, "weight_decay": weight_decay}
-        return trial("baseline", alone(label_smoothing), rate, label_smoothing=label_smoothing)
+    def arm_of(arm: str, name: str) -> None:
+        if name == "none":
+            best = {"temperature": 0.0, "alpha": 0.0}
+        else:
+            ledger.row(
+                {"phase": "teacher", "arm": arm, "teacher": name},
+                lambda: _on_validation(teacher(name), data) | _memorised(table(arm, name), arms[arm].train),
+            )
+            trials = [
+                ledger.row(
+                    {"phase": "trial", "arm": arm, "teacher": name, "temperature": temperature, "alpha": alpha},
+                    partial(student, arm, name, temperature, alpha, 0, partial(_on_validation, data=arms[arm])),
+                )
+                for temperature, alpha in itertools.product(OWN_TEMPERATURES, OWN_ALPHAS)
+            ]
+            least = min(trials, key=lambda row: row["validation_errors"])
+            best = {setting: least[setting] for setting in ("temperature", "alpha")}
+        for seed in OWN_SEEDS:
+            settings = {"phase": "pair", "arm": arm, "teacher": name, **best, "seed": seed}
+            ledger.row(settings, partial(student, arm, name, **best, seed=seed, judge=on_test))
 
-    trials = [baseline(lr, 1e-2) for lr in in_turn((1e-2, 2e-2, 4e-2, 8e-2), "learning rates")]
-    trials += [baseline(best(trials)["lr"], decay) for decay in in_turn((1e-3, 1e-1), "decays")]
-    rate = {name: best(trials)[name] for name in ("lr", "weight_decay")}
-    trials += [baseline(**rate, label_smoothing=smoothing) for smoothing in in_turn((0.05, 0.1), "smoothing")]
-    smoothing = best(trials)["label_smoothing"]
-    fields = in_turn(itertools.product((2.0, 4.0, 8.0, 16.0), (0.5, 0.9)), "temperature and alpha")
-    trials = [trial("student", taught(*field), rate, temperature=field[0], alpha=field[1]) for field in fields]
-    chosen = {name: best(trials)[name] for name in ("temperature", "alpha")}
+    places = [(arm, name) for arm in arms for name in ("none", *shipped)]
+    places += [("seen", f"{kind} / {training}") for training in TRAININGS for kind in TRAINED_TEACHERS]
+    for arm, name in in_turn(places, "teachers with settings of their own"):
+        arm_of(arm, name)
 
-    def pair(seed: int, epochs: int) -> dict:
-        objectives = (alone(smoothing), taught(**chosen))
-        fitted = [train_student(data, objective, seed, epochs=epochs, **rate) for objective in objectives]
-        check_paired(*fitted)
-        errors = [metrics.errors(metrics.predictions(each, data.test)) for each in fitted]
-        return {"baseline_errors": errors[0], "student_errors": errors[1], "of": len(data.test)}
 
-    for epochs, seed in in_turn(itertools.product((EPOCHS, 3 * EPOCHS), (1, 2, 3, 4, 5)), "pairs"):
-        settings = {"phase": "pair", "epochs": epochs, "seed": seed, **rate, "label_smoothing": smoothing, **chosen}
-        ledger.row(settings, partial(pair, seed, epochs))
+def _memorised(table: Tensor, transfer: Any) -> dict:
+    """How the teacher answers on the transfer images: errors there, and how sure it is of its answer at T = 1."""
+    right = table[transfer.index].argmax(1) == transfer.targets
+    sure = table[transfer.index].softmax(1).amax(1).mean().item()
+    return {"transfer_errors": int((~right).sum()), "transfer_confidence": round(sure, 4)}
+
+
+TUNED_TRIALS, TUNED_SEEDS = 8, (1, 2, 3, 4, 5)
+RANGES = {"lr": (1e-2, 1e-1), "weight_decay": (3e-4, 3e-2), "label_smoothing": (0.0, 0.2)}
+"""What both sides are tuned over (rate and decay in equal ratios) and what the student alone has besides."""
+STUDENT_RANGES = {"temperature": (1.0, 16.0), "alpha": (0.5, 1.0)}
+"""What the taught student has in the place of label smoothing (temperature in equal ratios)."""
+
+
+def tuned(ledger: Ledger, data: Dataset, images: int | None, epochs: int, views: Sequence[str]) -> None:
+    """A student taught and a student alone, each with trials of its own, as many, over the same ranges, at full length.
+
+    The trials are points of one Sobol sequence: trial number ``trial`` has the same learning rate and weight decay on
+    both sides; the student alone has label smoothing besides, the taught one temperature and alpha. Judged on
+    validation, seed 0. Then, with the best of each side, five other seeds, judged on test.
+    Rows differ in ``view`` (``"as they are"``: the teacher's answers are kept; ``"same"``: flipped and shifted images,
+    and the teacher is asked about the same view), ``phase`` (``"alone"`` and ``"taught"``: trials; ``"pair"``: both
+    test errors) and ``trial`` or ``seed``.
+
+    Args:
+        images: how many training images, or None for all.
+        epochs: of every trial and every pair.
+        views: which of the two.
+    """
+    some = data.subsample_train(images) if images else data
+    teacher = pretrained(TEACHER, data)
+    answers = {"as they are": partial(_table, teacher, some), "same": lambda: teacher}
+    points = Sobol(4, rng=0).random(TUNED_TRIALS)
+
+    for view in views:
+        answer = answers[view]()
+        augment = [flip, shifted_crop] if view == "same" else []
+
+        def student(side: dict, seed: int, answer: Any = answer, augment: list = augment) -> Fitted:
+            objective = partial(losses.cross_entropy, label_smoothing=side.get("label_smoothing", 0.0))
+            if "alpha" in side:
+                objective = Distillation(answer, temperature=side["temperature"], alpha=side["alpha"])
+            rate = {"lr": side["lr"], "weight_decay": side["weight_decay"]}
+            return train_student(some, objective, seed, epochs=epochs, augment=augment, **rate)
+
+        sides = {}
+        for phase, trial in in_turn(itertools.product(("alone", "taught"), range(TUNED_TRIALS)), f"trials, {view}"):
+            settings = trial_settings(phase, points[trial].tolist())
+            row = ledger.row(
+                {"view": view, "phase": phase, "trial": trial, **settings},
+                lambda settings=settings, student=student: _on_validation(student(settings, 0), data),
+            )
+            if phase not in sides or row["validation_errors"] < sides[phase][0]:
+                sides[phase] = row["validation_errors"], settings
+
+        def pair(seed: int, student: Callable = student, sides: dict = sides) -> dict:
+            fitted = [student(sides[phase][1], seed) for phase in ("alone", "taught")]
+            errors = [metrics.errors(metrics.predictions(each, data.test)) for each in fitted]
+            return {"baseline_errors": errors[0], "student_errors": errors[1], "of": len(data.test)}
+
+        for seed in in_turn(TUNED_SEEDS, f"pairs, {view}"):
+            ledger.row({"view": view, "phase": "pair", "seed": seed}, partial(pair, seed))
+
+
+def trial_settings(phase: str, point: Sequence[float]) -> dict:
+    """The settings of a trial: a point of the unit cube, stretched over the ranges of its side."""
+
+    def between(low: float, high: float, part: float) -> float:
+        return float(f"{low + (high - low) * part if low == 0 or high == 1 else low * (high / low) ** part:.2g}")
+
+    names = [*RANGES] if phase == "alone" else [*list(RANGES)[:2], *STUDENT_RANGES]
+    ranges = RANGES | STUDENT_RANGES
+    return {name: between(*ranges[name], part) for name, part in zip(names, point, strict=False)}
+
+
+tuned_few = partial(tuned, images=FEW, epochs=FEW_EPOCHS, views=("as they are", "same"))
+tuned_all = partial(tuned, images=None, epochs=EPOCHS, views=("as they are",))
