@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from kdlib.data import Batch
+from kdlib.data import Batch, Split
 from kdlib.files import digest_of, read_safetensors, write_safetensors
 from kdlib.objectives import tasks
 from kdlib.objectives.bound import Run
@@ -24,7 +25,8 @@ class RecordedAnswers:
     2022) keep answers like that, with the augmentation's seeds or the crops beside them.
 
     Attributes:
-        logits: float16 [epochs, rows, C], by epoch and sample index; NaN where an epoch does not show a sample.
+        logits: float16 [epochs, N, C], by epoch and place among the N training samples; NaN where an epoch does not
+            show a sample.
         views: data, order, augmentation, batch size and seeds, as in a run's record.
         teacher: its name.
     """
@@ -63,13 +65,20 @@ class RecordedAnswers:
                 f"the answers were recorded for {len(self.logits)} epochs, and the run has {run.views['epochs']}: "
                 f"record more, or train for fewer"
             )
-        logits = self.logits.to(run.machine.device)
+        logits, place = self.logits.to(run.machine.device), places(run.split)
 
         def answers(batch: Batch) -> Tensor:
-            found = logits[batch.epoch, batch.index].float()
+            found = logits[batch.epoch, place[batch.index]].float()
             return tasks.as_logits(found, len(found), run.task, len(run.classes), "the record")
 
         return answers
+
+
+def places(split: Split) -> Tensor:
+    """For each sample index its place among a split's samples, int64 [rows]; 0 where the split lacks it."""
+    place = torch.zeros(split.rows, dtype=torch.int64, device=split.index.device)
+    place[split.index] = torch.arange(len(split), device=place.device)
+    return place
 
 
 def load_answers(path: str | os.PathLike) -> RecordedAnswers:

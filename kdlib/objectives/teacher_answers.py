@@ -15,7 +15,7 @@ from kdlib.data import Batch, Split
 from kdlib.models import asking
 from kdlib.objectives import tasks, teacher_checks
 from kdlib.objectives.bound import Run, fingerprint_of, name_of
-from kdlib.objectives.recorded import RecordedAnswers
+from kdlib.objectives.recorded import RecordedAnswers, places
 from kdlib.user_warnings import warn
 
 TABLE_ROWS, TABLE_BYTES = 65_536, 2**26
@@ -217,10 +217,7 @@ def _from_table(table: Tensor | np.ndarray, run: Run, holds: str, control: str) 
 
 def _by_index(logits: Tensor, run: Run) -> Callable[[Batch], Tensor]:
     """Look-up by sample index, from the logits of a run's samples in their order."""
-    index = run.split.index
-    place = torch.zeros(run.split.rows, dtype=torch.int64, device=index.device)
-    place[index] = torch.arange(len(index), device=index.device)
-    logits = logits.to(run.machine.device)
+    logits, place = logits.to(run.machine.device), places(run.split)
     return lambda batch: logits[place[batch.index]]
 
 

@@ -12,6 +12,7 @@ from kdlib.data import Augmentation, Dataset, check_augmentations, shuffled
 from kdlib.machine import as_number, decide, progress_is_off
 from kdlib.models import asking
 from kdlib.objectives import RecordedAnswers, Run, teacher_answers
+from kdlib.objectives.recorded import places
 from kdlib.training.argument_checks import check_counts_and_seeds, complete
 from kdlib.training.views import Order, Views
 
@@ -41,7 +42,7 @@ def record_answers(
     Args:
         teacher: a module, a result of :func:`kdlib.fit`, a :class:`kdlib.models.Prepared` or a function.
         data: whose training samples are shown.
-        epochs: whole number above 0. A record takes ``epochs · rows · classes`` times two bytes.
+        epochs: whole number above 0. A record takes two bytes times epochs, samples and classes.
         augment, batch_size, order, order_seed, augmentation_seed: as in :func:`kdlib.fit`.
         precision: that the teacher is asked in, see :func:`kdlib.machine.decide`.
         progress: show a progress bar.
@@ -80,7 +81,7 @@ def record_answers(
         seed=0,
         views=described | {"epochs": epochs},
     )
-    logits = None
+    logits, place = None, places(train)
     bar = tqdm(total=epochs, desc="recording", unit="epoch", disable=not progress or progress_is_off())
     with bar, machine.threads_set(), teacher_answers.answering(teacher, run) as (ask, _):
         for epoch in range(epochs):
@@ -97,7 +98,7 @@ def record_answers(
                         "the teacher's answers are NaN, infinite, or beyond ±65,504, which float16 cannot hold"
                     )
                 if logits is None:
-                    logits = torch.full((epochs, train.rows, *answers.shape[1:]), torch.nan, dtype=torch.float16)
-                logits[epoch, batch.index.cpu()] = answers
+                    logits = torch.full((epochs, len(train), *answers.shape[1:]), torch.nan, dtype=torch.float16)
+                logits[epoch, place[batch.index].cpu()] = answers
             bar.update()
     return RecordedAnswers(logits, described, teacher_answers.describe(teacher)["teacher"])
