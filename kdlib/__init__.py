@@ -18,9 +18,11 @@ _HOMES = {
     "fit": "kdlib.training",
     "flip": "kdlib.data",
     "load": "kdlib.data",
+    "load_answers": "kdlib.objectives",
     "load_fitted": "kdlib.training",
     "logits_table": "kdlib.objectives",
     "pretrained": "kdlib.teachers",
+    "record_answers": "kdlib.training",
     "scorecard": "kdlib.judging",
     "shifted_crop": "kdlib.data",
 }

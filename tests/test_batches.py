@@ -120,7 +120,7 @@ def test_nothing_in_a_batch_waits_for_the_device():
     augment = [flip, shifted_crop, cutout, mixup(0.2), cutmix(1.0), v2.RandomHorizontalFlip()]
     found = list(batches(split, torch.arange(50), 20, own.normalise, augment, seeded(), classes=3))
     assert [batch.inputs.shape[0] for batch in found] == [20, 20, 10]
-    assert all(part.device.type == "meta" for batch in found for part in batch)
+    assert all(part.device.type == "meta" for batch in found for part in batch[:4])
     assert found[0].targets.shape == (20, 3)
 
 

@@ -94,8 +94,9 @@ def test_each_teacher_has_settings_of_its_own_and_images_it_never_saw(small_cifa
     monkeypatch.setattr(cifar_studies, "TRAINED_TEACHERS", ("resnet 16",))
     monkeypatch.setattr(cifar_studies, "OWN_SEEDS", (1, 2))
     rows = studies.conduct("cifar10-own-settings", small_cifar, tmp_path / "own.json").rows
-    shipped = ["cifar10-resnet-small", "cifar10-resnet", "cifar10-resnet-mirrored"]
-    places = [(arm, name) for arm in ("seen", "held out") for name in ("none", *shipped)]
+    arms = ("seen", "held out")
+    places = [(arm, name) for arm in arms for name in ("none", "cifar10-resnet-small", "cifar10-resnet")]
+    places += [(arm, "cifar10-resnet-mirrored") for arm in arms]
     places += [("seen", "resnet 16 / 0"), ("seen", "resnet 16 / 1")]
     assert list(dict.fromkeys(columns(rows, "arm", "teacher"))) == places
     for arm, name in places:

@@ -167,7 +167,7 @@ MUTANTS = (
     ),
     Mutant(
         "order forgotten by the seed",
-        "kdlib/training/run_record.py",
+        "kdlib/training/views.py",
         'generator("order", seed, epoch)',
         'generator("order", 0, 0)',
     ),

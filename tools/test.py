@@ -41,7 +41,6 @@ def main() -> int:
         OMP_NUM_THREADS="1",
         KDLIB_SOURCE=source,
         KDLIB_OFFLINE="1",
-        KDLIB_PROGRESS="0",
     )
     return library or lesson
 

@@ -261,6 +261,7 @@ def own_settings(ledger: Ledger, data: Dataset) -> None:
             ledger.row(settings, partial(student, arm, name, **best, seed=seed, judge=on_test))
 
     places = [(arm, name) for arm in arms for name in ("none", *shipped)]
+    places.sort(key=lambda place: place[1] == MIRRORED_TEACHER)
     places += [("seen", f"{kind} / {training}") for training in TRAININGS for kind in TRAINED_TEACHERS]
     for arm, name in in_turn(places, "teachers with settings of their own"):
         arm_of(arm, name)

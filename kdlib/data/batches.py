@@ -20,12 +20,14 @@ class Batch(NamedTuple):
         targets: [n, …] as the split's; floating [n, C] where an augmentation mixed them.
         index: int64 [n], each sample's row in the user's order.
         raw: the inputs, augmented and not yet normalised, for models with a preparation of their own.
+        epoch: whose views these are, counted from 0.
     """
 
     inputs: Inputs
     targets: Tensor
     index: Tensor
     raw: Inputs
+    epoch: int = 0
 
 
 def steps_of(samples: int, batch_size: int) -> int:
@@ -88,7 +90,7 @@ def parts_of(batch: Batch, size: int) -> Iterator[Batch]:
         def of(values: Inputs, rows: Tensor = rows) -> Inputs:
             return map_inputs(lambda x: x[rows], values)
 
-        yield Batch(*map(of, batch))
+        yield Batch(*map(of, batch[:4]), batch.epoch)
 
 
 def counted(batch: Batch) -> int | Tensor:

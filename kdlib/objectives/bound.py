@@ -40,6 +40,7 @@ class Run:
         classes: their names; empty for regression.
         complete: True if each position of each sample has a label.
         seed: of whatever the objective draws or initialises: a stream of its own.
+        views: what decides which view of which sample is shown when, and ``"epochs"``.
     """
 
     student: nn.Module
@@ -52,6 +53,7 @@ class Run:
     classes: tuple[str, ...]
     complete: bool
     seed: int
+    views: dict
 
     @functools.cached_property
     def _ask(self) -> Callable[[Any], Any]:

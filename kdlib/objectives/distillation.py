@@ -14,6 +14,7 @@ from kdlib.models import asking
 from kdlib.objectives import tasks, teacher_answers, teacher_checks
 from kdlib.objectives.bound import Bound, Run, loss_fingerprint, name_of, soft_fingerprint
 from kdlib.objectives.labels import refuse_foreign_form
+from kdlib.objectives.recorded import RecordedAnswers
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Distillation:
             :class:`kdlib.models.Prepared`, which prepare inputs in their own way and may name their classes; a
             function like a module, whose modules are in eval mode already; or a floating table [rows, C] by sample
             index (``Split.index``), a tensor or an array (``numpy.memmap`` too), whatever made it. Rows that no
-            sample asks for may be NaN.
+            sample asks for may be NaN. Or what :func:`kdlib.record_answers` gives: answers about augmented views.
         temperature: T > 0.
         alpha: weight of the soft term, 0 … 1. At 0 the teacher is never asked.
         soft, hard: losses from :mod:`kdlib.losses`, or functions like them.
@@ -49,7 +50,7 @@ class Distillation:
     2
     """
 
-    teacher: nn.Module | asking.Prepared | Callable | Tensor | np.ndarray
+    teacher: nn.Module | asking.Prepared | Callable | Tensor | np.ndarray | RecordedAnswers
     temperature: float = 4.0
     alpha: float = 0.9
     soft: losses.SoftLoss = losses.forward_kl
@@ -67,8 +68,10 @@ class Distillation:
             raise ValueError(f"table_holds must be 'logits' or 'probabilities', not {self.table_holds!r}")
         if not isinstance(self.control, str):
             raise TypeError(f"control says in words what an odd teacher is, such as 'random teacher': {self.control!r}")
-        if not asking.is_known(self.teacher):
-            raise TypeError(f"the teacher must be {asking.KINDS}, not {type(self.teacher).__name__}")
+        if not asking.is_known(self.teacher) and not isinstance(self.teacher, RecordedAnswers):
+            raise TypeError(
+                f"the teacher must be {asking.KINDS}, or recorded answers, not {type(self.teacher).__name__}"
+            )
         if asking.is_table(self.teacher):
             teacher_answers.check_table(self.teacher, self.table_holds)
 

@@ -15,6 +15,7 @@ from kdlib.data import Batch, Split
 from kdlib.models import asking
 from kdlib.objectives import tasks, teacher_checks
 from kdlib.objectives.bound import Run, fingerprint_of, name_of
+from kdlib.objectives.recorded import RecordedAnswers
 from kdlib.user_warnings import warn
 
 TABLE_ROWS, TABLE_BYTES = 65_536, 2**26
@@ -59,6 +60,8 @@ def logits_table(
 
 def describe(teacher: Any) -> dict:
     """A teacher's name and fingerprint, as JSON can hold them; a function has a fingerprint in a run only."""
+    if isinstance(teacher, RecordedAnswers):
+        return teacher.describe()
     model = asking.inner(teacher)
     if asking.is_table(model):
         return {"teacher": f"table {tuple(model.shape)}", "teacher_fingerprint": _table_fingerprint(model)}
@@ -74,7 +77,7 @@ def answering(
     """Freeze a teacher for the length of a run; look at its answers; give a function from a batch to its logits.
 
     Args:
-        teacher: of any kind, see :mod:`kdlib.models.asking`.
+        teacher: of any kind, see :mod:`kdlib.models.asking`, or recorded answers.
         run: the run it teaches in.
         table_holds: ``"logits"`` or ``"probabilities"``.
         control: not empty where an odd teacher is meant: then its agreement with the labels is not looked at.
@@ -82,6 +85,9 @@ def answering(
     Yields:
         The function, and what is found out about the teacher for the record.
     """
+    if isinstance(teacher, RecordedAnswers):
+        yield teacher.look_up(run), {}
+        return
     if asking.is_table(teacher):
         yield _from_table(teacher, run, table_holds, control), {}
         return
@@ -185,7 +191,8 @@ def _from_table(table: Tensor | np.ndarray, run: Run, holds: str, control: str) 
     if not run.fixed:
         warn(
             "a table of teacher logits belongs to the samples as they are, but augmentation changes what the student "
-            "sees: pass the teacher as a module to have both see the same batch"
+            "sees: pass the teacher as a module to have both see the same batch, or record its answers about the "
+            "augmented views (kdlib.record_answers)"
         )
 
     def rows(index: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from kdlib.training.fitted import Fitted, History, check_unseen, load_fitted, measure
 from kdlib.training.loop import fit
 from kdlib.training.optimizing import OptimizerFactory, Schedule, adamw, constant, one_cycle
+from kdlib.training.recording import record_answers
 from kdlib.training.stopping import StopTraining, early_stopping
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "load_fitted",
     "measure",
     "one_cycle",
+    "record_answers",
 ]

@@ -24,18 +24,23 @@ def check_arguments(
         raise ValueError("the model was made inside torch.inference_mode(), so it cannot learn: make it outside")
     if not isinstance(data, Dataset):
         raise TypeError(f"data must be a kdlib.Dataset (kdlib.load, Dataset.from_tensors), not {type(data).__name__}")
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a whole number above 0, not {value!r}")
-    for name, value in seeds.items():
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"{name} must be a whole number, not {value!r}")
+    check_counts_and_seeds(counts, seeds)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be a function of an epoch's row of the history, not {type(callback).__name__}")
     if keep not in ("last", "best"):
         raise ValueError(f"keep must be 'last' or 'best', not {keep!r}")
     if keep == "best" and not validates(data):
         raise ValueError("keep='best' needs labelled validation samples to choose by, and there are none")
+
+
+def check_counts_and_seeds(counts: dict[str, Any], seeds: dict[str, Any]) -> None:
+    """Raise ValueError, naming the argument, unless counts are whole numbers above 0 and seeds whole numbers."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a whole number above 0, not {value!r}")
+    for name, value in seeds.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
 
 
 def look_at_student(model: nn.Module, data: Dataset) -> None:

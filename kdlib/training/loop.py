@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from kdlib import losses, models, objectives
-from kdlib.data import Augmentation, Batch, Dataset, Mixing, batches, check_augmentations, shuffled, steps_of
+from kdlib.data import Augmentation, Batch, Dataset, Mixing, check_augmentations, shuffled, steps_of
 from kdlib.data.batches import counted, parts_of
 from kdlib.machine import as_number, decide, progress_is_off, versions
 from kdlib.models import asking
 from kdlib.objectives import tasks
-from kdlib.randomness import generator, stream_seed
+from kdlib.randomness import stream_seed
 from kdlib.training import checkpoint as checkpoints
 from kdlib.training.argument_checks import check_arguments, complete, look_at_student, validates
 from kdlib.training.checkpoint import State
@@ -34,8 +34,9 @@ from kdlib.training.optimizing import (
     make_schedule,
     one_cycle,
 )
-from kdlib.training.run_record import Order, describe_order, describe_run, is_best, report, rows_of
+from kdlib.training.run_record import describe_run, is_best, report
 from kdlib.training.stopping import StopTraining
+from kdlib.training.views import Order, Views
 
 
 def fit(
@@ -117,7 +118,9 @@ def fit(
     initial_weights = models.fingerprint(model)
     model.to(machine.device, memory_format=machine.memory_format)
     check_augmentations(augment, data, needs_labels=getattr(objective, "needs_labels", True))
-    shown_in_an_epoch = len(rows_of(order, data.train, order_seed, 0))
+    views = Views(data, batch_size, augment, order, order_seed, augmentation_seed)
+    shown = views.describe() | {"epochs": epochs}
+    shown_in_an_epoch = len(views.rows(0))
     steps = steps_of(shown_in_an_epoch, batch_size)
 
     with ExitStack() as stack:
@@ -129,25 +132,24 @@ def fit(
         look_at_student(model, data)
         train = data.train.to(machine.device)
         mixed = any(isinstance(augmentation, Mixing) for augmentation in augment)
+        whole = complete(train)
         run = objectives.Run(
-            model, train, machine, data.normalise, not augment, mixed, data.task, data.classes, complete(train), seed
+            model, train, machine, data.normalise, not augment, mixed, data.task, data.classes, whole, seed, shown
         )
         bound = stack.enter_context(objective.bind(run))
         optimizer = make_optimizer(optimizer, model, bound.parameters)
         settings = {
             "objective": objective.describe() | bound.record,
-            "epochs": epochs,
-            "batch_size": batch_size,
             "accumulate": accumulate,
             "optimizer": describe_optimizer(optimizer),
-            **describe_order(order, data.train, order_seed),
-            **seeds,
+            **shown,
+            "seed": seed,
             "keep": keep,
             "initial_weights": initial_weights,
         }
         scheduler = make_schedule(schedule, optimizer, epochs, steps)
         settings |= describe_schedule(schedule, scheduler, optimizer, epochs * steps)
-        description = describe_run(model, data, augment, settings)
+        description = describe_run(model, data, settings)
         state = State(model, optimizer, scheduler, bound, History(), {})
         if path is not None:
             checkpoints.refuse_unrepeatable(path, description)
@@ -165,15 +167,13 @@ def fit(
             started = time.perf_counter()
             learning_rate = float(optimizer.param_groups[0]["lr"])
             torch.manual_seed(stream_seed("dropout", seed, epoch))
-            rows = rows_of(order, train, order_seed, epoch)
-            noise = generator("augmentation", augmentation_seed, epoch)
+            rows = views.rows(epoch)
             if len(rows) != shown_in_an_epoch:
                 raise ValueError(f"order gives {len(rows):,} rows, and gave {shown_in_an_epoch:,} in the first epoch")
-            layout, count = machine.memory_format, len(data.classes)
-            shown = batches(train, rows, batch_size, data.normalise, augment, noise, layout, count)
+            batches = views.batches(train, epoch, rows, machine.memory_format)
             in_train_mode()
             try:
-                figures = _train_epoch(state, shown, -(-batch_size // accumulate), Watch(bound, machine), bar)
+                figures = _train_epoch(state, batches, -(-batch_size // accumulate), Watch(bound, machine), bar)
             except NotFinite as problem:
                 raise FloatingPointError(problem.explain(model, epoch + 1, steps, learning_rate)) from None
             row = {"epoch": epoch + 1, **figures, "learning_rate": learning_rate}

@@ -1,0 +1,86 @@
+"""A teacher's answers about augmented samples, kept beside what shows the same views again."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from kdlib.data import Batch
+from kdlib.files import digest_of, read_safetensors, write_safetensors
+from kdlib.objectives import tasks
+from kdlib.objectives.bound import Run
+
+_KEY, _KIND = "kdlib-recorded", "a record of a teacher's answers"
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedAnswers:
+    """A teacher's logits about every view of some epochs, and what those views came from: :func:`kdlib.record_answers`.
+
+    :class:`Distillation` takes it as a teacher, in runs that show the same views: then the teacher itself is needed no
+    more, however many students, temperatures and alphas are tried. TinyViT (Wu et al. 2022) and FKD (Shen and Xing
+    2022) keep answers like that, with the augmentation's seeds or the crops beside them.
+
+    Attributes:
+        logits: float16 [epochs, rows, C], by epoch and sample index; NaN where an epoch does not show a sample.
+        views: data, order, augmentation, batch size and seeds, as in a run's record.
+        teacher: its name.
+    """
+
+    logits: Tensor
+    views: dict
+    teacher: str
+
+    def describe(self) -> dict:
+        """The teacher's name and fingerprint, for a run's record."""
+        fingerprint = digest_of({"logits": self.logits}, str(sorted(self.views.items())))[:16]
+        return {"teacher": f"recorded answers of {self.teacher}", "teacher_fingerprint": fingerprint}
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write it to one safetensors file, atomically."""
+        write_safetensors(path, _KEY, {"views": self.views, "teacher": self.teacher}, {"logits": self.logits})
+
+    def look_up(self, run: Run) -> Callable[[Batch], Tensor]:
+        """A function from a batch of a run to the teacher's logits about its samples, float32 [n, C].
+
+        Raises:
+            ValueError: the run shows other views, or more epochs.
+        """
+        different = [
+            f"{name} ({value!r} there, {run.views.get(name)!r} here)"
+            for name, value in self.views.items()
+            if run.views.get(name) != value
+        ]
+        if different:
+            raise ValueError(
+                f"these answers were recorded about other views than this run shows: {'; '.join(different)} differ; "
+                f"give fit the same data, order, augmentation, batch size and seeds, or record the answers again"
+            )
+        if run.views["epochs"] > len(self.logits):
+            raise ValueError(
+                f"the answers were recorded for {len(self.logits)} epochs, and the run has {run.views['epochs']}: "
+                f"record more, or train for fewer"
+            )
+        logits = self.logits.to(run.machine.device)
+
+        def answers(batch: Batch) -> Tensor:
+            found = logits[batch.epoch, batch.index].float()
+            return tasks.as_logits(found, len(found), run.task, len(run.classes), "the record")
+
+        return answers
+
+
+def load_answers(path: str | os.PathLike) -> RecordedAnswers:
+    """Read what :meth:`RecordedAnswers.save` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such record, or is damaged.
+    """
+    content, tensors = read_safetensors(Path(path), _KEY, _KIND)
+    try:
+        return RecordedAnswers(tensors["logits"], dict(content["views"]), str(content["teacher"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold {_KIND} as kdlib writes it: {error}") from error
