@@ -130,18 +130,70 @@ def heat_map(
     form: str = "{:.1f}",
     fontsize: int = 13,
     darkest: float | None = None,
+    around: float | None = None,
 ) -> None:
-    """Numbers [rows, columns] on a grid, darker where larger, each written into its field; NaN stays empty."""
+    """Numbers [rows, columns] on a grid, each written into its cell; NaN stays empty.
+
+    Args:
+        axis: to draw on.
+        values: the numbers.
+        rows: their names.
+        columns: their names.
+        form: of a number.
+        fontsize: of the numbers.
+        darkest: the value of the darkest cell; without it, the largest.
+        around: of signed values, the one in the middle: white, blue above it and red below, to the same depth. Without
+            it, cells are darker where values are larger.
+    """
     values = np.asarray(values, float)
     lowest, highest = np.nanmin(values), np.nanmax(values) if darkest is None else darkest
-    axis.imshow(values, cmap="Blues", aspect="auto", vmin=lowest, vmax=highest)
-    middle = (lowest + highest) / 2
+    if around is not None:
+        reach = max(highest - around, around - lowest)
+        lowest, highest = around - reach, around + reach
+    image = axis.imshow(values, cmap="Blues" if around is None else "RdBu", aspect="auto", vmin=lowest, vmax=highest)
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
-            colour = "white" if value > middle else "black"
+            brightness = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114))
+            colour = "white" if brightness < 0.5 else "black"
             axis.text(column, row, form.format(value), ha="center", va="center", color=colour, fontsize=fontsize)
     axis.set_xticks(range(len(columns)), [str(column) for column in columns])
     axis.set_yticks(range(len(rows)), [str(row) for row in rows])
+
+
+def forest(
+    axis: Axes,
+    series: dict[str, dict[str, tuple[float, float, float]]],
+    form: str = "{:+.1f} [{:+.1f}, {:+.1f}]",
+) -> str:
+    """Estimates with their intervals, a row each, beside a line at 0, and written out on the right.
+
+    Args:
+        axis: to draw on; a row needs about 0.6 inches, 0.4 for each series if there are several.
+        series: for each series' name, by row: the estimate, and both ends of its interval. The first series has all
+            rows, in their order; another may lack some. Where there are several, a legend names them.
+        form: of an estimate and its interval.
+
+    Returns:
+        What is written on the right, with the names, for those who cannot see it.
+    """
+    rows, told = list(next(iter(series.values()))), []
+    for place, (style, (name, estimates)) in enumerate(zip(STYLES, series.items(), strict=False)):
+        below = (place - (len(series) - 1) / 2) * 0.7 / len(series)
+        for line, (row, (estimate, low, high)) in enumerate((row, estimates[row]) for row in rows if row in estimates):
+            height = rows.index(row) + below
+            axis.plot((low, high), (height, height), color=style["color"], linewidth=5, alpha=0.5)
+            label = name if line == 0 else None
+            marker = {"color": style["color"], "marker": style["marker"], "markersize": 9, "linestyle": ""}
+            axis.plot(estimate, height, label=label, **marker)
+            text, at_the_right = form.format(estimate, low, high), axis.get_yaxis_transform()
+            axis.text(1.02, height, text, transform=at_the_right, va="center", fontsize=12, color=style["color"])
+            told.append(f"{' '.join(row.split())}{f', {name}' if len(series) > 1 else ''}: {text}")
+    axis.axvline(0, color="#555555", linestyle=":", linewidth=2)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    if len(series) > 1:
+        axis.legend(frameon=False, fontsize=13, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(series))
+    return "; ".join(told) + "."
 
 
 def extrapolations(
