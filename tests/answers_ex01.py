@@ -190,10 +190,10 @@ WRONG = {
         (lambda z: (z - z.amin(1, True)).exp() / (z - z.amin(1, True)).exp().sum(1, True), "is not its largest"),
         (lambda z: z.exp() / z.exp().sum(1, True), "exp overflows"),
         (lambda z: (z - z.amax(0)).exp() / (z - z.amax(0)).exp().sum(0), "of a *column* add up to 1"),
-        (lambda z: (z - z.max()).exp() / (z - z.max()).exp().sum(1, True), "one maximum is taken from all rows"),
+        (lambda z: (z - z.max()).exp() / (z - z.max()).exp().sum(1, True), "one maximum is subtracted from all rows"),
         (lambda z: (z - z.amax(1, True)).exp() / (z - z.amax(1, True)).exp().sum(), "runs over the whole batch"),
         (lambda z: z / z.sum(1, True), "exp is missing"),
-        (lambda z: softmax_by_rows(z.float()), "gave float32, but expected was float64: the dtype of what came in"),
+        (lambda z: softmax_by_rows(z.float()), "gave float32 instead of float64, the dtype of the argument"),
         (lambda z: z.sub_(z.amax(1, True)).exp().div(z.exp().sum(1, True)), "changed its argument logits in place"),
     ],
     ex01.soften: [
@@ -206,10 +206,10 @@ WRONG = {
     ],
     ex01.log_soften: [
         (lambda z, t: torch.softmax(z / t, 1).log(), "stay in log space"),
-        (lambda z, t: (torch.softmax(z / t, 1) + 1e-8).log(), "bends every small probability"),
+        (lambda z, t: (torch.softmax(z / t, 1) + 1e-8).log(), "changes every small probability"),
         (lambda z, t: torch.softmax(z / t, 1).clamp(min=1e-8).log(), "clamping at 1e-8"),
         (lambda z, t: (z - z.logsumexp(1, True)) / t, "divide the logits first"),
-        (lambda z, t: torch.softmax(z / t, 1), "their logarithms are expected"),
+        (lambda z, t: torch.softmax(z / t, 1), "Return their logarithms"),
         (lambda z, t: torch.log_softmax(z / t, 1), "but by calling PyTorch's log_softmax"),
     ],
     ex01.entropy: [
@@ -223,11 +223,11 @@ WRONG = {
         (lambda z, p: 1 / temperature_with_scipy(z, p), "this is 1 / T"),
         (lambda z, p: float(torch.softmax(z, 0).max() / p), "not proportional to 1 / T"),
         (temperature_on_a_coarse_grid, "too coarse"),
-        (lambda z, p: torch.tensor(temperature_with_scipy(z, p)), "`.item()` makes one"),
+        (lambda z, p: torch.tensor(temperature_with_scipy(z, p)), "`.item()` turns a tensor"),
     ],
     ex01.hot_limit: [
         (lambda z, t: ((1 + (z - z.mean(1, True)) / t) / z.shape[1]).clamp(0, 1), "are cut off"),
-        (lambda z, t: (1 + z / t) / z.shape[1], "take the mean of the row away first"),
+        (lambda z, t: (1 + z / t) / z.shape[1], "Subtract the mean of the row first"),
         (lambda z, t: (1 + (z - z.mean()) / t) / z.shape[1], "the mean of the whole batch"),
         (lambda z, t: 1 + (z - z.mean(1, True)) / t, "add up to the number of classes"),
         (lambda z, t: torch.softmax(z / t, 1), "this is the softmax itself"),
@@ -235,7 +235,7 @@ WRONG = {
     ex01.mended_targets: [
         (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 0) / t, 1), "one of the two softmaxes"),
         (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 1) / t, 0), "one of the two softmaxes"),
-        (lambda x, w, t: torch.softmax(x @ w.T, 1), "it was lost in mending"),
+        (lambda x, w, t: torch.softmax(x @ w.T, 1), "the fix removed it"),
         (lambda x, w, t: torch.softmax(x @ w.T / t, 0), "which other images are in its batch"),
         (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 1) / t, 1), "a softmax inside the softmax"),
         (lambda x, w, t: torch.softmax(torch.softmax(x @ w.T, 0) / t, 0), "nothing has changed"),
@@ -252,7 +252,7 @@ PAIRS = {
         (lambda z, t: torch.softmax(z, 1) / t, "divides the probabilities", "Raise a ValueError"),
     ],
     ex01.log_soften: [
-        (lambda z, t: -(z * t - own_logsumexp(z * t)), "multiplied by the temperature", "the sign is turned"),
+        (lambda z, t: -(z * t - own_logsumexp(z * t)), "multiplied by the temperature", "the sign is reversed"),
         (lambda z, t: (z / t - own_logsumexp(z / t)) / math.log(2), "these are bits"),
     ],
     ex01.entropy: [
@@ -262,7 +262,7 @@ PAIRS = {
     ],
     ex01.temperature_for: [
         (lambda z, p: 1 / temperature_by_recursion(z, p) if 1 / len(z) < p < 1 else 1.0, "1 / T", "Raise a ValueError"),
-        (lambda z, p: -100 * temperature_by_recursion(z, p), "the sign is turned", "in percent"),
+        (lambda z, p: -100 * temperature_by_recursion(z, p), "the sign is reversed", "in percent"),
     ],
     ex01.hot_limit: [
         (lambda z, t: (1 + (z - z.mean(1, True)) * t).clamp(0, 1) / z.shape[1],),
@@ -270,7 +270,7 @@ PAIRS = {
          "add up to the number of classes"),
     ],
     ex01.mended_targets: [
-        (lambda x, w, t: 100 * torch.softmax(x @ w.T, 1), "it was lost in mending", "in percent"),
+        (lambda x, w, t: 100 * torch.softmax(x @ w.T, 1), "the fix removed it", "in percent"),
         (lambda x, w, t: torch.softmax(x @ w.T * t, 1).log(), "multiplied by the temperature", "logarithms"),
     ],
 }  # fmt: skip

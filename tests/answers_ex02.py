@@ -341,14 +341,14 @@ WRONG = {
         (lambda p, q: (p * (p / q).log()).sum(1), "0 · log 0 came out as NaN"),
         (lambda p, q: torch.xlogy(p, p / q).sum(1), "p and q are both 0"),
         (lambda p, q: F.kl_div(q.log(), p, reduction="none").sum(1), "calls PyTorch's kl_div: write it yourself"),
-        (lambda p, q: (p * ((p + 1e-8) / (q + 1e-8)).log()).sum(1), "by a small number, 1e-08"),
-        (lambda p, q: (p * ((p + 1e-12).log() - (q + 1e-12).log())).sum(1), "by a small number, 1e-12"),
+        (lambda p, q: (p * ((p + 1e-8) / (q + 1e-8)).log()).sum(1), "a small number, 1e-08"),
+        (lambda p, q: (p * ((p + 1e-12).log() - (q + 1e-12).log())).sum(1), "a small number, 1e-12"),
         (lambda p, q: torch.nan_to_num(p * torch.log(p / q)).sum(1), "`nan_to_num` replaces infinity too"),
         (lambda p, q: (p * (p / q).log()).masked_fill((p == 0) | (q == 0), 0).sum(1), "the class was left out"),
         (lambda p, q: kl_by_filling_in(p, q) / math.log(2), "these are bits"),
         (lambda p, q: -torch.xlogy(p, q).sum(1), "this is the cross-entropy"),
-        (lambda p, q: -kl_by_filling_in(p, q), "the sign is turned"),
-        (lambda p, q: kl_by_filling_in(p, q) / p.shape[1], "the mean over the classes"),
+        (lambda p, q: -kl_by_filling_in(p, q), "the sign is reversed"),
+        (lambda p, q: kl_by_filling_in(p, q) / p.shape[1], "a mean over the classes"),
         (lambda p, q: kl_by_filling_in(p, q).mean(), "one mean over the batch"),
         (lambda p, q: kl_by_filling_in(p, q).sum(), "one sum over the batch"),
         (lambda p, q: kl_by_filling_in(p.T, q.T), "runs along the batch"),
@@ -364,18 +364,18 @@ WRONG = {
                 F.kl_div((a / T).softmax(1).log(), (b / T).softmax(1), reduction="batchmean")
                 for a, b in ((s, t), (t, s))
             ),
-            "NaN comes out",
+            "the result is NaN",
         ),
         (
             lambda s, t, T: tuple(
                 kl_by_filling_in((a / T).softmax(1), (b / T).softmax(1)).mean() for a, b in ((t, s), (s, t))
             ),
-            "infinity came out for finite logits",
+            "the result is infinite for finite logits",
         ),
         (lambda s, t, T: both_with_kl_div(s, t, 1), "it is not used"),
         (lambda s, t, T: both_with_kl_div(s * T, t * T, 1), "multiplied by the temperature"),
-        (lambda s, t, T: [T**2 * kl for kl in both_with_kl_div(s, t, T)], "T² is in these"),
-        (lambda s, t, T: [kl / s.shape[1] for kl in both_with_kl_div(s, t, T)], "too small by the number of classes"),
+        (lambda s, t, T: [T**2 * kl for kl in both_with_kl_div(s, t, T)], "these contain T²"),
+        (lambda s, t, T: [kl / s.shape[1] for kl in both_with_kl_div(s, t, T)], "a factor of the number of classes"),
         (lambda s, t, T: [kl * s.shape[0] for kl in both_with_kl_div(s, t, T)], "sums over the batch"),
         (
             lambda s, t, T: tuple(
@@ -394,18 +394,18 @@ WRONG = {
     ],
     ex02.distillation_loss: [
         (loss_of(kl_term), "T² is missing from the soft term"),
-        (special_at_one, "T² is lost where alpha is 1"),
-        (loss_of(lambda s, t, T: T * kl_term(s, t, T)), "multiplied by T."),
+        (special_at_one, "T² is missing where alpha is 1"),
+        (loss_of(lambda s, t, T: T * kl_term(s, t, T)), "multiplied by T, but"),
         (lambda s, t, y, T, a: T**2 * (a * kl_term(s, t, T) + (1 - a) * F.cross_entropy(s, y)), "both terms"),
-        (lambda s, t, y, T, a: (1 - a) * T**2 * kl_term(s, t, T) + a * F.cross_entropy(s, y), "at the wrong term"),
+        (lambda s, t, y, T, a: (1 - a) * T**2 * kl_term(s, t, T) + a * F.cross_entropy(s, y), "wrong term"),
         (lambda s, t, y, T, a: a * T**2 * kl_term(s, t, T) + F.cross_entropy(s, y), "the hard term has no weight"),
         (
             lambda s, t, y, T, a: a * T**2 * kl_term(s, t, T) + (1 - a) * F.cross_entropy(s / T, y),
-            "in the hard term too",
+            "in the hard term, too",
         ),
         (
             lambda s, t, y, T, a: a * T**2 * kl_term(s, t, T) + (1 - a) * F.cross_entropy(s.softmax(1), y),
-            "it was given probabilities",
+            "here it gets probabilities",
         ),
         (loss_of(lambda s, t, T: T**2 * kl_term(t, s, T)), "the two are exchanged"),
         (
@@ -413,7 +413,7 @@ WRONG = {
             "the soft term is negative",
         ),
         (loss_of(lambda s, t, T: T**2 * F.cross_entropy(s / T, (t / T).softmax(1))), "a cross-entropy"),
-        (loss_of(lambda s, t, T: T**2 * kl_term(s, t, T, "mean")), "too small by the number of classes"),
+        (loss_of(lambda s, t, T: T**2 * kl_term(s, t, T, "mean")), "too small by a factor of the number of classes"),
         (loss_of(lambda s, t, T: T**2 * kl_term(s, t, T, "sum")), "the soft term is a sum over the batch"),
         (
             lambda s, t, y, T, a: (
@@ -440,46 +440,46 @@ WRONG = {
             "stay in log space",
         ),
         (divided_in_place, "changed its argument student_logits in place"),
-        (lambda s, t, y, T, a: distil_with_kl_div(s.detach(), t, y, T, a), "no gradient goes back to student_logits"),
+        (lambda s, t, y, T, a: distil_with_kl_div(s.detach(), t, y, T, a), "no gradient flows back to student_logits"),
         (loss_of(lambda s, t, T: T**2 * kl_term(s.detach(), t, T)), "the soft term has no gradient"),
         (loss_of(lambda s, t, T: T**2 * kl_term(s, T * t, T)), "the teacher's are not"),
-        (loss_of(kl_div_of_logits), "`kl_div` was given logits"),
-        (lambda *case: distil_with_kl_div(*case).item(), "but expected was a tensor: through a number no gradient"),
+        (loss_of(kl_div_of_logits), "`kl_div` gets logits"),
+        (lambda *case: distil_with_kl_div(*case).item(), "instead of a tensor: no gradient flows through a number"),
     ],
     ex02.soft_gradient: [
-        (lambda s, t, T: T * ((t / T).softmax(1) - (s / T).softmax(1)) / len(s), "the sign is turned"),
-        (lambda s, t, T: T**2 * ((s / T).softmax(1) - (t / T).softmax(1)) / len(s), "brings another one"),
+        (lambda s, t, T: T * ((t / T).softmax(1) - (s / T).softmax(1)) / len(s), "the sign is reversed"),
+        (lambda s, t, T: T**2 * ((s / T).softmax(1) - (t / T).softmax(1)) / len(s), "brings another factor"),
         (lambda s, t, T: ((s / T).softmax(1) - (t / T).softmax(1)) / (T * len(s)), "the gradient without T²"),
-        (lambda s, t, T: ((s / T).softmax(1) - (t / T).softmax(1)) / len(s), "Two factors meet"),
+        (lambda s, t, T: ((s / T).softmax(1) - (t / T).softmax(1)) / len(s), "It has two factors"),
         (lambda s, t, T: T * ((s / T).softmax(1) - (t / T).softmax(1)), "the mean is missing"),
-        (lambda s, t, T: T * ((s / T).softmax(1) - (t / T).softmax(1)) / s.numel(), "number of classes as well"),
+        (lambda s, t, T: T * ((s / T).softmax(1) - (t / T).softmax(1)) / s.numel(), "divided by the number of classes"),
         (lambda s, t, T: T * ((s / T).softmax(1) - (t / T).softmax(1)) / s.shape[1], "The mean is over the rows"),
-        (lambda s, t, T: T * (s.softmax(1) - t.softmax(1)) / len(s), "those at T = 1"),
+        (lambda s, t, T: T * (s.softmax(1) - t.softmax(1)) / len(s), "the probabilities at T = 1"),
         (lambda s, t, T: T * ((s / T).log_softmax(1) - (t / T).log_softmax(1)) / len(s), "of log-probabilities"),
         (lambda s, t, T: (s - t) / len(s), "a difference of logits"),
         (lambda s, t, T: T * ((s / T).softmax(0) - (t / T).softmax(0)) / len(s), "runs along the batch"),
         (as_autograd_says, "right answers, but by calling PyTorch's backward"),
     ],
     ex02.lowest_loss: [
-        (lambda t, T: 0.0 * t.sum(), "0 is the least a *divergence* can be"),
+        (lambda t, T: 0.0 * t.sum(), "0 is the minimum of a *divergence*"),
         (lambda t, T: lowest_with_categorical(t / T, 1), "T² is missing"),
-        (lambda t, T: T * lowest_with_categorical(t / T, 1), "this has a factor T;"),
+        (lambda t, T: T * lowest_with_categorical(t / T, 1), "this has a factor T."),
         (lambda t, T: T**2 * lowest_with_categorical(t, 1), "the teacher's probabilities at T = 1"),
         (lambda t, T: len(t) * lowest_with_categorical(t, T), "a sum over the batch"),
-        (lambda t, T: T**2 * torch.special.entr((t / T).softmax(1)).sum(1), "one value a row"),
-        (lambda t, T: T**2 * torch.special.entr((t / T).softmax(1)).mean(), "by the number of classes"),
+        (lambda t, T: T**2 * torch.special.entr((t / T).softmax(1)).sum(1), "one value per row"),
+        (lambda t, T: T**2 * torch.special.entr((t / T).softmax(1)).mean(), "factor of the number of classes"),
         (lambda t, T: -lowest_with_categorical(t, T), "the sign is missing"),
         (lambda t, T: lowest_with_categorical(t, T) / math.log(2), "these are bits"),
         (lambda t, T: T**2 * torch.special.entr((t / T).softmax(1).mean(0)).sum(), "averaged first"),
         (lambda t, T: -(T**2) * ((t / T).softmax(1) * (t / T).softmax(1).log()).sum(1).mean(), "came out as NaN"),
         (lambda t, T: T**2 * torch.special.entr((t / T).softmax(0)).sum(1).mean(), "runs along the batch"),
-        (lambda t, T: T**2 * torch.tensor(math.log(t.shape[1])), "all classes equally likely"),
+        (lambda t, T: T**2 * torch.tensor(math.log(t.shape[1])), "all classes the same probability"),
     ],
     ex02.sequence_loss: [
         (lambda s, t, real, T: sequence_with_where(s, t, torch.ones_like(real), T), "`real` is not used"),
         (lambda s, t, real, T: sequence_flattened(s, t, ~real, T), "the words were left out"),
         (sequence_with_where, "Leave padding out *before* the softmax"),
-        (lambda s, t, real, T: sequence_flattened(s.detach(), t, real, T), "no gradient goes back to student_logits"),
+        (lambda s, t, real, T: sequence_flattened(s.detach(), t, real, T), "no gradient flows back to student_logits"),
         (lambda s, t, real, T: T**2 * F.cross_entropy(s[real] / T, (t[real] / T).softmax(-1)), "soft cross-entropy"),
         (
             lambda s, t, real, T: (
@@ -491,19 +491,19 @@ WRONG = {
             ),
             "0 times NaN is NaN",
         ),
-        (masked(lambda kl, real: kl.mean()), "it still counts in what you divide by"),
+        (masked(lambda kl, real: kl.mean()), "it still counts in the divisor"),
         (masked(lambda kl, real: kl.sum() / kl.shape[0]), "divided by the number of sequences"),
-        (masked(lambda kl, real: (kl.sum(1) / real.sum(1)).mean()), "first each sequence was averaged"),
+        (masked(lambda kl, real: (kl.sum(1) / real.sum(1)).mean()), "each sequence was averaged first"),
         (masked(lambda kl, real: kl.sum()), "a sum over all words"),
         (
             lambda s, t, real, T: T**2 * F.kl_div(
                 (s / T).log_softmax(-1), (t / T).softmax(-1), reduction="batchmean"
             ),
-            "this is `batchmean` over everything",
+            "this is `batchmean` over all positions",
         ),
-        (masked(lambda kl, real: kl.sum() / real.sum() / 5), "too small by the number of classes"),
+        (masked(lambda kl, real: kl.sum() / real.sum() / 5), "too small by a factor of the number of classes"),
         (lambda s, t, real, T: sequence_flattened(s / T, t / T, real, 1), "T² is missing"),
-        (lambda s, t, real, T: T * sequence_flattened(s / T, t / T, real, 1), "this has a factor T;"),
+        (lambda s, t, real, T: T * sequence_flattened(s / T, t / T, real, 1), "this has a factor T."),
         (lambda s, t, real, T: sequence_by_words(t, s, real, T), "the two are exchanged"),
         (
             lambda s, t, real, T: (
@@ -524,24 +524,24 @@ WRONG = {
         (article_soft_loss, "nothing has changed"),
         (
             lambda s, t, T: T**2 * nn.KLDivLoss()((s / T).softmax(1), (t / T).softmax(1)),
-            "nor does experiment 3 grow without end; and classes that nobody",
+            "and the loss in experiment 3 is still bounded; and classes that get",
         ),
         (
             lambda s, t, T: T**2 * nn.KLDivLoss()((t / T).log_softmax(1), (s / T).softmax(1)),
-            "hardly anything (experiment 3); and classes that nobody",
+            "almost no loss (experiment 3); and classes that get",
         ),
         (
             lambda s, t, T: T**2 * nn.KLDivLoss(reduction="batchmean")((t / T).softmax(1), (s / T).softmax(1)),
             "still does not get 0 (experiment 1); and a student that rules out",
         ),
-        (lambda s, t, T: T**2 * kl_term(s, t, T, "mean"), ": classes that nobody believes in"),
+        (lambda s, t, T: T**2 * kl_term(s, t, T, "mean"), ": classes that get no probability"),
         (
             lambda s, t, T: T**2 * F.kl_div((s / T).softmax(1), (t / T).softmax(1), reduction="batchmean"),
-            "nor does experiment 3 grow without end. What kind",
+            "and the loss in experiment 3 is still bounded. What kind",
         ),
         (lambda s, t, T: T**2 * kl_term(t, s, T), ": a student that rules out"),
         (lambda s, t, T: T**2 * kl_term(s, t, T, "sum"), "a sum over the batch"),
-        (kl_term, "T² was lost in mending"),
+        (kl_term, "the fix removed T²"),
         (
             lambda s, t, T: T**2 * F.kl_div(s / T, (t / T).softmax(1), reduction="batchmean"),
             "the student's numbers are not normalised",
@@ -554,18 +554,18 @@ WRONG = {
             lambda s, t, T: T**2 * F.kl_div(
                 (s / T).log_softmax(1), (t / T).log_softmax(1), reduction="batchmean"
             ),
-            "wants logarithms of one of the two",
+            "expects logarithms in one of its arguments",
         ),
     ],
     ex02.mended_training: [
         (article_training, "another teacher still gives the same weights"),
         (labels_alone, "another teacher still gives the same weights"),
-        (trained(lambda z, v, T: soft_with_cross_entropy(z / T, v / T, 1)), "T² was lost in mending"),
-        (trained_special_at_one, "where alpha is 1, T² is lost"),
+        (trained(lambda z, v, T: soft_with_cross_entropy(z / T, v / T, 1)), "the fix removed T²"),
+        (trained_special_at_one, "T² is missing where alpha is 1"),
         (trained(soft_with_cross_entropy, lambda z, y: F.cross_entropy(z.detach(), y)), "the labels no longer do"),
         (
             lambda x, y, v, T, alpha, rate, steps: trained_by_hand(x, y, v, T, 1 - alpha, rate, steps),
-            "alpha stands at the wrong term",
+            "alpha is the weight of the wrong term",
         ),
         (
             trained(
@@ -579,23 +579,23 @@ WRONG = {
 
 PAIRS = {
     ex02.kl_divergence: [
-        (lambda p, q: -kl_by_filling_in(p, q) / math.log(2), "the sign is turned", "these are bits"),
-        (lambda p, q: kl_by_filling_in(q, p) / p.shape[1], "p and q are exchanged", "mean over the classes"),
+        (lambda p, q: -kl_by_filling_in(p, q) / math.log(2), "the sign is reversed", "these are bits"),
+        (lambda p, q: kl_by_filling_in(q, p) / p.shape[1], "p and q are exchanged", "a mean over the classes"),
     ],
     ex02.both_ways: [
-        (lambda s, t, T: [T**2 * kl for kl in both_with_kl_div(t, s, T)], "the two are exchanged", "T² is in these"),
-        (lambda s, t, T: [-kl / math.log(2) for kl in both_with_kl_div(s, t, T)], "the sign is turned",
+        (lambda s, t, T: [T**2 * kl for kl in both_with_kl_div(t, s, T)], "the two are exchanged", "these contain T²"),
+        (lambda s, t, T: [-kl / math.log(2) for kl in both_with_kl_div(s, t, T)], "the sign is reversed",
          "these are bits"),
     ],
     ex02.distillation_loss: [
         (loss_of(lambda s, t, T: kl_term(t, s, T)), "T² is missing", "the two are exchanged"),
         (lambda s, t, y, T, a: (1 - a) * kl_term(s, t, T) + a * F.cross_entropy(s, y), "T² is missing", "wrong term"),
-        (lambda s, t, y, T, a: -distil_with_kl_div(s, t, y, T, a) / math.log(2), "the sign is turned",
+        (lambda s, t, y, T, a: -distil_with_kl_div(s, t, y, T, a) / math.log(2), "the sign is reversed",
          "these are bits"),
     ],
     ex02.soft_gradient: [
-        (lambda s, t, T: -T * gradient_row_by_row(s, t, T), "the sign is turned", "brings another one"),
-        (lambda s, t, T: gradient_row_by_row(t, s, T) * len(s), "the mean is missing", "the sign is turned"),
+        (lambda s, t, T: -T * gradient_row_by_row(s, t, T), "the sign is reversed", "brings another factor"),
+        (lambda s, t, T: gradient_row_by_row(t, s, T) * len(s), "the mean is missing", "the sign is reversed"),
     ],
     ex02.lowest_loss: [
         (lambda t, T: -lowest_with_categorical(t / T, 1) / T, ),
@@ -603,15 +603,15 @@ PAIRS = {
     ],
     ex02.sequence_loss: [
         (lambda s, t, real, T: sequence_flattened(t / T, s / T, real, 1), "T² is missing", "the two are exchanged"),
-        (lambda s, t, real, T: -sequence_flattened(s, t, real, T) / 5, "the sign is turned", "number of classes"),
+        (lambda s, t, real, T: -sequence_flattened(s, t, real, T) / 5, "the sign is reversed", "number of classes"),
     ],
     ex02.mended_soft_loss: [
-        (lambda s, t, T: kl_term(s, t, T, "sum"), "T² was lost", "a sum over the batch"),
-        (lambda s, t, T: kl_term(t, s, T), "a student that rules out", "T² was lost"),
+        (lambda s, t, T: kl_term(s, t, T, "sum"), "the fix removed T²", "a sum over the batch"),
+        (lambda s, t, T: kl_term(t, s, T), "a student that rules out", "the fix removed T²"),
     ],
     ex02.mended_training: [
         (lambda x, y, v, T, a, rate, n: trained(lambda z, v, T: soft_with_cross_entropy(z, v, T) / T**2)(
-            x, y, v, T, 1 - a, rate, n), "T² was lost in mending", "alpha stands at the wrong term"),
+            x, y, v, T, 1 - a, rate, n), "the fix removed T²", "alpha is the weight of the wrong term"),
         (lambda *case: 100 * trained_by_hand(*case), "in percent"),
     ],
 }  # fmt: skip

@@ -204,7 +204,7 @@ def in_place(logits, targets, unseen, biases):
 
 WRONG = {
     ex04.smoothed_targets: [
-        (smoothed_wrong_only, "shared among the wrong classes alone"),
+        (smoothed_wrong_only, "shared among the wrong classes only"),
         (lambda y, c, e: torch.eye(c)[y] + e / c, "add up to more than 1"),
         (lambda y, c, e: torch.eye(c)[y] * (1 - e) + e, "every class gets all of the smoothing"),
         (lambda y, c, e: torch.eye(c)[y], "the smoothing is not used"),
@@ -217,9 +217,9 @@ WRONG = {
         (lambda p, y: p.scatter_(1, y[:, None], 0.0), "changed its argument probabilities in place"),
     ],
     ex04.class_means: [
-        (lambda p, y: means_by_matrix(p, p.argmax(1)), "grouped by what the teacher says"),
+        (lambda p, y: means_by_matrix(p, p.argmax(1)), "grouped by the teacher's answer"),
         (lambda p, y: p.mean(0, keepdim=True).repeat(len(p), 1), "the mean of all samples"),
-        (lambda p, y: torch.stack([p[y == c].mean(0) for c in y.unique()]), "a row a class"),
+        (lambda p, y: torch.stack([p[y == c].mean(0) for c in y.unique()]), "one row per class"),
         (lambda p, y: (y[:, None] == y).to(p.dtype) @ p, "these are sums"),
     ],
     ex04.dealt_anew: [
@@ -230,27 +230,27 @@ WRONG = {
     ],
     ex04.best_bias: [
         (lambda z, y, u, b: bias_by_loop(z[y == u], y[y == u], u, b), "only samples of the unseen class"),
-        (lambda z, y, u, b: bias_by_loop(z[y != u], y[y != u], u, b), "0 comes out"),
+        (lambda z, y, u, b: bias_by_loop(z[y != u], y[y != u], u, b), "the result is always 0"),
         (lambda z, y, u, b: float(min(errors(z, y, u, i) for i in b)), "the smallest number of errors"),
         (lambda z, y, u, b: max(b, key=lambda i: errors(z, y, u, i)), "*most* errors"),
         (in_place, "changed its argument logits in place"),
     ],
     ex04.transfer_set: [
-        (lambda x, a, y, c: (x[y != c], a[: len(x[y != c])]), "still has its neighbour's answer"),
-        (lambda x, a, y, c: (x[a.argmax(1) != c], a[a.argmax(1) != c]), "by what the teacher says"),
-        (lambda x, a, y, c: (x[y == c], a[y == c]), "this keeps what was to be left out"),
+        (lambda x, a, y, c: (x[y != c], a[: len(x[y != c])]), "still gets its neighbour's answer"),
+        (lambda x, a, y, c: (x[a.argmax(1) != c], a[a.argmax(1) != c]), "by the teacher's answer"),
+        (lambda x, a, y, c: (x[y == c], a[y == c]), "this keeps the images that should be left out"),
     ],
     ex04.beyond_the_control: [
         (lambda s, t, u: agree(s, t), "the teacher alone"),
-        (lambda s, t, u: agree(s, u) - agree(s, t), "the wrong way round"),
+        (lambda s, t, u: agree(s, u) - agree(s, t), "in the wrong order"),
         (lambda s, t, u: agree(s, t) - agree(t, u), "the two teachers with each other"),
-        (lambda s, t, u: torch.tensor(agree(s, t) - agree(s, u)), "`.item()` makes one"),
+        (lambda s, t, u: torch.tensor(agree(s, t) - agree(s, u)), "`.item()` turns a tensor"),
     ],
 }  # fmt: skip
 
 PAIRS = {
     ex04.smoothed_targets: [
-        (lambda y, c, e: 100 * smoothed_wrong_only(y, c, e), "the wrong classes alone", "in percent"),
+        (lambda y, c, e: 100 * smoothed_wrong_only(y, c, e), "the wrong classes only", "in percent"),
         (lambda y, c, e: torch.eye(c)[y].T,),
     ],
     ex04.confidence_only: [
@@ -258,23 +258,23 @@ PAIRS = {
         (lambda p, y: confidence_divided_by_all(p, p.argmax(1)),),
     ],
     ex04.class_means: [
-        (lambda p, y: means_by_matrix(p, p.argmax(1)).log(), "grouped by what the teacher says", "logarithms"),
+        (lambda p, y: means_by_matrix(p, p.argmax(1)).log(), "grouped by the teacher's answer", "logarithms"),
         (lambda p, y: 100 * p.mean(0, keepdim=True).repeat(len(p), 1), "the mean of all samples", "in percent"),
     ],
     ex04.dealt_anew: [
         (lambda p, y, o: dealt_by_index(p, p.argmax(1), o.argsort()), "backwards", "the largest probability stays"),
-        (lambda p, y, o: dealt_by_index(p, y, o.argsort()).argmax(1), "backwards", "the largest classes"),
+        (lambda p, y, o: dealt_by_index(p, y, o.argsort()).argmax(1), "backwards", "with the largest values"),
     ],
     ex04.best_bias: [
         (lambda z, y, u, b: -bias_by_loop(z[y == u], y[y == u], u, b), "only samples of the unseen class", "sign"),
         (lambda z, y, u, b: bias_by_loop(z, z.argmax(1), u, b),),
     ],
     ex04.transfer_set: [
-        (lambda x, a, y, c: transfer_by_index(x, a, a.argmax(1), c)[::-1], "by what the teacher says", "other order"),
+        (lambda x, a, y, c: transfer_by_index(x, a, a.argmax(1), c)[::-1], "by the teacher's answer", "reversed order"),
         (lambda x, a, y, c: (x[y == c], a[: int((y == c).sum())]),),
     ],
     ex04.beyond_the_control: [
-        (lambda s, t, u: 100 * (agree(s, u) - agree(s, t)), "the wrong way round", "in percent"),
+        (lambda s, t, u: 100 * (agree(s, u) - agree(s, t)), "in the wrong order", "in percent"),
         (lambda s, t, u: 100 * agree(s, t), "the teacher alone", "in percent"),
         (lambda s, t, u: 1 - agree(s, t), "the teacher alone", "1 minus"),
     ],

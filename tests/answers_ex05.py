@@ -243,8 +243,11 @@ def a_field_for_each_seed(validation, test):
 
 WRONG = {
     ex05.flattened_features: [
-        (one_side_only, "the side is counted once"),
-        (lambda n, layers: features_by_running(n, layers) // layers[-1]["channels"], "the channels are missing"),
+        (one_side_only, "the side is counted only once"),
+        (
+            lambda n, layers: features_by_running(n, layers) // layers[-1]["channels"],
+            "the number of channels is missing",
+        ),
         (with_layers({"padding": 0}), "the padding is left out"),
         (with_layers({"stride": 1}), "the stride is left out"),
         (with_layers({"pool": 1}), "the pooling is left out"),
@@ -252,23 +255,23 @@ WRONG = {
     ex05.convolution_costs: [
         (lambda i, o, k, s: costs(i, o, k, s, k * i * o, k * i + i * o), "k times k weights"),
         (costs_along_one_side, "size times size"),
-        (lambda i, o, k, s: costs(i, o, k, s, o * k**2, i * (k**2 + o)), "as deep as the channels"),
+        (lambda i, o, k, s: costs(i, o, k, s, o * k**2, i * (k**2 + o)), "spans all input channels"),
         (lambda i, o, k, s: costs(i, o, k, s, o * (i * k**2 + 1), i * (k**2 + o) + i + o), "biases are counted"),
-        (lambda i, o, k, s: {"parameters": 1}, "expected was a dict with parameters"),
+        (lambda i, o, k, s: {"parameters": 1}, "instead of a dict with parameters"),
     ],
     ex05.one_view: [
-        (view_in_circles, "comes in on the other"),
-        (lambda x, m, d: view_by_copying(x, m, -d), "go the other way"),
+        (view_in_circles, "come in on the other"),
+        (lambda x, m, d: view_by_copying(x, m, -d), "go in the opposite direction"),
         (lambda x, m, d: view_by_copying(x, m, d[:, [1, 0]]), "down and right are exchanged"),
-        (lambda x, m, d: view_by_copying(x, ~m, d), "the other way round"),
-        (upside_down, "stand on their heads"),
-        (lambda x, m, d: view_by_copying(x, m, d).float(), "gave float32, but expected was uint8"),
+        (lambda x, m, d: view_by_copying(x, ~m, d), "the wrong images are mirrored"),
+        (upside_down, "turned upside down"),
+        (lambda x, m, d: view_by_copying(x, m, d).float(), "gave float32 instead of uint8"),
     ],
     ex05.mended_batch: [
-        (two_draws, "still look at different views"),
-        (lambda x, s, t, seed: (turned(x, seed) @ s.T, x @ t.T), "the images as they are"),
-        (lambda x, s, t, seed: (x @ s.T, x @ t.T), "nothing is augmented"),
-        (lambda x, s, t, seed: batch_at_once(x, t, s, seed), "the wrong way round"),
+        (two_draws, "still see different views"),
+        (lambda x, s, t, seed: (turned(x, seed) @ s.T, x @ t.T), "the original images"),
+        (lambda x, s, t, seed: (x @ s.T, x @ t.T), "the images are no longer augmented"),
+        (lambda x, s, t, seed: batch_at_once(x, t, s, seed), "in the wrong order"),
     ],
     ex05.looked_up: [
         (lambda tables, index, mirrored: tables[0][index], "the second table is never read"),
@@ -277,41 +280,41 @@ WRONG = {
         (lambda tables, index, mirrored: (tables[0][index] + tables[1][index]) / 2, "the mean of both tables"),
     ],
     ex05.error_of_a_difference: [
-        (lambda a: error_with_numpy(a) / 2**0.5, "one field's mean"),
+        (lambda a: error_with_numpy(a) / 2**0.5, "one cell's mean"),
         (lambda a: math.sqrt(2 * a.double().var(0).mean().item() / len(a)), "cancels in a difference"),
-        (lambda a: math.sqrt(2 * a.double().var().item() / len(a)), "between fields are counted as noise"),
+        (lambda a: math.sqrt(2 * a.double().var().item() / len(a)), "between cells are counted as noise"),
         (lambda a: error_with_numpy(a) * len(a) ** 0.5, "for single runs"),
         (lambda a: error_with_numpy(a) ** 2, "this is a variance"),
     ],
     ex05.reported_accuracy: [
-        (lambda v, t: float(t.mean(0).sort().values[-1]), "test chooses, test reports"),
-        (lambda v, t: float(t.flatten().sort().values[-1]), "the luckiest single run"),
-        (lambda v, t: float(v.mean(0).sort().values[-1]), "validation is reported, too"),
-        (a_field_for_each_seed, "a field of its own"),
+        (lambda v, t: float(t.mean(0).sort().values[-1]), "then reported, those on test"),
+        (lambda v, t: float(t.flatten().sort().values[-1]), "the best single run"),
+        (lambda v, t: float(v.mean(0).sort().values[-1]), "its validation accuracy is reported"),
+        (a_field_for_each_seed, "a setting of its own"),
     ],
 }
 
 PAIRS = {
     ex05.flattened_features: [
-        (lambda n, layers: one_side_only(n, [{**one, "padding": 0} for one in layers]), "counted once",
+        (lambda n, layers: one_side_only(n, [{**one, "padding": 0} for one in layers]), "counted only once",
          "padding is left"),
         (lambda n, layers: with_layers({"pool": 1, "stride": 1})(n, layers), "the stride", "the pooling"),
     ],
     ex05.convolution_costs: [
-        (lambda i, o, k, s: costs(i, o, k, s, o * k, i * (k + o)), "k times k weights", "as deep as the channels"),
+        (lambda i, o, k, s: costs(i, o, k, s, o * k, i * (k + o)), "k times k weights", "spans all input channels"),
         (lambda i, o, k, s: {n: -x for n, x in costs_along_one_side(i, o, k, s).items()}, "size times size",
          "the sign"),
     ],
     ex05.one_view: [
-        (lambda x, m, d: view_in_circles(x, m, -d), "comes in on the other", "go the other way"),
-        (lambda x, m, d: upside_down(x, m, d.flip(1)), "down and right are exchanged", "stand on their heads"),
+        (lambda x, m, d: view_in_circles(x, m, -d), "come in on the other", "go in the opposite direction"),
+        (lambda x, m, d: upside_down(x, m, d.flip(1)), "down and right are exchanged", "turned upside down"),
     ],
     ex05.mended_batch: [
-        (lambda x, s, t, seed: two_draws(x, s, t, seed)[::-1], "still look at different views", "the wrong way round"),
+        (lambda x, s, t, seed: two_draws(x, s, t, seed)[::-1], "still see different views", "in the wrong order"),
         (lambda x, s, t, seed: (x @ t.T, turned(x, seed) @ s.T),),
     ],
     ex05.looked_up: [
-        (lambda t, i, m: -t[0][i], "the second table is never read", "the sign is turned"),
+        (lambda t, i, m: -t[0][i], "the second table is never read", "the sign is reversed"),
         (lambda t, i, m: rows_in_order(t, i, ~m), "read in order", "two tables are exchanged"),
     ],
     ex05.error_of_a_difference: [
@@ -319,8 +322,8 @@ PAIRS = {
         (lambda a: 100 * math.sqrt(2 * a.double().var(0).mean().item() / len(a)), "cancels in a difference", "percent"),
     ],
     ex05.reported_accuracy: [
-        (lambda v, t: float(t.mean(0).max()) / 100, "test chooses, test reports", "a hundredth"),
-        (lambda v, t: 1 - float(t.max()), "the luckiest single run", "1 minus"),
+        (lambda v, t: float(t.mean(0).max()) / 100, "then reported, those on test", "a hundredth"),
+        (lambda v, t: 1 - float(t.max()), "the best single run", "1 minus"),
     ],
 }  # fmt: skip
 """Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

@@ -1,4 +1,4 @@
-"""Feedback for the exercises: ``checks.ex01.soften(your_function)`` says what is wrong with it, and why."""
+"""Feedback for the exercises: ``checks.ex01.soften(your_function)`` says what is wrong with it and why."""
 
 from kdcourse.checks.part import Mistake, NotRightYet, Part, Verdict, judge
 

@@ -1,4 +1,4 @@
-"""Exercise 00, start here: its parts, their inputs, and the mistakes they know."""
+"""Exercise 00, start here: its parts, their inputs, and the mistakes they recognise."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -36,14 +36,14 @@ runners_up = Part(
     "runners_up", _runners_cases, lambda logits: logits.argsort(dim=1, descending=True)[:, 1:3], "lesson 00, section 3",
     mistakes=(
         (lambda z: z.topk(2, dim=1).indices,
-         "these are the first and the second class. The first one is the teacher's best guess; asked are the two "
-         "behind it."),
+         "these are the first and the second class. The first one is the teacher's best guess; the exercise asks for "
+         "the next two."),
         (lambda z: z.topk(3, dim=1).indices,
-         "three classes a row came back. The first of them is the best guess, which is not asked for."),
+         "three classes per row came back. Leave out the first one, the best guess."),
         (lambda z: z.topk(3, dim=1).values[:, 1:],
-         "these are the logits themselves; asked are the numbers of the classes that have them."),
+         "these are the logits themselves. Return the numbers of the classes that have them."),
         (lambda z: z.topk(3, dim=1).indices[1:3], lambda z: z.argsort(dim=1, descending=True)[1:3],
-         "rows 1 and 2 were cut out, that is, two images. In `table[a, b]` the first place picks rows, the second one "
+         "this takes rows 1 and 2, that is, two images. In `table[a, b]` the first index picks rows, the second one "
          "columns; a lone `:` means all of them."),
         (lambda z: z.argsort(dim=1)[:, 1:3],
          "this counts from the wrong end: these classes are the second and third *least* likely ones."),
@@ -54,8 +54,8 @@ runners_up = Part(
          "0, it is still the largest."),
     ),
     slips={
-        "reversed": "the right classes in the other order: the second one comes first. (Ascending order puts the "
-        "third one before it.)",
+        "reversed": "the right classes in the wrong order: the second one comes first. (Ascending order puts the third "
+        "one before it.)",
     },
 )  # fmt: skip
 
@@ -90,24 +90,24 @@ total_loss = Part(
     "total_loss", _total_cases, _total, "lesson 00, section 4",
     mistakes=(
         (_moved_inside,
-         "an alpha outside 0 … 1 is quietly moved to the nearest end. Whoever asked for 1.5 meant something, perhaps "
-         "0.15: raise a ValueError, so that they hear of it."),
+         "an alpha outside 0 … 1 is silently clamped. A value of 1.5 is probably a typing error for 0.15: raise a "
+         "ValueError, so that the user notices."),
         (lambda soft, hard, alpha: alpha * soft + hard, lambda soft, hard, alpha: soft + (1 - alpha) * hard,
-         "only one of the two has a weight. Together the weights are 1: what alpha takes, the hard loss loses."),
+         "only one of the two losses has a weight. The weights are alpha and 1 − alpha, and they add up to 1."),
         (lambda soft, hard, alpha: soft + hard, "alpha makes no difference: it is not used."),
-        (lambda soft, hard, alpha: (soft + hard) / 2, "both losses count half, whatever alpha says."),
+        (lambda soft, hard, alpha: (soft + hard) / 2, "both losses count half, whatever alpha is."),
         (lambda soft, hard, alpha: alpha * (soft + hard),
-         "both losses have the weight alpha. The hard one has 1 − alpha."),
+         "both losses have the weight alpha. The weight of the hard one is 1 − alpha."),
         (lambda soft, hard, alpha: alpha * soft, "only the soft loss is left; the hard one is missing."),
         (lambda soft, hard, alpha: (1 - alpha) * hard, "only the hard loss is left; the soft one is missing."),
         (lambda soft, hard, alpha: float(alpha * soft + (1 - alpha) * hard),
-         "this is a plain number, and nothing can be trained with it: training needs to know how the loss was "
-         "computed, and only a tensor remembers. Leave out `.item()` and `float()`."),
+         "this is a plain number, which cannot train anything: training needs to know how the loss was computed, and "
+         "only a tensor records that. Leave out `.item()` and `float()`."),
     ),
     slips={
-        "alpha turned": "alpha weighs the hard loss here. It is the weight of the other one.",
-        "not refused": "right for every alpha from 0 to 1. Outside, one of the losses gets a weight below 0, and "
-        "training would make it *larger*: raise a ValueError.",
+        "alpha turned": "alpha weighs the hard loss here. It should be the weight of the soft one.",
+        "not refused": "right for every alpha from 0 to 1. Outside this range one of the losses gets a weight below 0, "
+        "and training would make it *larger*: raise a ValueError.",
     },
 )  # fmt: skip
 
@@ -190,21 +190,21 @@ errors_saved = Part(
     "errors_saved", _saved_cases, _saved, "lesson 00, section 4",
     mistakes=(
         (_by_place,
-         "runs are subtracted that stand in the same place of their lists. What makes two runs a pair: their place, "
-         "or something that the records say?"),
+         "this pairs the runs that stand in the same place of their lists. What makes two runs a pair: their place, or "
+         "something in their records?"),
         (_by_rank,
-         "both lists are sorted by errors, so that the best meets the best. A pair shares its seed; sorted errors "
-         "have forgotten theirs."),
+         "both lists are sorted by errors, so that the best meets the best. A pair shares its seed, and the sorted "
+         "numbers no longer have one."),
         (_in_given_order, _in_students_order,
-         "the right differences, in the order in which runs happened to be listed. Asked is ascending order of the "
-         "seeds."),
+         "the right differences, in the order in which the runs happen to be listed. Return them in ascending order of "
+         "the seeds."),
     ),
     slips={
-        "negated": "the sign is turned round: errors *saved* are above 0 where the student makes fewer.",
-        "sum over rows": "this is the sum of the errors saved; asked is their mean.",
+        "negated": "the sign is reversed: errors *saved* are above 0 where the student makes fewer.",
+        "sum over rows": "this is the sum of the errors saved. Return their mean.",
         "rounded": "the mean is rounded to a whole number. A mean of whole numbers need not be one.",
-        "not refused": "a seed that only one of the two has run gives no difference, and a mean that passes over it "
-        "in silence is a mean of something else: raise a ValueError.",
+        "not refused": "a seed that only one of the two lists has gives no difference. A mean that silently skips it "
+        "is the mean of something else: raise a ValueError.",
     },
 )  # fmt: skip
 
@@ -282,55 +282,55 @@ unfair = Part(
     "unfair", _unfair_cases, _unfair, "lesson 00, section 4",
     mistakes=(
         (partial(_unfair, **dict.fromkeys(_FREE, True)),
-         "everything that differs is reported. Some of it may differ, and some has to: go through the table once "
-         "more, and ask of each line whether it could make one student better without any teacher."),
+         "everything that differs is reported. Some settings may differ, and some have to. Go through the table once "
+         "more, and ask of each row whether it could make one student better without any teacher."),
         *switched(
             _unfair,
             ({"differs": lambda one, other, key: not _differs(one, other, key)},
              "these are the settings that *agree*."),
             ({"differs": _get_differs},
-             "for a key that is missing, `.get` gives None. So does it for a key whose value is None, and the two "
-             "look equal: one record says that nothing was augmented, the other says nothing."),
+             "for a missing key `.get` gives None, as it does for a key whose value is None, so the two look equal. "
+             "But one record says that nothing was augmented, and the other one says nothing."),
             ({"differs": lambda one, other, key: bool(one.get(key)) and _get_differs(one, other, key)},
-             "a setting whose value is 0 or None is passed over. 0 is a seed like any other."),
+             "a setting whose value is 0 or None is skipped. 0 is a seed like any other."),
             ({"differs": lambda one, other, key: key in one and _differs(one, other, key)},
-             "a setting that only the second record holds is not seen: go through the settings that must be equal, "
-             "not through those that one record happens to hold."),
+             "a setting that only the second record holds is missed: loop over the settings that must be equal, not "
+             "over those that one record happens to hold."),
             ({"differs": lambda one, other, key: key in other and _differs(one, other, key)},
-             "a setting that only the first record holds is not seen: go through the settings that must be equal, not "
-             "through those that one record happens to hold."),
+             "a setting that only the first record holds is missed: loop over the settings that must be equal, not "
+             "over those that one record happens to hold."),
             ({"differs": lambda one, other, key: key in one and key in other and one[key] != other[key]},
-             "a setting that only one of the two records holds is passed over; it counts as different."),
+             "a setting that only one of the two records holds is skipped; it counts as different."),
             ({"train_data": False},
-             "train_data is never reported. With other digits, or more of them, a student gets better without any "
-             "teacher."),
+             "train_data is never reported. With other digits, or with more of them, a student may get better without "
+             "any teacher."),
             ({"initial_weights": False},
-             "initial_weights is never reported. A net that begins elsewhere ends elsewhere: some of the difference "
-             "would be luck."),
-            ({"epochs": False},
-             "epochs is never reported. Whoever trains for longer has an advantage that is not the teacher's."),
-            ({"batch_size": False},
-             "batch_size is never reported. With the same epochs, smaller batches make more steps."),
-            ({"augmentation": False},
-             "augmentation is never reported. Digits that are shifted are as good as more digits, with or without a "
-             "teacher."),
-            ({"order_seed": False},
-             "order_seed is never reported. The same digits in another order end in another net: some of the "
+             "initial_weights is never reported. A net with other initial weights ends with other weights: some of the "
              "difference would be luck."),
+            ({"epochs": False},
+             "epochs is never reported. Longer training is an advantage that does not come from the teacher."),
+            ({"batch_size": False},
+             "batch_size is never reported. In the same number of epochs, smaller batches give more steps."),
+            ({"augmentation": False},
+             "augmentation is never reported. Shifted digits act like additional digits, with or without a teacher."),
+            ({"order_seed": False},
+             "order_seed is never reported. The same digits in another order give another net: some of the difference "
+             "would be luck."),
             ({"objective": True},
-             "objective is reported where it differs. But it says what a student learns *from*: if that were equal, "
+             "objective is reported where it differs. But it says what a student learns *from*: if it were equal, "
              "there would be nothing to compare."),
             ({"seconds": True},
-             "seconds is reported where it differs. But nobody set it: it came out, and asking a teacher may take "
+             "seconds is reported where it differs. But it is a result, not a setting, and asking a teacher may take "
              "longer."),
             ({"test_errors": True},
-             "test_errors is reported where it differs. But nobody set it: it came out, and is what the comparison is "
-             "about."),
+             "test_errors is reported where it differs. But it is a result, not a setting: the comparison is about "
+             "it."),
         ),
         (lambda one, other: sorted(_unfair(one, other)),
-         "the right settings in the order of the alphabet; asked is the order of the table."),
+         "the right settings in alphabetical order. Return them in the order of the table."),
         (lambda one, other: [key for key in {**one, **other} if key in _unfair(one, other)],
-         "the right settings in the order in which the records happen to hold them; asked is the order of the table."),
+         "the right settings in the order in which the records happen to hold them. Return them in the order of the "
+         "table."),
     ),
 )  # fmt: skip
 
@@ -393,26 +393,26 @@ mended_split = Part(
     use=trying.splitting,
     mistakes=(
         (_drawn_anew,
-         "samples are still in more than one part. Take five samples, ask for parts of 3, 1 and 1, and write the "
-         "three parts down: what does the second one know of the first?"),
+         "some samples are still in more than one part. Take five samples, ask for parts of 3, 1 and 1, and write the "
+         "three parts down. Does the second one avoid the samples of the first?"),
         (_test_drawn_anew,
-         "half mended: train and validation no longer share samples, but the test part shares some with both."),
+         "half fixed: train and validation no longer share samples, but the test part shares some with both."),
         (_validation_from_train,
-         "half mended: the test part is clean, but the validation samples are trained on as well."),
+         "half fixed: the test part is clean, but the validation samples are trained on as well."),
         (lambda samples, sizes, seed: _cut(torch.randperm(samples), sizes),
-         "no sample is in two parts now, but the same seed gives another split every time. The draw does not listen "
-         "to the seed: it needs a generator that was started with it."),
+         "no sample is in two parts now, but the same seed gives another split every time. The draw ignores the seed: "
+         "pass it a generator with this seed."),
         (lambda samples, sizes, seed: _cut(_shuffled(samples, 0), sizes),
          "every seed puts the same samples into the parts. Is the seed used, and is the order shuffled before it is "
          "cut into parts?"),
         (_test_is_the_rest,
-         "the test part takes all that is left. It was asked for a certain size, and some samples may stay unused."),
+         "the test part takes all that is left. Its size is given, and some samples may stay unused."),
         (lambda samples, sizes, seed: _cut(1 + _shuffled(samples, seed), sizes),
          "one number is not a sample: samples are counted from 0, so the last one is `samples` − 1."),
     ),
     slips={
-        "not refused": "where more samples are asked for than there are, the last part comes out too small, and "
-        "nobody is told: raise a ValueError.",
+        "not refused": "if more samples are asked for than there are, the last part is too small, and the user is not "
+        "told: raise a ValueError.",
     },
 )  # fmt: skip
 
@@ -479,33 +479,33 @@ mended_report = Part(
     "mended_report", _report_cases, _report, "lesson 00, sections 2 and 4",
     mistakes=(
         (partial(_report, baseline_by=None, student_by="test"),
-         "nothing has changed: two faults are still there. How many chances has the student to be lucky, how many the "
-         "baseline? And which digits decide what is lucky?"),
+         "nothing has changed: two faults are still there. How many settings may the student choose from, and how many "
+         "the baseline? And on which digits is the choice made?"),
         (partial(_report, baseline_by=None),
-         "half mended: the student's number is honest now. But the student is the best of several, and the baseline "
-         "is whatever came first."),
+         "half fixed: the student is chosen correctly now. But it is the best of several settings, and the baseline is "
+         "simply its first one."),
         (partial(_report, baseline_by="test", student_by="test"),
-         "half mended: both may choose now, and the gain from nothing is gone. But both numbers are still lower than "
-         "the truth: whoever was lucky on these digits was chosen, and the luck is reported."),
+         "half fixed: both sides may choose now, and the false gain is gone. But both numbers are still too low: the "
+         "setting that was luckiest on the test digits is chosen, and its luck is reported."),
         (partial(_report, student_by="test"),
-         "half mended: the baseline is chosen as it should be; the student is not yet."),
+         "half fixed: the baseline is chosen correctly; the student is not yet."),
         (partial(_report, baseline_by="test"),
-         "the student is chosen as it should be. The baseline is chosen by other digits than the student: now it is "
-         "the one that has the advantage."),
+         "the student is chosen correctly. The baseline is chosen on other digits than the student, so now the "
+         "baseline has the advantage."),
         (partial(_report, report="validation"),
-         "both are chosen as they should be, but what chose is also what is reported. Which digits have not been "
-         "looked at yet?"),
+         "both are chosen correctly, but the errors used for the choice are also reported. Which digits have not been "
+         "used yet?"),
         (partial(_at_the_students_place, by="validation"), partial(_at_the_students_place, by="test"),
-         "the baseline is judged in the setting that stands in the student's place. Its settings are its own: which "
-         "of them would *its* author have chosen?"),
-        (_most_errors, "the setting with *most* validation errors is chosen."),
+         "the baseline is judged at the place of the student's setting. Its settings are its own: which of them is "
+         "best on validation?"),
+        (_most_errors, "the setting with the *most* validation errors is chosen."),
         (_means,
-         "these are means over all settings. Nobody uses a mean of settings: each side is to choose one of its own."),
+         "these are means over all settings. Each side has to choose one of its own settings."),
         (_mean_and_chosen,
-         "the student may choose its setting, and the baseline gets the mean of all of its own, the bad ones among "
-         "them."),
+         "the student may choose its setting, but the baseline gets the mean of all of its own, including the bad "
+         "ones."),
     ),
-    slips={"reversed": "the two numbers come back in the other order: the baseline's first, then the student's."},
+    slips={"reversed": "the two numbers are in the wrong order: first the baseline's, then the student's."},
 )  # fmt: skip
 
 PARTS = (runners_up, total_loss, errors_saved, unfair, mended_split, mended_report)

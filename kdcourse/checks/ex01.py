@@ -1,4 +1,4 @@
-"""Exercise 01, softmax and temperature: its parts, their inputs, and the mistakes they know."""
+"""Exercise 01, softmax and temperature: its parts, their inputs, and the mistakes they recognise."""
 
 import math
 from collections.abc import Callable
@@ -37,19 +37,19 @@ stable_softmax = Part(
     write_yourself=("softmax", "log_softmax", "logsumexp", "logcumsumexp"),
     mistakes=(
         (_naive_softmax,
-         "exp overflows: float32 ends near exp(88), and infinity divided by infinity is NaN. Before exp, take away "
-         "from each row a number that changes nothing in the quotient."),
+         "exp overflows: float32 ends near exp(88), and infinity divided by infinity is NaN. Before exp, subtract from "
+         "each row a number that cancels in the quotient."),
         (lambda z: _naive_softmax(z - z.max()),
-         "one maximum is taken from all rows. Where another row has much larger logits, this row's exponentials are "
-         "all 0, and 0 / 0 is NaN: every row needs its own maximum."),
+         "one maximum is subtracted from all rows. Where another row has much larger logits, this row's exponentials "
+         "are all 0, and 0 / 0 is NaN: every row needs its own maximum."),
         (lambda z: (z - z.amax(1, True)).exp() / (z - z.amax(1, True)).exp().sum(),
          "the sum runs over the whole batch. Divide each row by its own sum; `keepdim=True` makes the shapes fit."),
         (lambda z: _naive_softmax(z - z.amin(1, True)),
          lambda z: _naive_softmax(z - z.mean(1, True)),
          lambda z: _naive_softmax(z - z.abs().amax(1, True)),
-         "exp still overflows, for the number that is taken away from a row is not its largest."),
+         "exp still overflows: the number subtracted from a row is not its largest."),
         (lambda z: z / z.sum(dim=1, keepdim=True),
-         "logits are divided by their sum, and exp is missing: logits can be negative, probabilities cannot."),
+         "logits are divided by their sum, and exp is missing. Logits can be negative; probabilities cannot."),
     ),
     slips={
         "other axis": "the probabilities of a *column* add up to 1. Each row is an image; its classes are along dim "
@@ -77,16 +77,16 @@ soften = Part(
     "soften", _soften_cases, _soften, "lesson 01, section 3",
     mistakes=(
         (lambda z, T: torch.softmax(z, dim=1) / T,
-         "the temperature divides the probabilities, and they no longer add up to 1. It belongs to the logits, before "
+         "the temperature divides the probabilities, so they no longer add up to 1. Divide the logits by it, before "
          "the softmax."),
         (lambda z, T: torch.log_softmax(z / T, dim=1),
-         "these are log-probabilities (none is above 0); probabilities are expected."),
-        (lambda z, T: torch.softmax(z / T**2, dim=1), "logits are divided by T²; T is expected."),
+         "these are log-probabilities (none is above 0). Return probabilities."),
+        (lambda z, T: torch.softmax(z / T**2, dim=1), "logits are divided by T². Divide them by T."),
     ),
     slips={
         "other axis": "the softmax runs along the batch, dim 0. Each row is an image; its classes are along dim 1.",
-        "not refused": "a temperature of 0 or below gives NaN, or probabilities upside down. Raise a ValueError that "
-        "says what was expected.",
+        "not refused": "a temperature of 0 or below gives NaN, or probabilities in reversed order. Raise a ValueError "
+        "that names the condition.",
     },
 )  # fmt: skip
 
@@ -106,21 +106,21 @@ log_soften = Part(
     write_yourself=("log_softmax",),
     mistakes=(
         (lambda z, T: torch.softmax(z / T, dim=1).log(),
-         "a small probability is rounded to 0 first, and its logarithm is minus infinity, or was far off before. The "
-         "logarithm of the quotient is a difference: stay in log space."),
+         "a small probability is rounded to 0 or to few digits first, and its logarithm is minus infinity or far off. "
+         "The logarithm of the quotient is a difference: stay in log space."),
         (lambda z, T: (torch.softmax(z / T, dim=1) + 1e-8).log(),
-         "a small number added inside the logarithm hides the overflow and bends every small probability: none is "
-         "below log(1e-8) = -18.4. The logarithm of the quotient is a difference: stay in log space."),
+         "a small number added inside the logarithm hides the underflow and changes every small probability: no result "
+         "is below log(1e-8) = -18.4. The logarithm of the quotient is a difference: stay in log space."),
         (lambda z, T: torch.softmax(z / T, dim=1).clamp_min(1e-8).log(),
-         "clamping at 1e-8 hides the overflow: all smaller probabilities become equal. The logarithm of the quotient "
+         "clamping at 1e-8 hides the underflow: all smaller probabilities become equal. The logarithm of the quotient "
          "is a difference: stay in log space."),
         (lambda z, T: z / T - (z / T).exp().sum(dim=1, keepdim=True).log(),
-         "exp overflows in the sum: float32 ends near exp(88). Part 1 met the same and had a way round it."),
+         "exp overflows in the sum: float32 ends near exp(88). Part 1 has a way around this."),
         (lambda z, T: torch.log_softmax(z, dim=1) / T,
          "log-probabilities at T = 1, divided by T, no longer belong to probabilities that add up to 1: divide the "
          "logits first, then normalise."),
     ),
-    slips={"exponential": "these are probabilities; their logarithms are expected."},
+    slips={"exponential": "these are probabilities. Return their logarithms."},
 )  # fmt: skip
 
 
@@ -139,15 +139,15 @@ entropy = Part(
     "entropy", _entropy_cases, lambda p: -torch.xlogy(p, p).sum(dim=1), "lesson 01, section 3",
     mistakes=(
         (lambda p: -(p * p.log()).sum(dim=1),
-         "0 · log 0 came out as NaN: 0 times minus infinity. A class without probability adds nothing to the entropy "
-         "(`torch.xlogy` knows that, and so does `torch.where`)."),
+         "0 · log 0 came out as NaN: 0 times minus infinity. A class with probability 0 adds nothing to the entropy "
+         "(`torch.xlogy` handles this, and `torch.where` can)."),
         (lambda p: -(p * (p + 1e-8).log()).sum(dim=1), lambda p: -(p * (p + 1e-6).log()).sum(dim=1),
-         "a small number is added inside the logarithm. It hides 0 · log 0 and bends everything else a little."),
+         "a small number is added inside the logarithm. It hides 0 · log 0 and slightly changes everything else."),
     ),
     slips={
         "negated": "the sign is missing: logarithms of probabilities are negative, entropies are not.",
-        "mean of all": "one mean over the batch came back; expected is the entropy of each row, [N].",
-        "mean over classes": "the mean over the classes was taken: entropy is their sum.",
+        "mean of all": "this is one mean over the batch. Return the entropy of each row, [N].",
+        "mean over classes": "this is a mean over the classes: entropy is their sum.",
     },
 )  # fmt: skip
 
@@ -190,8 +190,8 @@ temperature_for = Part(
     absolute=0.0,
     mistakes=(
         (lambda z, p: float(torch.softmax(z, 0).max() / p),
-         "probabilities are not proportional to 1 / T; a ratio of probabilities gives no temperature. Search: the "
-         "largest probability only falls as T grows."),
+         "probabilities are not proportional to 1 / T, so a ratio of probabilities gives no temperature. Search for "
+         "it: the largest probability only falls as T grows."),
         (_on_a_grid(range(1, 101), 0.1), _on_a_grid(range(1, 1001), 0.1), _on_a_grid(range(1, 1001), 0.01),
          _on_a_grid(range(1, 101), 1.0),
          "an evenly spaced grid is too coarse below and ends too early above. Halve an interval again and again "
@@ -199,7 +199,7 @@ temperature_for = Part(
     ),
     slips={
         "upside down": "this is 1 / T. Which of the two divides the logits?",
-        "not refused": "some probabilities have no temperature: the largest class never has less than 1/C, and 1 only "
+        "not refused": "some probabilities have no temperature: the largest one is never below 1/C, and reaches 1 only "
         "in the limit. Raise a ValueError that says so.",
     },
 )  # fmt: skip
@@ -220,21 +220,21 @@ hot_limit = Part(
     "lesson 01, section 7",
     mistakes=(
         (lambda z, T: (1 + z / T) / z.shape[1],
-         "logits that were raised by 5 give other answers here, and a softmax would not notice: take the mean of the "
-         "row away first, so that the probabilities add up to 1."),
+         "logits raised by 5 give other answers here, while a softmax does not change. Subtract the mean of the row "
+         "first, so that the probabilities add up to 1."),
         (lambda z, T: (1 + (z - z.mean()) / T) / z.shape[1],
-         "the mean of the whole batch was taken away: each row has its own."),
+         "the mean of the whole batch was subtracted: each row has its own mean."),
         (lambda z, T: 1 / z.shape[1] + (z - z.mean(1, True)) / T,
-         "only the 1 is divided by the number of classes; the other term is, too."),
+         "only the 1 is divided by the number of classes. Divide the other term, too."),
         (lambda z, T: torch.softmax(z / T, dim=1),
-         "this is the softmax itself. Expected is the line it approaches for large T: linear in the logits."),
+         "this is the softmax itself. Return the line that it approaches for large T, which is linear in the logits."),
     ),
     slips={
         "sum over classes": "these add up to the number of classes, not to 1: divide by it.",
-        "cut at 0": "numbers below 0 are cut off. The line leaves [0, 1] where T is too low for it: that is what "
-        "shows how far it can be trusted.",
-        "cut to [0, 1]": "numbers below 0 or above 1 are cut off. The line leaves [0, 1] where T is too low for it: "
-        "that is what shows how far it can be trusted.",
+        "cut at 0": "numbers below 0 are cut off. The line leaves [0, 1] where T is too low for the approximation, and "
+        "this should stay visible.",
+        "cut to [0, 1]": "numbers below 0 or above 1 are cut off. The line leaves [0, 1] where T is too low for the "
+        "approximation, and this should stay visible.",
     },
 )  # fmt: skip
 
@@ -263,17 +263,17 @@ mended_targets = Part(
          "nothing has changed: two faults are still there. Try one image alone, then two together, and compare; then "
          "look at how uniform the targets are."),
         (_twice(0, 1), _twice(1, 0),
-         "one of the two softmaxes runs along the classes now, and an image's targets still depend on which other "
-         "images are in its batch. And a softmax inside a softmax is one too many."),
+         "one of the two softmaxes runs along the classes now, but an image's targets still depend on which other "
+         "images are in its batch. Besides, one softmax is enough."),
         (_twice(1, 1),
          "there is a softmax inside the softmax: the temperature divides probabilities, which lie between 0 and 1, so "
-         "that everything comes out nearly uniform. It has to divide logits."),
+         "all targets are nearly uniform. It has to divide logits."),
         (lambda x, w, T: torch.softmax(x @ w.T / T, dim=0),
          "an image's targets still depend on which other images are in its batch."),
         (lambda x, w, T: torch.softmax(x @ w.T, dim=1) / T,
-         "the temperature divides the probabilities, and they no longer add up to 1."),
+         "the temperature divides the probabilities, so they no longer add up to 1."),
     ),
-    slips={"temperature ignored": "the temperature makes no difference: it was lost in mending."},
+    slips={"temperature ignored": "the temperature makes no difference: the fix removed it."},
 )  # fmt: skip
 
 PARTS = (stable_softmax, soften, log_soften, entropy, temperature_for, hot_limit, mended_targets)

@@ -1,4 +1,4 @@
-"""Exercise 02, KL divergence and cross-entropy: its parts, their inputs, and the mistakes they know."""
+"""Exercise 02, KL divergence and cross-entropy: its parts, their inputs, and the mistakes they recognise."""
 
 import math
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def _log_p(logits: Tensor, temperature: float = 1.0, dim: int = -1) -> Tensor:
 
 
 def _terms(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """What each class adds to KL(p ‖ q)."""
+    """The term of each class in KL(p ‖ q)."""
     return log_p.exp() * (log_p - log_q)
 
 
@@ -54,8 +54,8 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 _SMALL = (
-    "zeros are kept from the logarithm by a small number, {:g}. It hides 0 · log 0, and makes a finite number of an "
-    "infinite divergence. Treat the classes with p = 0 instead."
+    "a small number, {:g}, keeps zeros out of the logarithm. It hides 0 · log 0, and makes an infinite divergence "
+    "finite. Handle the classes with p = 0 separately instead."
 )
 
 kl_divergence = Part(
@@ -63,32 +63,31 @@ kl_divergence = Part(
     write_yourself=("kl_div", "kl_divergence"),
     mistakes=(
         (lambda p, q: (p * (p.log() - q.log())).sum(dim=1),
-         "0 · log 0 came out as NaN: 0 times minus infinity. A class that never happens counts nothing."),
+         "0 · log 0 came out as NaN: 0 times minus infinity. A class with p = 0 adds 0 to the sum."),
         (lambda p, q: torch.xlogy(p, p / q).sum(dim=1),
-         "where p and q are both 0, NaN came out: something there is not a number before p can cancel it. A class "
-         "that never happens counts nothing, whatever q is."),
+         "where p and q are both 0, the result is NaN: p / q is NaN before p is multiplied. A class with p = 0 adds 0, "
+         "whatever q is."),
         (lambda p, q: torch.where((p > 0) & (q > 0), p * (p / q).log(), 0.0).sum(dim=1),
-         "where q is 0 and p is not, the class was left out. It is the worst case of all: something happens that q "
-         "holds impossible."),
+         "where q is 0 and p is not, the class was left out. There the divergence is infinite: q rules out something "
+         "that happens."),
         (lambda p, q: (p * (p / q).log()).nan_to_num(0.0).sum(dim=1),
          "`nan_to_num` replaces infinity too, here by the largest float. Infinity is right where q is 0 and p is not; "
-         "only a class with p = 0 must count nothing."),
+         "only a class with p = 0 adds 0."),
         *((lambda p, q, small=small: (torch.xlogy(p, p) - p * (q + small).log()).sum(dim=1), _SMALL.format(small))
           for small in (1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)),
         (lambda p, q: -torch.xlogy(p, q).sum(dim=1),
-         "this is the cross-entropy. It is not 0 where p and q agree; take away what is due to p alone."),
-        (lambda p, q: (_kl(p, q) + _kl(q, p)) / 2, "this is the mean of both directions; only KL(p ‖ q) is expected."),
+         "this is the cross-entropy. It is not 0 where p and q agree; subtract the part that depends on p alone."),
+        (lambda p, q: (_kl(p, q) + _kl(q, p)) / 2, "this is the mean of both directions. Return KL(p ‖ q) only."),
         (lambda p, q: (torch.xlogy(p, p) - torch.xlogy(p, q)).clamp_min(0).sum(dim=1),
-         "the parts below 0 were cut off class by class. A class may well count less than 0; only their sum may not."),
+         "terms below 0 were set to 0. The term of a class may be negative; only the sum may not."),
     ),
     slips={
-        "p and q exchanged": "p and q are exchanged. The average is over the classes that happen, so the weights come "
-        "from p.",
-        "negated": "the sign is turned: a divergence is never negative. Which of the two belongs above the fraction "
-        "line?",
-        "mean over classes": "the mean over the classes was taken: a divergence is their sum.",
-        "mean of all": "one mean over the batch came back; expected is a divergence a row, [N].",
-        "sum of all": "one sum over the batch came back; expected is a divergence a row, [N].",
+        "p and q exchanged": "p and q are exchanged. The average is taken under p, so the weights come from p.",
+        "negated": "the sign is reversed: a divergence is never negative. Which of the two is the numerator of the "
+        "fraction?",
+        "mean over classes": "this is a mean over the classes: a divergence is their sum.",
+        "mean of all": "this is one mean over the batch. Return one divergence per row, [N].",
+        "sum of all": "this is one sum over the batch. Return one divergence per row, [N].",
         "other axis": "the sum runs along the batch, dim 0. Each row is an image; its classes are along dim 1.",
     },
 )  # fmt: skip
@@ -133,30 +132,31 @@ both_ways = Part(
     tolerance=2e-5,
     mistakes=(
         (_each_way(lambda p, q: (p * (p.log() - q.log())).sum(dim=1)),
-         "NaN comes out for finite logits. Either a small probability is rounded to 0 before its logarithm is taken, "
-         "or an `exp` grows beyond what float32 can hold. Exercise 01 had a way to stay in log space."),
+         "the result is NaN for finite logits. Either a small probability is rounded to 0 before its logarithm is "
+         "taken, or an `exp` overflows. Exercise 01 shows how to stay in log space."),
         (_each_way(_kl),
-         "infinity came out for finite logits: a small probability was rounded to 0 before its logarithm was taken. "
-         "Exercise 01 had a way to stay in log space."),
+         "the result is infinite for finite logits: a small probability was rounded to 0 before its logarithm was "
+         "taken. Exercise 01 shows how to stay in log space."),
         (lambda s, t, T: tuple(terms.sum(dim=1) for terms in _both(s, t, T)),
-         "these are divergences a row, [N]; expected is their mean over the batch."),
+         "these are divergences per row, [N]. Return their mean over the batch."),
         (lambda s, t, T: tuple(terms.sum(dim=1).mean() for terms in _both(s, t, T, dim=0)),
          "the softmax runs along the batch, dim 0. Each row is an image; its classes are along dim 1."),
         (_each_way(lambda p, q: (torch.xlogy(p, p) - p * q).sum(dim=1)),
-         "where student and teacher are the same, these are negative: probabilities stand where log-probabilities "
-         "belong."),
+         "where student and teacher are the same, these are negative: probabilities are used in the place of "
+         "log-probabilities."),
         (lambda s, t, T: (_cross_entropy(s, t, T), _cross_entropy(t, s, T)),
          "these are cross-entropies. They are not 0 where student and teacher are the same."),
         (lambda s, t, T: 2 * (_divergence(s, t, T),), lambda s, t, T: 2 * (_divergence(t, s, T),),
-         "both numbers are the same direction. In the second one student and teacher change places."),
+         "both numbers are the same direction. In the second one student and teacher are exchanged."),
     ),
     slips={
         "reversed": "the two are exchanged. Forward KL averages over the *teacher's* classes, and comes first.",
-        "multiplied by T": "logits are multiplied by the temperature; it has to make them more alike.",
-        "T² too many": "T² is in these. It belongs to a loss; here the plain divergences are expected.",
-        "mean over classes": "both are too small by the number of classes: the mean ran over the classes as well. "
-        "Over what does a divergence add up, and over what is the mean?",
-        "sum over rows": "these are sums over the batch; a batch twice as large must not count twice as much.",
+        "multiplied by T": "logits are multiplied by the temperature. A high temperature has to make them more alike: "
+                           "divide.",
+        "T² too many": "these contain T². It belongs to a loss; return the plain divergences.",
+        "mean over classes": "both are too small by a factor of the number of classes: the mean includes the classes. "
+        "A divergence is a sum over classes; which dimension is averaged?",
+        "sum over rows": "these are sums over the batch. A batch twice as large must not count twice as much.",
     },
 )  # fmt: skip
 
@@ -223,52 +223,52 @@ def distillation(
 
 
 _LATE = (
-    "NaN or infinity comes out for finite logits: a small probability is rounded to 0 before its logarithm is taken, "
-    "or an `exp` grows beyond what float32 can hold. Exercise 01 had a way to stay in log space."
+    "the result is NaN or infinite for finite logits: a small probability is rounded to 0 before its logarithm is "
+    "taken, or an `exp` overflows. Exercise 01 shows how to stay in log space."
 )
 
 _LOSS_SWITCHES = (
     ({"power": 0}, "T² is missing from the soft term."),
     ({"power": lambda alpha: 0 if alpha == 1 else 2},
-     "T² is lost where alpha is 1. One formula for all alpha: the ends need no special case."),
+     "T² is missing where alpha is 1. One formula holds for every alpha: 0 and 1 need no special case."),
     ({"power": 1},
-     "the soft term is multiplied by T. The gradient shrinks faster than that as T grows: see lesson 01, section 6, "
-     "for how fast."),
-    ({"power": -2}, "the soft term is divided by T². Its gradient is too small already where T is large: multiply."),
+     "the soft term is multiplied by T, but its gradient shrinks faster as T grows: see lesson 01, section 6."),
+    ({"power": -2}, "the soft term is divided by T². Its gradient is already small where T is large: multiply."),
     ({"hard": lambda s, targets, T: T**2 * F.cross_entropy(s, targets)},
-     "T² multiplies both terms. The hard one has no temperature in it, so there is nothing to make up for."),
+     "T² multiplies both terms. The hard one does not contain the temperature, so it needs no factor."),
     ({"weights": lambda alpha: (1 - alpha, alpha)},
-     "alpha stands at the wrong term: in this course it is the weight of the *soft* one."),
+     "alpha is the weight of the wrong term: in this course it weighs the *soft* one."),
     ({"weights": lambda alpha: (alpha, 1.0)},
-     "the hard term has no weight: where alpha is 1, labels should not count at all."),
+     "the hard term has no weight: where alpha is 1, the labels should not count."),
     ({"weights": lambda alpha: (1.0, 1 - alpha)},
-     "the soft term has no weight: where alpha is 0, the teacher should not count at all."),
-    ({"weights": lambda alpha: (alpha, alpha)}, "both terms have the weight alpha; the hard one's is 1 − alpha."),
+     "the soft term has no weight: where alpha is 0, the teacher should not count."),
+    ({"weights": lambda alpha: (alpha, alpha)}, "both terms have the weight alpha. The weight of the hard one is 1 − "
+                                                "alpha."),
     ({"weights": lambda alpha: (1.0, 1.0)}, "neither term has a weight: alpha is not used."),
     ({"hard": lambda s, targets, T: F.cross_entropy(s / T, targets)},
-     "the temperature is in the hard term too. Labels are about the student's own answers, at T = 1."),
+     "the temperature is in the hard term, too. Labels are compared with the student's answers at T = 1."),
     ({"hard": lambda s, targets, T: F.cross_entropy(_p(s), targets)},
-     "`cross_entropy` takes logits and makes the softmax itself; here it was given probabilities."),
+     "`cross_entropy` takes logits and applies the softmax itself; here it gets probabilities."),
     ({"hard": lambda s, targets, T: len(s) * F.cross_entropy(s, targets)},
      "the hard term is a sum over the batch, the soft one a mean: their balance depends on the batch size."),
     ({"soft": lambda s, t, T: _divergence(t, s, T)},
-     "the soft term is KL(student ‖ teacher): the two are exchanged. Whose classes does forward KL average over, and "
-     "which argument of `kl_div` is that?"),
+     "the soft term is KL(student ‖ teacher): the two are exchanged. Whose probabilities are the weights in forward "
+     "KL, and which argument of `kl_div` is that?"),
     ({"soft": _no_logarithm},
-     "where student and teacher are the same, the soft term is negative: the student's probabilities stand where "
-     "log-probabilities belong."),
+     "where student and teacher are the same, the soft term is negative: the student's probabilities are used in the "
+     "place of log-probabilities."),
     ({"soft": _cross_entropy},
-     "the soft term is a cross-entropy. Its gradient is right, its value is not: it is not 0 where student and "
+     "the soft term is a cross-entropy. Its gradient is right, but its value is not: it should be 0 where student and "
      "teacher are the same."),
     ({"soft": lambda s, t, T: -_divergence(s, t, T)},
-     "the sign of the soft term is turned: a divergence is never negative, and training would drive the student away "
+     "the sign of the soft term is reversed: a divergence is never negative, and training would drive the student away "
      "from its teacher."),
     ({"soft": lambda s, t, T: _divergence(s, t, T) / s.shape[1]},
-     "the soft term is too small by the number of classes. Look up what the reduction `mean` divides by."),
+     "the soft term is too small by a factor of the number of classes. Look up what the reduction `mean` divides by."),
     ({"soft": lambda s, t, T: len(s) * _divergence(s, t, T)},
      "the soft term is a sum over the batch, the hard one a mean: their balance depends on the batch size."),
     ({"sums": True},
-     "this is a sum over the batch; expected is the mean, so that a batch twice as large counts the same."),
+     "this is a sum over the batch. Return the mean, so that a batch twice as large counts the same."),
     ({"soft": lambda s, t, T: _divergence(s, t, T, dim=0)},
      "in the soft term the softmax runs along the batch, dim 0. Classes are along dim 1."),
     ({"soft": lambda s, t, T: _divergence(s, t, 1.0)}, "the soft term's logits are not divided by the temperature."),
@@ -279,16 +279,16 @@ _LOSS_SWITCHES = (
      "the student's logits are divided by the temperature, the teacher's are not: a student that is its own teacher "
      "does not get 0."),
     ({"soft": lambda s, t, T: ((_p(s, T) - _p(t, T)) ** 2).sum(dim=1).mean()},
-     "the soft term is a squared difference of probabilities; a divergence is expected."),
+     "the soft term is a squared difference of probabilities. Use a divergence."),
     ({"soft": _early_logarithm}, {"soft": _late_zeros}, _LATE),
     ({"soft": lambda s, t, T: _divergence(s.detach(), t, T)},
-     "the soft term has no gradient: the student is detached there, and its teacher would teach it nothing."),
+     "the soft term has no gradient: the student is detached there, so it learns nothing from its teacher."),
     ({"hard": lambda s, targets, T: F.cross_entropy(s.detach(), targets)},
-     "the hard term has no gradient: the student is detached there, and labels would teach it nothing."),
-    ({"soft": _raw}, "`kl_div` was given logits, or logits divided by T, where it wants log-probabilities."),
+     "the hard term has no gradient: the student is detached there, so it learns nothing from the labels."),
+    ({"soft": _raw}, "`kl_div` gets logits, or logits divided by T, but expects log-probabilities."),
     ({"soft": _without_log_target},
-     "NaN comes out: `kl_div` is told that its second argument is probabilities, and takes their logarithm; were "
-     "these logarithms already?"),
+     "the result is NaN: without `log_target=True`, `kl_div` takes the logarithm of its second argument. Is it a "
+     "logarithm already?"),
     ({"weights": lambda alpha: (alpha, 0.0)},
      "the labels are not in the loss: the hard term, times 1 − alpha, is missing."),
     ({"weights": lambda alpha: (0.0, 1 - alpha)},
@@ -334,27 +334,27 @@ soft_gradient = Part(
     write_yourself=("grad", "backward", "jacobian", "jacrev", "grad_and_value", "vjp"),
     mistakes=(
         (lambda s, t, T: _gradient(s, t, T) * len(s) / s.shape[1],
-         "these are divided by the number of classes. The mean is over the rows."),
+         "these are divided by the number of classes instead of the number of rows. The mean is over the rows."),
         (lambda s, t, T: T * _gradient(s, t, 1.0),
-         "the probabilities are those at T = 1: the temperature has to be in the softmax as well."),
+         "these are the probabilities at T = 1. The temperature belongs in the softmax as well."),
         (lambda s, t, T: T * (_log_p(s, T) - _log_p(t, T)) / len(s),
-         "this is a difference of log-probabilities. Each row of a softmax's gradient adds up to 0; does this?"),
+         "this is a difference of log-probabilities. Each row of a softmax's gradient adds up to 0; do these?"),
         (lambda s, t, T: (s - t) / len(s),
-         "this is a difference of logits, the gradient of a squared error. Where all of a row's logits rise by 1, a "
-         "softmax loss has no gradient."),
+         "this is a difference of logits, the gradient of a squared error. A softmax loss has no gradient where "
+         "student and teacher logits differ by a constant."),
         (lambda s, t, T: _gradient(s, t, T, dim=0),
          "the softmax runs along the batch, dim 0. Each row is an image; its classes are along dim 1."),
     ),
     slips={
-        "negated": "the sign is turned. Gradient descent goes *against* the gradient, and it has to raise a class "
-        "that the student gives too little.",
-        "T too many": "this is T² times the difference of probabilities. T² is the factor before the loss; the chain "
-        "rule brings another one, from z / T.",
+        "negated": "the sign is reversed. Gradient descent goes *against* the gradient, and it has to raise a class "
+        "that gets too little from the student.",
+        "T too many": "this is T² times the difference of probabilities. T² is the factor of the loss; the chain rule "
+        "brings another factor, 1 / T, from z / T.",
         "T² missing": "this is the gradient without T².",
-        "T missing": "the difference of probabilities has no factor T here. Two factors meet: T² before the loss, and "
-        "one that the chain rule brings.",
-        "sum over rows": "the mean is missing: the loss is a mean over the batch, so each row has only a share of it.",
-        "mean over classes": "these are divided by the number of classes as well. The loss is a sum over classes, a "
+        "T missing": "the difference of probabilities has no factor T here. It has two factors: T² from the loss, and "
+        "1 / T from the chain rule.",
+        "sum over rows": "the mean is missing: the loss is a mean over the batch, so divide by the number of rows.",
+        "mean over classes": "these are also divided by the number of classes. The loss is a sum over classes and a "
         "mean over rows.",
     },
 )  # fmt: skip
@@ -395,27 +395,28 @@ lowest_loss = Part(
     tolerance=5e-5,
     mistakes=(
         (lambda z, T: torch.tensor(0.0),
-         "0 is the least a *divergence* can be. What remains of a cross-entropy when the student says exactly what "
-         "the teacher says?"),
+         "0 is the minimum of a *divergence*. What is left of a cross-entropy if the student gives exactly the "
+         "teacher's probabilities?"),
         (lambda z, T: T**2 * _entropies(z, 1.0).mean(),
-         "these are the teacher's probabilities at T = 1; the loss sees the softened ones."),
-        (lambda z, T: T**2 * _entropies(z, T), "one value a row came back, [N]; expected is the mean over the batch."),
+         "these are the teacher's probabilities at T = 1. The loss uses the softened ones."),
+        (lambda z, T: T**2 * _entropies(z, T), "this is one value per row, [N]. Return the mean over the batch."),
         (_entropy_of_mean,
-         "the rows' probabilities were averaged first. A student answers each image by itself: average last."),
+         "the rows' probabilities were averaged first. A student answers each image separately: average last."),
         (_entropy_with_late_logarithm,
-         "0 · log 0 came out as NaN: a probability of the sharp teacher was rounded to 0. A class that never happens "
-         "counts nothing."),
+         "0 · log 0 came out as NaN: a very small probability of the teacher was rounded to 0. A class with "
+         "probability 0 adds 0 to the sum."),
         (lambda z, T: T**2 * _entropies(z, T, dim=0).mean(),
          "the softmax runs along the batch, dim 0. Each row is an image; its classes are along dim 1."),
         (lambda z, T: torch.tensor(T**2 * math.log(z.shape[1])),
-         "this is the answer for a teacher that finds all classes equally likely. Most teachers know more."),
+         "this is right only for a teacher that gives all classes the same probability."),
     ),
     slips={
         "T² missing": "T² is missing: the loss in the log has it.",
-        "T missing": "this has a factor T; the loss in the log has T².",
-        "sum over rows": "this is a sum over the batch; the loss is a mean.",
-        "mean over classes": "this is too small by the number of classes: they add up, only the rows are averaged.",
-        "negated": "the sign is missing: logarithms of probabilities are negative, what is asked for is not.",
+        "T missing": "this has a factor T. The loss in the log has T².",
+        "sum over rows": "this is a sum over the batch. The loss is a mean.",
+        "mean over classes": "this is too small by a factor of the number of classes: classes are summed, only rows "
+                             "are averaged.",
+        "negated": "the sign is missing: logarithms of probabilities are negative, but the result is not.",
     },
 )  # fmt: skip
 
@@ -463,22 +464,22 @@ sequence_loss = Part(
     use=trying.differentiated,
     mistakes=(
         (lambda s, t, real, T: (_positions(s, t, T) * real).sum() / real.sum(),
-         "right, but where padding holds NaN: 0 times NaN is NaN. Leave padded positions out instead of multiplying "
-         "them by 0."),
+         "right, except where the padding holds NaN: 0 times NaN is NaN. Leave padded positions out instead of "
+         "multiplying them by 0."),
         (lambda s, t, real, T: _positions(s, t, T)[real].mean(),
-         "where padding holds NaN the gradient is NaN: on the way back through the softmax, 0 times NaN is NaN. Leave "
-         "padding out *before* the softmax."),
+         "where the padding holds NaN, the gradient is NaN: in the backward pass of the softmax, 0 times NaN is NaN. "
+         "Leave padding out *before* the softmax."),
         (*_padded(lambda values, real: values.mean()),
-         "padding adds nothing to the sum, but it still counts in what you divide by. How many words are there?"),
+         "padding adds nothing to the sum, but it still counts in the divisor. How many words are there?"),
         (*_padded(lambda values, real: values.sum() / len(values)),
-         "the sum was divided by the number of sequences, so a longer sequence makes a larger loss. Expected is the "
-         "mean over words."),
+         "the sum was divided by the number of sequences, so a longer sequence gives a larger loss. Return the mean "
+         "over words."),
         (*_padded(lambda values, real: (values.sum(dim=1) / real.sum(dim=1)).mean()),
-         "first each sequence was averaged, then the sequences: a word in a short one counts more. Here every word "
-         "counts the same."),
-        (*_padded(lambda values, real: values.sum()), "this is a sum over all words; expected is their mean."),
+         "each sequence was averaged first, then the sequences, so a word in a short sequence counts more. Here every "
+         "word counts the same."),
+        (*_padded(lambda values, real: values.sum()), "this is a sum over all words. Return their mean."),
         (lambda s, t, real, T: _positions(s, t, T).sum() / len(s),
-         "this is `batchmean` over everything: it divides by the first dimension only, and padding counts too."),
+         "this is `batchmean` over all positions: it divides by the first dimension only, and padding counts too."),
         (lambda s, t, real, T: T**2 * _cross_entropy(s[real], t[real], T),
          "this is the soft cross-entropy. It is not 0 where student and teacher are the same; a divergence is."),
         (lambda s, t, real, T: _positions(s, t, T, dim=1)[real].mean(),
@@ -488,10 +489,11 @@ sequence_loss = Part(
     ),
     slips={
         "real ignored": "padding counts as if it were words: `real` is not used.",
-        "real inverted": "the padding was counted and the words were left out. `real` is True at words.",
-        "mean over classes": "this is too small by the number of classes: they add up, only words are averaged.",
+        "real inverted": "the padding was counted and the words were left out. `real` is True where there is a word.",
+        "mean over classes": "this is too small by a factor of the number of classes: classes are summed, only words "
+                             "are averaged.",
         "T² missing": "T² is missing.",
-        "T missing": "this has a factor T; T² is expected.",
+        "T missing": "this has a factor T. It should be T².",
         "student_logits and teacher_logits exchanged": "this is KL(student ‖ teacher): the two are exchanged.",
     },
 )  # fmt: skip
@@ -514,7 +516,7 @@ def _soft_loss_cases(generator: torch.Generator) -> list[Case]:
 def _published(
     s: Tensor, t: Tensor, temperature: float, *, exchanged: bool, probabilities: bool, over_all: bool
 ) -> Tensor:
-    """The article's loss with some of its three faults."""
+    """The article's loss with any of its three faults."""
     log_p, log_q = (_log_p(z, temperature) for z in ((s, t) if exchanged else (t, s)))
     terms = log_p.exp() * (log_p - (log_q.exp() if probabilities else log_q))
     return temperature**2 * (terms.mean() if over_all else terms.sum(dim=1).mean())
@@ -525,9 +527,9 @@ def _faults(exchanged: bool, probabilities: bool, over_all: bool) -> Soft:
 
 
 _AT_IDENTITY = "a student that is its own teacher still does not get 0 (experiment 1)"
-_DEAD_CLASSES = "classes that nobody believes in still change the loss (experiment 2)"
-_RULED_OUT = "a student that rules out the teacher's favourite still pays hardly anything (experiment 3)"
-_WANTS_LOGARITHMS = "What kind of numbers does `KLDivLoss` want first?"
+_DEAD_CLASSES = "classes that get no probability from either still change the loss (experiment 2)"
+_RULED_OUT = "a student that rules out the teacher's most probable class still gets almost no loss (experiment 3)"
+_WANTS_LOGARITHMS = "What kind of numbers does `KLDivLoss` expect as its first argument?"
 
 mended_soft_loss = Part(
     "mended_soft_loss", _soft_loss_cases, lambda s, t, T: T**2 * _divergence(s, t, T), "lesson 02, section 5",
@@ -535,18 +537,19 @@ mended_soft_loss = Part(
     use=trying.differentiated,
     mistakes=(
         (_faults(True, True, True),
-         "nothing has changed: three faults are still there. Begin with experiment 1: what comes out where student "
-         "and teacher are the same, and what kind of numbers does `KLDivLoss` want first?"),
+         "nothing has changed: three faults are still there. Begin with experiment 1: what is the loss where student "
+         "and teacher are the same, and what kind of numbers does `KLDivLoss` expect as its first argument?"),
         (_faults(False, True, True),
-         f"{_AT_IDENTITY}, nor does experiment 3 grow without end; and {_DEAD_CLASSES}. {_WANTS_LOGARITHMS}"),
+         f"{_AT_IDENTITY}, and the loss in experiment 3 is still bounded; and {_DEAD_CLASSES}. {_WANTS_LOGARITHMS}"),
         (_faults(True, False, True), f"{_RULED_OUT}; and {_DEAD_CLASSES}."),
         (_faults(True, True, False), f"{_AT_IDENTITY}; and {_RULED_OUT}."),
         (_faults(False, False, True), f"{_DEAD_CLASSES}."),
-        (_faults(False, True, False), f"{_AT_IDENTITY}, nor does experiment 3 grow without end. {_WANTS_LOGARITHMS}"),
+        (_faults(False, True, False), f"{_AT_IDENTITY}, and the loss in experiment 3 is still bounded. "
+                                      f"{_WANTS_LOGARITHMS}"),
         (_faults(True, False, False), f"{_RULED_OUT}."),
         (lambda s, t, T: T**2 * _raw(s, t, T),
-         "the loss changes where the same number is added to all of a student's logits, and a softmax would not "
-         "notice: the student's numbers are not normalised."),
+         "the loss changes if the same number is added to all of a student's logits, while a softmax does not change: "
+         "the student's numbers are not normalised."),
         (lambda s, t, T: T**2 * _cross_entropy(s, t, T),
          "this is the soft cross-entropy: the student that is its own teacher does not get 0 (experiment 1)."),
         (lambda s, t, T: T**2 * _early_logarithm(s, t, T), lambda s, t, T: T**2 * _late_zeros(s, t, T), _LATE),
@@ -554,12 +557,12 @@ mended_soft_loss = Part(
          "the softmax runs along the batch, dim 0. Each row is an image; its classes are along dim 1."),
         (lambda s, t, T: T**2 * _divergence(s, t, 1.0), "the logits are not divided by the temperature."),
         (lambda s, t, T: torch.tensor(float("nan")),
-         "NaN everywhere: `KLDivLoss` wants logarithms of one of the two, and not of the other (unless you say "
-         "`log_target=True`). Of which?"),
+         "NaN everywhere: `KLDivLoss` expects logarithms in one of its arguments, but not in the other (unless you "
+         "pass `log_target=True`). In which one?"),
     ),
     slips={
-        "sum over rows": "this is a sum over the batch; expected is a mean over the batch.",
-        "T² missing": "T² was lost in mending; it was no fault.",
+        "sum over rows": "this is a sum over the batch. Return the mean over the batch.",
+        "T² missing": "the fix removed T², which was right.",
     },
 )  # fmt: skip
 
@@ -609,21 +612,21 @@ def _upwards(*case: Any) -> Tensor:
 
 _TRAINING_SWITCHES = (
     ({"soft": lambda s, t, T: _divergence(s.detach(), t, T)},
-     "another teacher still gives the same weights. The loss sees the teacher; what does the *gradient* see? Look at "
-     "what the soft term is made of, and what of it depends on the weight."),
-    ({"power": 0}, "the teacher arrives now, but T² was lost in mending; it was no fault."),
+     "another teacher still gives the same weights. The loss depends on the teacher; does its *gradient*? Look at the "
+     "parts of the soft term: which of them depend on the weight?"),
+    ({"power": 0}, "the teacher counts now, but the fix removed T², which was right."),
     ({"power": lambda alpha: 0 if alpha == 1 else 2},
-     "the teacher arrives now, but where alpha is 1, T² is lost. One formula for all alpha."),
+     "the teacher counts now, but T² is missing where alpha is 1. One formula holds for every alpha."),
     ({"hard": lambda s, targets, T: F.cross_entropy(s.detach(), targets)},
-     "the teacher arrives now, but the labels no longer do: other targets give the same weights."),
+     "the teacher counts now, but the labels no longer do: other targets give the same weights."),
     ({"weights": lambda alpha: (1 - alpha, alpha)},
-     "the teacher arrives now, but alpha stands at the wrong term."),
+     "the teacher counts now, but alpha is the weight of the wrong term."),
     ({"weights": lambda alpha: (alpha, 1.0)},
-     "the teacher arrives now, but the hard term has lost its weight."),
+     "the teacher counts now, but the hard term has lost its weight."),
     ({"soft": lambda s, t, T: _divergence(s * T, t, T)},
-     "the teacher arrives now, but the student's logits are no longer divided by the temperature in the soft term."),
+     "the teacher counts now, but the student's logits are no longer divided by the temperature in the soft term."),
     ({"soft": lambda s, t, T: _divergence(t, s, T)},
-     "the teacher arrives now, but as KL(student ‖ teacher): the two are exchanged."),
+     "the teacher counts now, but as KL(student ‖ teacher): the two are exchanged."),
 )  # fmt: skip
 
 mended_training = Part(
@@ -631,7 +634,7 @@ mended_training = Part(
     tolerance=1e-4,
     mistakes=(
         *(Mistake(_training(loss), says) for loss, says in switched(distillation, *_TRAINING_SWITCHES)),
-        (_training(_upwards), "the weights go the wrong way: descent goes *against* the gradient."),
+        (_training(_upwards), "the weights move in the wrong direction: descent goes *against* the gradient."),
         *loss_mistakes(_training, most=1),
         (lambda x, y, v, T, alpha, rate, steps: _training(distillation)(x, y, v, T, alpha, rate, steps - 1),
          "one step is missing."),

@@ -1,4 +1,4 @@
-"""Exercise 03, distilling on MNIST: its parts, their inputs, and the mistakes they know."""
+"""Exercise 03, distilling on MNIST: its parts, their inputs, and the mistakes they recognise."""
 
 import copy
 import math
@@ -62,24 +62,24 @@ freeze = Part(
     use=trying.frozen,
     mistakes=(
         (lambda teacher: teacher,
-         "nothing has happened: the teacher is in the mode in which it came, and its parameters want gradients."),
+         "nothing has changed: the teacher is still in the mode it had, and its parameters still require gradients."),
         (lambda teacher: teacher.eval(),
-         "its parameters still want gradients: eval mode is about dropout and batch norm. (And where a module is "
-         "given `requires_grad = False`, that is a new attribute which nobody reads: parameters have that switch, "
-         "modules have a method whose name ends in an underscore.)"),
+         "its parameters still require gradients: eval mode only changes dropout and batch norm. (Setting "
+         "`requires_grad = False` on a module makes a new attribute that has no effect. Parameters have this "
+         "attribute; modules have a method whose name ends in an underscore.)"),
         (lambda teacher: teacher.requires_grad_(False),
-         "it is still in train mode: without gradients, too, its batch norm takes in every batch it is shown, and its "
-         "dropout makes it answer at random."),
+         "it is still in train mode: even without gradients, its batch norm is updated by every batch, and its dropout "
+         "makes its answers random."),
         (_freeze_top,
          "only the outermost module has left train mode. The layers inside have a mode of their own; a method of the "
-         "module reaches them all."),
+         "module sets them all."),
         (_freeze_layers,
          "the linear layers are frozen, but batch norm has parameters too. Go through `teacher.parameters()`, or let "
          "the module do it."),
         (lambda teacher: _freeze(teacher) and None,
-         "the teacher is frozen as it should be, but nothing is returned: give the teacher back."),
+         "the teacher is frozen correctly, but nothing is returned: return the teacher."),
         (lambda teacher: _freeze(copy.deepcopy(teacher)),
-         "a copy was frozen and came back. Give back the teacher itself: it is the one that will be asked."),
+         "a copy was frozen and returned. Freeze and return the teacher itself: it is the one that will be used."),
     ),
 )  # fmt: skip
 
@@ -115,7 +115,7 @@ def _step(
     bool = True, graph: bool = False, zero: bool = True, move: bool = True, plain: bool = True, detach: bool = False,
     silent: bool = False
 ) -> Any:  # fmt: skip
-    """One step; each option leaves something out. ``train``: None for eval mode, False for the mode it came in."""
+    """One step; each option leaves something out. ``train``: None for eval mode, False for the mode it had."""
     if train is not False:
         student.train(train is True)
     if quiet:
@@ -136,43 +136,43 @@ def _step(
 
 
 _DRIFT = (
-    "the teacher is in train mode: it normalises by the batch in front of it, and its own batch statistics drift with "
-    "every step. `no_grad` does not prevent that."
+    "the teacher is in train mode: it normalises with the statistics of the current batch, and its own batch "
+    "statistics drift with every step. `no_grad` does not prevent that."
 )
 _STAYS = (
-    "a student that comes in eval mode stays there: no dropout, no batch statistics. The step has to see to the "
+    "a student that is passed in eval mode stays there: no dropout, no batch statistics. The step has to set the "
     "student's mode itself."
 )
-_ADDS = "the gradients of the first step are still there in the second: `backward` *adds* to what it finds."
+_ADDS = "the gradients of the first step are still there in the second: `backward` *adds* to them."
 
 training_step = Part(
     "training_step", _step_cases, _step, "lesson 03, section 1, and about the loss lesson 02, section 8",
     use=trying.two_steps,
     mistakes=(
         (partial(_step, train=False, quiet=False, graph=True),
-         "the modes are left as they come, and the teacher gets gradients. Before anything is computed, decide for "
-         "student and teacher: train or eval, with gradients or without?"),
+         "the modes are not set, and the teacher gets gradients. Before anything is computed, decide for student and "
+         "teacher: train or eval mode, with gradients or without?"),
         (partial(_step, train=False, quiet=False),
-         f"nobody sees to the modes. A student that comes in eval mode stays there; and {_DRIFT}"),
+         f"the modes are not set. A student that is passed in eval mode stays there; and {_DRIFT}"),
         (partial(_step, loss=_labels_only), "the teacher makes no difference: it is not in the loss."),
         *switched(
             _step,
             ({"zero": False}, _ADDS),
             ({"quiet": False}, _DRIFT),
-            ({"graph": True}, "gradients flow into the teacher: ask it without recording a graph."),
+            ({"graph": True}, "gradients flow into the teacher: compute its logits without recording a graph."),
             ({"graph": True, "detach": True},
-             "the weights come out right, but a graph of the teacher's whole forward pass is recorded before it is "
-             "cut off: memory and time for nothing. Ask it where nothing is recorded."),
+             "the weights are right, but a graph of the teacher's whole forward pass is recorded and then thrown away, "
+             "which wastes memory and time. Compute its logits where no graph is recorded."),
             ({"train": False}, _STAYS),
             ({"train": None},
-             "the student is in eval mode while it learns: no dropout, and batch norm takes nothing in. It is the "
-             "*teacher* that is judged, not trained."),
+             "the student is in eval mode while it learns: no dropout, and batch norm is not updated. Only the "
+             "*teacher* belongs in eval mode."),
             ({"move": False},
-             "the student's weights do not move: is `backward()` there, then `optimizer.step()`, and does "
+             "the student's weights do not change: is `backward()` there, then `optimizer.step()`, and does "
              "`zero_grad()` come before both?"),
             ({"plain": False},
-             "the loss comes back as a tensor. A list of such losses can keep every batch's graph in memory; expected "
-             "is a plain float."),
+             "the loss is returned as a tensor. A list of such losses can keep every batch's graph in memory. Return a "
+             "plain float."),
             ({"silent": True}, "the step is right, but its loss is not returned."),
             most=3,
         ),
@@ -212,7 +212,7 @@ def _count(
     return give(wrong)
 
 
-_RECORDED = "a graph is recorded for every image, and nobody will use it: no gradients are needed to count."
+_RECORDED = "a graph is recorded for every image and never used: counting needs no gradients."
 
 count_errors = Part(
     "count_errors", _count_cases, _count, "lesson 03, section 1",
@@ -220,22 +220,24 @@ count_errors = Part(
     mistakes=switched(
         _count,
         ({"quiet": False},
-         "the model is judged in train mode: dropout guesses at random, and batch norm takes the test images in."),
+         "the model is evaluated in train mode: dropout makes its answers random, and batch norm is updated by the "
+         "test images."),
         ({"restore": False},
-         "a model that came in train mode is left in eval mode: from then on it trains without dropout. Leave it in "
-         "the mode you found."),
+         "a model that was passed in train mode is left in eval mode, so it trains without dropout from then on. "
+         "Restore the mode it had."),
         ({"loud": True},
-         "a model that came in eval mode is left in train mode. Which mode was it in *before*? Write that down."),
+         "a model that was passed in eval mode is left in train mode. Which mode was it in *before*? Store it."),
         ({"graph": True}, _RECORDED),
-        ({"give": lambda wrong: int((~wrong).sum())}, "these are the hits; errors are expected."),
-        ({"give": lambda wrong: wrong.float().mean().item()}, "this is a share; expected is the number of errors."),
+        ({"give": lambda wrong: int((~wrong).sum())}, "this is the number of right answers. Return the number of "
+                                                      "errors."),
+        ({"give": lambda wrong: wrong.float().mean().item()}, "this is a share. Return the number of errors."),
         ({"give": lambda wrong: 1 - wrong.float().mean().item()},
-         "this is the accuracy; expected is the number of errors."),
+         "this is the accuracy. Return the number of errors."),
         ({"give": lambda wrong: float(wrong.sum()) * 100 / len(wrong)},
-         "these are percent; expected is the number of errors."),
+         "this is in percent. Return the number of errors."),
         ({"give": lambda wrong: wrong.sum()},
-         "the number comes back as a tensor; expected is a plain int. `.item()` or `int(…)` makes one."),
-        ({"give": lambda wrong: wrong}, "it is told which are wrong; expected is how many."),
+         "the number is returned as a tensor. Return a plain int: `.item()` or `int(…)` makes one."),
+        ({"give": lambda wrong: wrong}, "this says which answers are wrong. Return how many."),
         most=3,
     ),
 )  # fmt: skip
@@ -274,36 +276,37 @@ cache_logits = Part(
     use=trying.caching,
     mistakes=(
         (partial(_cache, quiet=False, graph=True),
-         "the teacher answers in train mode (a picture's row depends on dropout and on its batch), and a graph of it "
-         "is recorded. Both can be prevented before the first batch."),
+         "the teacher answers in train mode (an image's row depends on dropout and on its batch), and its graph is "
+         "recorded. Prevent both before the first batch."),
         *switched(
             _cache,
             ({"parts": _whole_batches},
-             "the images that do not fill a whole batch at the end have no row. The last batch may be a short one."),
+             "the images at the end that do not fill a whole batch have no row. The last batch may be smaller."),
             ({"quiet": False},
-             "the teacher answers in train mode: a picture's row depends on dropout, and on which others are in its "
+             "the teacher answers in train mode: an image's row depends on dropout, and on the other images in its "
              "batch."),
             ({"graph": True},
-             "a graph of the teacher is recorded, which costs memory even if it is cut off afterwards: ask it without "
-             "gradients."),
+             "a graph of the teacher is recorded, which costs memory even if it is thrown away afterwards: compute its "
+             "logits without gradients."),
             ({"parts": lambda images, size: images.chunk(size)},
-             "this makes `batch_size` pieces. Expected are pieces *of* `batch_size` images; `split` and `chunk` "
-             "differ in that."),
+             "this makes `batch_size` batches. Make batches *of* `batch_size` images; this is how `split` and `chunk` "
+             "differ."),
             ({"parts": lambda images, size: images.split(size + 1)}, {"parts": lambda images, size: [images]},
-             "more than `batch_size` images go through the teacher at once. A large teacher with 50,000 images would "
-             "fill the memory."),
+             "more than `batch_size` images go through the teacher at once. With a large teacher and 50,000 images, "
+             "memory would run out."),
             ({"parts": _in_shuffled_order},
-             "the rows are in shuffled order: row 0 belongs to some other picture than image 0."),
+             "the rows are in shuffled order: row 0 does not belong to image 0."),
             ({"parts": lambda images, size: images.split(size)[::-1]},
-             "the batches are in reversed order: row 0 belongs to some other picture than image 0."),
-            ({"parts": lambda images, size: images.split(size)[:1]}, "only the first batch has rows."),
+             "the batches are in reversed order: row 0 does not belong to image 0."),
+            ({"parts": lambda images, size: images.split(size)[:1]}, "only the images of the first batch have rows."),
             ({"give": lambda rows: torch.cat(rows).softmax(dim=1)},
              "these are probabilities. A table of *logits* can be softened at any temperature later."),
             ({"give": lambda rows: torch.cat(rows).log_softmax(dim=1)},
-             "these are log-probabilities; the logits themselves are expected."),
+             "these are log-probabilities. Return the logits themselves."),
             ({"give": lambda rows: torch.cat(rows).argmax(dim=1)},
-             "these are the teacher's first choices; what it says about the other classes is lost. Keep its logits."),
-            ({"give": list}, "this is a list of batches; expected is one tensor [N, C]."),
+             "these are the teacher's most probable classes; its answers about the other classes are lost. Keep its "
+             "logits."),
+            ({"give": list}, "this is a list of batches. Return one tensor [N, C]."),
         ),
     ),
 )  # fmt: skip
@@ -322,7 +325,7 @@ def _view(
     Callable[..., tuple[Tensor, Tensor]] | None = None, quiet: bool = True, graph: bool = False, student_graph: bool =
     True, turned: bool = False, inference: bool = False
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Both logits; each option does something else. ``choose`` gives the student's images and the teacher's."""
+    """Both logits; each option changes something. ``choose`` gives the student's images and the teacher's."""
     if choose:
         mine, theirs = choose(images, augment)
     else:
@@ -341,33 +344,34 @@ same_view = Part(
     use=trying.viewing,
     mistakes=(
         (partial(_view, quiet=False, graph=True),
-         "the teacher answers in train mode, and a graph of it is recorded. It is asked, not trained."),
+         "the teacher answers in train mode, and its graph is recorded. It should only answer: use eval mode, without "
+         "gradients."),
         *switched(
             _view,
             ({"choose": lambda images, augment: (augment(images), augment(images))},
              {"choose": lambda images, augment: (augment(images), augment(images))[::-1]},
-             "the augmentation is drawn twice, so the teacher speaks about another picture than the student sees. "
+             "the augmentation is drawn twice, so the teacher's answers are about other views than the student sees. "
              "Draw once."),
             ({"choose": lambda images, augment: (augment(images), images)},
-             "the teacher sees the images as they were, and answers for those: this is what a table of logits would "
-             "do."),
+             "the teacher sees the original images and answers about those, as a table of logits would."),
             ({"choose": lambda images, augment: (images, augment(images))},
-             "the student sees the images as they were, and is given answers about others."),
+             "the student sees the original images, but the teacher's answers are about augmented ones."),
             ({"choose": lambda images, augment: (images, images)},
-             "nothing is augmented: both see the images as they were."),
+             "nothing is augmented: both see the original images."),
             ({"choose": lambda images, augment: 2 * (augment(augment(images)),)},
-             "the view is augmented twice over: `augment` of `augment`."),
+             "the view is augmented twice: `augment` is applied to the result of `augment`."),
             ({"quiet": False},
-             "the teacher is in train mode: it normalises by this batch instead of by what it has learned."),
+             "the teacher is in train mode: it normalises with the statistics of this batch instead of those it has "
+             "learned."),
             ({"graph": True},
-             "the teacher's logits carry a graph: they need no gradients, only the student's do."),
+             "the teacher's logits carry a graph. Only the student's logits need gradients."),
             ({"student_graph": False},
-             "the student's logits carry no graph, so a loss of them cannot train it: only the *teacher* is asked "
+             "the student's logits carry no graph, so their loss cannot train the student. Only the *teacher* answers "
              "without gradients."),
             ({"inference": True},
-             "the teacher's logits were made in inference mode, and PyTorch refuses to go back through a loss that "
-             "holds them. `torch.no_grad` makes plain tensors."),
-            ({"turned": True}, "the two come back in the other order: the student's logits first, then the teacher's."),
+             "the teacher's logits were computed in inference mode, and PyTorch refuses to backpropagate through a "
+             "loss that contains them. `torch.no_grad` gives ordinary tensors."),
+            ({"turned": True}, "the two are in the wrong order: first the student's logits, then the teacher's."),
             most=3,
         ),
     ),
@@ -428,33 +432,35 @@ paired_interval = Part(
     of_largest=True,
     mistakes=(
         (partial(_unpaired, equal=False), partial(_unpaired, equal=True),
-         "the two groups are treated as if they had nothing to do with each other. A pair shares its seed: what makes "
-         "a seed hard for one makes it hard for the other, and drops out of the *difference*."),
+         "the two groups are treated as independent. A pair shares its seed: what makes a seed hard for one makes it "
+         "hard for the other, and cancels in the *difference*."),
         *switched(
             _interval,
             ({"factor": lambda n: 1.96},
              "the factor is the normal distribution's 1.96. The spread is itself estimated, from a few differences: "
              "that is what Student's t is for."),
             ({"factor": lambda n: 2.776},
-             "2.776 belongs to five pairs. With another number of pairs the factor is another."),
+             "2.776 is the factor for five pairs. It depends on the number of pairs."),
             ({"factor": lambda n: float(stats.t.ppf(0.95, n - 1))},
-             "this interval leaves out 5 % on *each* side, so it holds 90 %. For 95 %, how much may stay out above?"),
+             "this interval leaves out 5 % on *each* side, so it covers 90 %. For 95 %, how much may it leave out "
+             "above?"),
             ({"factor": lambda n: float(stats.t.ppf(0.975, n))},
-             "there are as many degrees of freedom as pairs; one was used up by the mean."),
+             "this uses as many degrees of freedom as there are pairs. The mean uses one of them."),
             ({"factor": lambda n: 1.0}, "the factor t is missing: this is one standard error to each side."),
             ({"factor": lambda n: 2.0},
-             "the factor is 2, a rule of thumb for many pairs. Of a few, Student's t is larger."),
+             "the factor is 2, a rule of thumb for many pairs. For a few pairs Student's t is larger."),
             ({"spread": statistics.pstdev},
              "this is the standard deviation of a whole population (divided by n). These seeds are a sample of all "
              "seeds: divide by n − 1."),
-            ({"spread": statistics.variance}, "the variance stands where its root belongs, the standard deviation."),
+            ({"spread": statistics.variance}, "this uses the variance in the place of its root, the standard "
+                                              "deviation."),
             ({"root": False},
-             "this is about where *one more* seed's difference may lie. The mean of n differences is less uncertain, "
-             "by √n."),
+             "this interval is for the difference of *one more* seed. The mean of n differences is less uncertain, by "
+             "a factor of √n."),
             ({"sign": -1},
-             "the sign is turned round: errors *saved* are above 0 where the student makes fewer."),
+             "the sign is reversed: errors *saved* are above 0 where the student makes fewer."),
             ({"strict": False},
-             "lists of different lengths, or a single pair, give numbers here that mean nothing: raise a ValueError."),
+             "lists of different lengths, or a single pair, give meaningless numbers: raise a ValueError."),
         ),
     ),
 )  # fmt: skip
@@ -510,16 +516,17 @@ mended_training = Part(
     tolerance=1e-4,
     mistakes=(
         (partial(_article, loss=_labels_only),
-         "nothing has changed: whatever the teacher says, the student becomes the same. Follow what the teacher gives "
-         "from line to line. Where does it end?"),
+         "nothing has changed: the student is the same for every teacher. Follow the teacher's logits from line to "
+         "line. Where do they stop mattering?"),
         (partial(_article, loss=_without_student),
-         "the soft term is in the loss now, and still moves nothing: it has no gradient for the student. Is the "
-         "student's answer in it, and is it computed outside `no_grad`?"),
+         "the soft term is in the loss now, but still changes nothing: it has no gradient for the student. Does it "
+         "contain the student's logits, and is it computed outside `no_grad`?"),
         (partial(_article, loss=_soft_alone), "now the labels are gone. The article asks for a mixture of two terms."),
         (partial(_article, loss=_unweighted),
-         "both terms are there, but alpha makes no difference: it weighs the soft one, 1 − alpha the other."),
+         "both terms are there, but alpha makes no difference. It is the weight of the soft one, and 1 − alpha that of "
+         "the hard one."),
         (partial(_article, loss=_guesses),
-         "the teacher's first choice is taken for a label. What it says about the other classes is lost."),
+         "the teacher's most probable class is used as a label. Its answers about the other classes are lost."),
         *loss_mistakes(lambda loss: partial(_article, loss=loss), most=1),
     ),
 )  # fmt: skip
@@ -558,18 +565,18 @@ mended_batches = Part(
     mistakes=switched(
         _batches,
         ({"look_up": lambda table, index, rows, place: table[place]},
-         "nothing has changed: images come in the new order, answers in the table's. Take one batch, and ask for each "
-         "of the three parts which picture it speaks of."),
+         "nothing has changed: images are in the new order, answers in that of the table. Take one batch, and ask for "
+         "each of its three parts which image it belongs to."),
         ({"look_up": lambda table, index, rows, place: table[rows]},
-         "half mended: the answers follow the order now. But `rows` counts within the chosen digits, and the table "
-         "has a row for *every* training digit. Which argument says where a chosen digit comes from?"),
+         "half fixed: the answers follow the order now. But `rows` counts within the chosen digits, and the table has "
+         "a row for *every* training digit. Which argument says where a chosen digit comes from?"),
         ({"look_up": lambda table, index, rows, place: table[index[place]]},
-         "half mended: these are answers about the chosen digits now, but not in the order of the images."),
+         "half fixed: these are answers about the chosen digits now, but not in the order of the images."),
         ({"look_up": lambda table, index, rows, place: table[index][rows].argmax(dim=1)},
-         "these are the teacher's first choices; expected are its logits."),
+         "these are the teacher's most probable classes. Return its logits."),
         ({"shuffled": False},
-         "images and answers belong together now, but the order is no longer shuffled: it has to be the given one."),
-        ({"whole": True}, "the last, shorter batch is missing, and its digits are never trained on."),
+         "images and answers belong together now, but the order is no longer shuffled: use the given one."),
+        ({"whole": True}, "the last, smaller batch is missing, so its digits are never used for training."),
     ),
 )  # fmt: skip
 
@@ -618,19 +625,20 @@ mended_epochs = Part(
     tolerance=1e-4,
     mistakes=(
         (partial(_epochs, start=False, again=False),
-         "now the student is never in train mode while it learns: no dropout, and batch norm counts no batch. The "
+         "now the student is never in train mode while it learns: no dropout, and batch norm is never updated. The "
          "first epoch was right before."),
         *switched(
             _epochs,
             ({"again": False},
-             "nothing has changed: from the second epoch on, batch norm counts no batches. What was done to the "
-             "student between the first epoch and the second, and who undoes it?"),
+             "nothing has changed: from the second epoch on, batch norm is not updated. What changes in the student "
+             "between the first epoch and the second, and what reverses it?"),
             ({"quiet": False},
-             "now the student is *judged* in train mode: dropout blurs the held-out loss, and batch norm takes the "
-             "held-out images in. Judging needs eval mode, up to its last line; training needs something else."),
+             "now the student is *evaluated* in train mode: dropout disturbs the held-out loss, and batch norm is "
+             "updated by the held-out images. Evaluation needs eval mode up to its last line; training needs train "
+             "mode."),
             ({"zero": False},
-             "the gradients of one batch are still there in the next: `zero_grad` was lost in mending."),
-            ({"plain": False}, "the losses come back as tensors; expected are plain floats."),
+             "the gradients of one batch are still there in the next: the fix removed `zero_grad`."),
+            ({"plain": False}, "the losses are returned as tensors. Return plain floats."),
         ),
     ),
 )  # fmt: skip

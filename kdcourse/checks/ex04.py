@@ -1,4 +1,4 @@
-"""Exercise 04, dark knowledge: its parts, their inputs, and the mistakes they know."""
+"""Exercise 04, dark knowledge: its parts, their inputs, and the mistakes they recognise."""
 
 import torch
 from torch import Tensor
@@ -34,14 +34,14 @@ smoothed_targets = Part(
     exact_dtype=True,
     mistakes=(
         (lambda y, c, e: torch.where(F.one_hot(y, c).bool(), 1 - e, e / (c - 1)),
-         "the smoothing is shared among the wrong classes alone. As PyTorch and the lesson have it, it is shared "
-         "among *all* classes, the right one too."),
+         "the smoothing is shared among the wrong classes only. In PyTorch and in the lesson it is shared among *all* "
+         "classes, including the right one."),
         (lambda y, c, e: torch.where(F.one_hot(y, c).bool(), 1 - e, e / c),
-         "rows add up to less than 1: the label gets a part of the smoothing, too."),
+         "rows add up to less than 1: the label also gets its part of the smoothing."),
         (lambda y, c, e: F.one_hot(y, c).float() + e / c,
-         "rows add up to more than 1: what is shared out has to be taken from the label first."),
+         "rows add up to more than 1: subtract from the label what is shared among the classes."),
         (lambda y, c, e: (1 - e) * F.one_hot(y, c) + e,
-         "every class gets all of the smoothing; shared among the classes, each gets a part of it."),
+         "every class gets all of the smoothing. It is shared: each class gets only its part."),
         (lambda y, c, e: _smoothed(y, c, 1 - e), "smoothing and 1 − smoothing are exchanged."),
     ),
     slips={"smoothing ignored": "these are the plain labels: the smoothing is not used."},
@@ -67,15 +67,17 @@ confidence_only = Part(
     "confidence_only", _target_cases, _confidence, "lesson 04, section 4",
     mistakes=(
         (lambda p, y: _confidence(p, y, fewer=0),
-         "rows add up to less than 1: the rest is divided by the number of all classes, but fewer share it."),
+         "rows add up to less than 1: the rest is divided by the number of all classes, but only the wrong ones share "
+         "it."),
         (lambda p, y: _confidence(p, y, kept=False),
-         "the label's own probability was overwritten: it is the one number to keep."),
+         "the label's own probability was overwritten. It is the one number to keep."),
         (lambda p, y: _smoothed(y, p.shape[1], 0.1).to(p),
-         "this is label smoothing, the same for every sample; here each sample keeps the teacher's own confidence."),
+         "this is label smoothing, the same for every sample. Here each sample keeps the teacher's confidence in its "
+         "label."),
     ),
     slips={
-        "targets guessed": "the largest probability is kept. A teacher can be wrong: keep the one of the *label*, "
-        "whatever its size.",
+        "targets guessed": "the largest probability is kept. A teacher can be wrong: keep the probability of the "
+        "*label*, whatever its size.",
     },
 )  # fmt: skip
 
@@ -96,11 +98,11 @@ class_means = Part(
         (lambda p, y: p.mean(dim=0).expand_as(p).clone(),
          "every sample has the mean of all samples. Take the mean over the samples with the same label."),
         (lambda p, y: torch.stack([p[y == label].mean(dim=0) for label in y.unique()]),
-         "this has a row a class; expected is a row a sample, the mean of its class."),
+         "this has one row per class. Return one row per sample: the mean of its class."),
         (lambda p, y: torch.stack([p[y == label].sum(dim=0) for label in y]),
-         "these are sums: rows add up to the number of samples of the class, not to 1."),
+         "these are sums: each row adds up to the number of samples in its class, not to 1."),
     ),
-    slips={"targets guessed": "samples are grouped by what the teacher says. Group them by their label."},
+    slips={"targets guessed": "samples are grouped by the teacher's answer. Group them by their label."},
 )  # fmt: skip
 
 
@@ -129,7 +131,7 @@ dealt_anew = Part(
          "class 0 is kept in every row. Keep the class of the row's own label."),
     ),
     slips={
-        "order backwards": "the order is applied backwards: the wrong class in place i is to *get* what stood in "
+        "order backwards": "the order is applied backwards: the wrong class in place i should *get* the value from "
         "place order[i].",
         "order ignored": "nothing has moved: the order is not used.",
         "targets guessed": "the class with the largest probability stays in its place; it has to be the label's.",
@@ -142,7 +144,7 @@ BIASES = [step / 2 for step in range(21)]
 
 
 def _bias_cases(generator: torch.Generator) -> list[Case]:
-    """Samples of the unseen class need biases from 0.25 to 8.25; from some bias on, others are lost twice as fast."""
+    """Samples of the unseen class need biases from 0.25 to 8.25; above some bias, others are lost twice as fast."""
     cases = []
     for classes in (6, 10):
         unseen, other = torch.randperm(classes, generator=generator)[:2].tolist()
@@ -172,18 +174,18 @@ best_bias = Part(
     "best_bias", _bias_cases, _bias, "lesson 04, section 3",
     mistakes=(
         (lambda z, y, unseen, biases: _bias(z[y == unseen], y[y == unseen], unseen, biases),
-         "only samples of the unseen class are counted. A large bias finds all of them and calls others so, too: "
-         "count the errors on *all* samples."),
+         "only samples of the unseen class are counted. A large bias finds all of them, but also assigns other samples "
+         "to this class: count the errors on *all* samples."),
         (lambda z, y, unseen, biases: _bias(z[y != unseen], y[y != unseen], unseen, biases),
-         "0 comes out, whatever goes in. Where samples of the unseen class are left out of the count, every bias can "
-         "only do harm: they are needed here."),
+         "the result is always 0. If samples of the unseen class are not counted, a bias can only add errors: count "
+         "them too."),
         (lambda z, y, unseen, biases: float(min(_errors(z, y, unseen, bias) for bias in biases)),
-         "this is the smallest number of errors; expected is the bias that has it."),
-        (lambda z, y, unseen, biases: _bias(z, y, unseen, biases, sign=-1), "this is the bias with *most* errors."),
+         "this is the smallest number of errors. Return the bias that gives it."),
+        (lambda z, y, unseen, biases: _bias(z, y, unseen, biases, sign=-1), "this is the bias with the *most* errors."),
         (lambda z, y, unseen, biases: float(biases.index(_bias(z, y, unseen, biases))),
-         "this is the bias's place in the list; expected is the bias itself."),
+         "this is the position of the bias in the list. Return the bias itself."),
         (lambda z, y, unseen, biases: _bias(z, y, unseen, biases[::-1]),
-         "of several biases with the same number of errors, the last one comes back; the text asks for the first."),
+         "of several biases with the same number of errors, this returns the last one. Return the first."),
     ),
 )  # fmt: skip
 
@@ -204,13 +206,15 @@ transfer_set = Part(
     "transfer_set", _transfer_cases, lambda x, a, y, c: (x[y != c], a[y != c]), "lesson 04, section 3",
     mistakes=(
         (lambda x, a, y, c: (x[y != c], a[: int((y != c).sum())]),
-         "after the first image that was left out, each image still has its neighbour's answer."),
-        (lambda x, a, y, c: (x[y == c], a[y == c]), "this keeps what was to be left out."),
+         "after the first image that is left out, each image still gets its neighbour's answer."),
+        (lambda x, a, y, c: (x[y == c], a[y == c]), "this keeps the images that should be left out."),
         (lambda x, a, y, c: (x[y != c], torch.cat([a[:, :c], a[:, c + 1 :]], dim=1)[y != c]),
-         "the answers have lost a column. The student still has a logit for that class: it is what it learns from."),
-        (lambda x, a, y, c: (x[y != c], a), "the answers are all still there, also to images that were left out."),
+         "a column of the answers is missing. The student still has a logit for that class and learns it from this "
+         "column."),
+        (lambda x, a, y, c: (x[y != c], a), "all answers are still there, including those for the images that were "
+                                            "left out."),
     ),
-    slips={"targets guessed": "images are left out by what the teacher says; leave them out by their label."},
+    slips={"targets guessed": "images are left out by the teacher's answer. Leave them out by their label."},
 )  # fmt: skip
 
 
@@ -238,15 +242,16 @@ beyond_the_control = Part(
     "beyond_the_control", _agreement_cases, lambda s, t, u: _agreement(s, t) - _agreement(s, u), "lesson 04, section 5",
     mistakes=(
         (lambda s, t, u: _agreement(s, t),
-         "this is the agreement with the teacher alone. How much of it would any good net have?"),
+         "this is the agreement with the teacher alone. How much of it would any good net reach?"),
         (lambda s, t, u: _agreement(s, u), "this is the control alone, the agreement with the unrelated teacher."),
         (lambda s, t, u: _agreement(s, t) / _agreement(s, u),
-         "the two agreements are divided. What is beyond the control is a difference."),
+         "the two agreements are divided. Subtract the control instead."),
         (lambda s, t, u: _distance(s, u) - _distance(s, t),
-         "these are distances of probabilities. Agreement is a share of samples: same most probable class."),
+         "these are distances between probabilities. Agreement is the share of samples with the same most probable "
+         "class."),
     ),
     slips={
-        "negated": "the two are subtracted the wrong way round.",
+        "negated": "the two are subtracted in the wrong order.",
         "student and teacher exchanged": "the control compares the two teachers with each other. Compare the "
         "*student* with both.",
     },

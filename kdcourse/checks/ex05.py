@@ -1,4 +1,4 @@
-"""Exercise 05, teacher and student on CIFAR-10: its parts, their inputs, and the mistakes they know."""
+"""Exercise 05, teacher and student on CIFAR-10: its parts, their inputs, and the mistakes they recognise."""
 
 import math
 
@@ -45,18 +45,18 @@ flattened_features = Part(
     mistakes=(
         *switched(
             _flattened,
-            ({"sides": 1}, "the side is counted once. An image has height and width."),
-            ({"channels": "none"}, "the channels are missing: each has an image of its own."),
-            ({"channels": "first"}, "the first layer's channels are counted; the last layer's are what comes out."),
-            ({"paddings": 0}, "the padding is left out; it lengthens the image at both ends."),
-            ({"paddings": 1}, "the padding is added once; it lengthens the image at both ends."),
-            ({"strided": False}, "the stride is left out: the stencil moves on by more than one pixel."),
+            ({"sides": 1}, "the side is counted only once. An image has height and width."),
+            ({"channels": "none"}, "the number of channels is missing: each channel is an image of its own."),
+            ({"channels": "first"}, "the first layer's channels are counted. Count those of the last layer."),
+            ({"paddings": 0}, "the padding is left out. It adds pixels on both sides."),
+            ({"paddings": 1}, "the padding is added only once. It adds pixels on both sides."),
+            ({"strided": False}, "the stride is left out: the kernel may move by more than one pixel."),
             ({"pooled": False}, "the pooling is left out."),
-            ({"one": 0}, "the + 1 is left out: a stencil that fits exactly once comes out as 0 places."),
-            ({"up": True}, "sizes are rounded up: where the stencil no longer fits, nothing comes out; round down."),
+            ({"one": 0}, "the + 1 is left out: a kernel that fits exactly once gives 0 positions."),
+            ({"up": True}, "sizes are rounded up. Where the kernel no longer fits there is no output: round down."),
         ),
         (lambda n, layers: layers[-1]["channels"] * (n // math.prod(layer["pool"] for layer in layers)) ** 2,
-         "only the pooling is counted. A convolution changes the size, too, unless its padding makes up for it."),
+         "only the pooling is counted. A convolution changes the size too, unless its padding compensates."),
     ),
 )  # fmt: skip
 
@@ -71,11 +71,11 @@ def _cost_cases(generator: torch.Generator) -> list[Case]:
 
 
 def _costs(
-    channels_in: int, channels_out: int, kernel: int, size: int, *, stencil: int = 2, places: int = 2, deep: bool =
+    channels_in: int, channels_out: int, kernel: int, size: int, *, kernel_sides: int = 2, places: int = 2, deep: bool =
     True, biases: bool = False, many: bool = False, wide: bool = False
 ) -> dict:  # fmt: skip
     """The four numbers; each option changes something."""
-    area = kernel**stencil
+    area = kernel**kernel_sides
     whole = area * (channels_in if deep else 1) * channels_out + biases * channels_out
     first = area * channels_in * (channels_out if many else 1) + biases * channels_in
     split = first + (area if wide else 1) * channels_in * channels_out + biases * channels_out
@@ -91,13 +91,14 @@ convolution_costs = Part(
     "convolution_costs", _cost_cases, _costs, "lesson 05, section 1",
     mistakes=switched(
         _costs,
-        ({"stencil": 1}, "a stencil of side k has k times k weights, not k."),
-        ({"places": 1}, "the stencil is used at every place of an image, and an image has size times size of them."),
-        ({"places": 0}, "multiplications are counted at one place; the stencil is used at every place of an image."),
-        ({"deep": False}, "a stencil is as deep as the channels that come in."),
+        ({"kernel_sides": 1}, "a filter of side k has k times k weights per channel, not k."),
+        ({"places": 1}, "the filter is applied at every position of an image, and there are size times size of them."),
+        ({"places": 0}, "multiplications are counted at one position only. The filter is applied at every position of "
+                        "an image."),
+        ({"deep": False}, "a filter spans all input channels."),
         ({"biases": True}, "biases are counted; these convolutions have none."),
-        ({"many": True}, "the depthwise half has one stencil a channel, one channel deep."),
-        ({"wide": True}, "the second half of a separable convolution looks at one pixel: its stencil has side 1."),
+        ({"many": True}, "the depthwise convolution has one filter per input channel, one channel deep."),
+        ({"wide": True}, "the second half of a separable convolution looks at one pixel: its filters have side 1."),
     ),
 )  # fmt: skip
 
@@ -140,16 +141,17 @@ one_view = Part(
     mistakes=switched(
         _view,
         ({"circular": True},
-         "what leaves the image on one side comes in on the other. Places that nothing moves to are 0."),
-        ({"sign": -1}, "the shifts go the other way."),
-        ({"turned": True}, "down and right are exchanged: the first number moves rows, the second columns."),
-        ({"axis": 2}, "images stand on their heads: left and right are the last dimension."),
-        ({"late": True}, "images are shifted first and mirrored then; that shifts the other way."),
+         "pixels that leave the image on one side come in on the other. Pixels that nothing moves into are 0."),
+        ({"sign": -1}, "the shifts go in the opposite direction."),
+        ({"turned": True}, "down and right are exchanged: the first number moves the image down, the second one to the "
+                           "right."),
+        ({"axis": 2}, "images are turned upside down. Left and right are the last dimension."),
+        ({"late": True}, "images are shifted first and mirrored afterwards, which reverses the shift to the right."),
     ),
     slips={
-        "mirrored inverted": "those are mirrored that should not be, and the other way round.",
+        "mirrored inverted": "the wrong images are mirrored: exactly those that should not be.",
         "mirrored ignored": "all images are mirrored; `mirrored` says which.",
-        "mirrored never": "no image is mirrored; `mirrored` says which are to be.",
+        "mirrored never": "no image is mirrored; `mirrored` says which should be.",
     },
 )  # fmt: skip
 
@@ -185,7 +187,7 @@ def _pair(images: Tensor, student: Tensor, teacher: Tensor, seed: int, views: st
     return mine @ student.T, theirs @ teacher.T
 
 
-_TWO_VIEWS = "student and teacher still look at different views: equal nets give different answers."
+_TWO_VIEWS = "student and teacher still see different views: equal nets give different answers."
 
 mended_batch = Part(
     "mended_batch", _bug_cases, _pair, "lesson 05, section 3",
@@ -194,11 +196,13 @@ mended_batch = Part(
         _pair,
         ({"views": "two"}, {"views": "two, turned"}, _TWO_VIEWS),
         ({"views": "student's only"},
-         "the teacher looks at the images as they are, as with cached answers; it has to see what the student sees."),
-        ({"views": "teacher's only"}, "the student looks at the images as they are, and is taught about others."),
-        ({"views": "none"}, "nothing is augmented any more: the cure is worse than the fault."),
+         "the teacher sees the original images, as with cached answers. It has to see what the student sees."),
+        ({"views": "teacher's only"}, "the student sees the original images, but the teacher's answers are about "
+                                      "augmented ones."),
+        ({"views": "none"}, "the images are no longer augmented. Keep the augmentation, and show the same view to "
+                            "both."),
     ),
-    slips={"reversed": "the pair is the wrong way round: the student's logits come first."},
+    slips={"reversed": "the pair is in the wrong order: the student's logits come first."},
 )  # fmt: skip
 
 
@@ -218,13 +222,13 @@ looked_up = Part(
     "looked_up", _table_cases, lambda tables, index, mirrored: tables[mirrored.long(), index], "lesson 05, section 3",
     mistakes=(
         (lambda tables, index, mirrored: tables[:, index].mean(dim=0),
-         "the mean of both tables is the answer to neither view."),
+         "this is the mean of both tables. Look up the answer to the view that is shown."),
     ),
     slips={
-        "mirrored never": "mirrored samples get the answer to the image as it was: the second table is never read.",
+        "mirrored never": "mirrored samples get the answer to the original image: the second table is never read.",
         "mirrored ignored": "every sample gets the answer to its mirrored image: the first table is never read.",
-        "mirrored inverted": "the two tables are exchanged: the first is for images as they are.",
-        "index ignored": "rows are read in order, as if samples were never shuffled; `index` says which sample stands "
+        "mirrored inverted": "the two tables are exchanged: the first one is for the original images.",
+        "index ignored": "rows are read in order, as if samples were never shuffled. `index` says which sample is "
         "where.",
     },
 )  # fmt: skip
@@ -232,25 +236,25 @@ looked_up = Part(
 
 # --- noise of a heat map -------------------------------------------------------------------------
 def _map_cases(generator: torch.Generator) -> list[Case]:
-    def case(seeds: int, fields: int) -> Case:
-        fixed = 60 + 3 * torch.rand(1, fields, generator=generator) + 2 * torch.randn(seeds, 1, generator=generator)
-        return {"accuracy": fixed + 0.5 * torch.randn(seeds, fields, generator=generator)}
+    def case(seeds: int, cells: int) -> Case:
+        fixed = 60 + 3 * torch.rand(1, cells, generator=generator) + 2 * torch.randn(seeds, 1, generator=generator)
+        return {"accuracy": fixed + 0.5 * torch.randn(seeds, cells, generator=generator)}
 
     return [case(3, 6), case(5, 24), {"accuracy": torch.tensor([[60.0, 62.0], [61.0, 64.0]])}]
 
 
 def _standard_error(
-    accuracy: Tensor, *, of_seeds: bool = True, of_fields: bool = True, free: str = "both", two: int = 2
+    accuracy: Tensor, *, of_seeds: bool = True, of_cells: bool = True, free: str = "both", two: int = 2
 ) -> float:
     """The error; each option changes something."""
     values = accuracy.double() - accuracy.double().mean()
-    seeds, fields = values.shape
-    left = values - of_fields * values.mean(0, keepdim=True)
+    seeds, cells = values.shape
+    left = values - of_cells * values.mean(0, keepdim=True)
     left = left - of_seeds * left.mean(1, keepdim=True)
     below = {
-        "both": (seeds - 1) * (fields - 1 if of_seeds else fields) if of_fields else accuracy.numel() - 1,
+        "both": (seeds - 1) * (cells - 1 if of_seeds else cells) if of_cells else accuracy.numel() - 1,
         "all": accuracy.numel(),
-        "seeds": (seeds - 1) * fields,
+        "seeds": (seeds - 1) * cells,
     }[free]
     return math.sqrt(two * float((left**2).sum()) / below / seeds)
 
@@ -260,35 +264,37 @@ error_of_a_difference = Part(
     tolerance=1e-4,
     mistakes=switched(
         _standard_error,
-        ({"two": 1}, "this is the error of one field's mean. Of a difference of two, the variances add up."),
-        ({"two": 4}, "the 2 stands outside the root; of a difference of two, the *variances* add up."),
+        ({"two": 1}, "this is the error of one cell's mean. For a difference of two means, the variances add up."),
+        ({"two": 4}, "the 2 is outside the root. For a difference of two means, the *variances* add up."),
         ({"of_seeds": False},
-         "what all fields of a seed have in common is still in there. It cancels in a difference: take each seed's "
-         "mean away, too."),
-        ({"of_fields": False, "of_seeds": False},
-         "the differences between fields are counted as noise: take each field's mean away first."),
+         "the part that all cells of a seed have in common is still included. It cancels in a difference: subtract "
+         "each seed's mean, too."),
+        ({"of_cells": False, "of_seeds": False},
+         "the differences between cells are counted as noise: subtract each cell's mean first."),
         ({"free": "all"},
-         "the sum of squares is divided by the number of runs. Means were taken away: fewer degrees of freedom are "
-         "left, (seeds − 1) · (fields − 1)."),
+         "the sum of squares is divided by the number of runs. Means were subtracted, so fewer degrees of freedom are "
+         "left: (seeds − 1) · (cells − 1)."),
         ({"free": "seeds"},
-         "the degrees of freedom are those that are left when each field's mean is taken away. Each seed's mean was "
-         "taken away, too: (seeds − 1) · (fields − 1)."),
+         "these are the degrees of freedom after subtracting each cell's mean only. Each seed's mean was subtracted, "
+         "too: (seeds − 1) · (cells − 1)."),
     ),
     slips={
-        "√n missing": "this is for single runs; a field's mean over several seeds moves less.",
-        "squared": "this is a variance; take the root.",
+        "√n missing": "this is the error for single runs. A cell's mean over several seeds varies less.",
+        "squared": "this is a variance. Take the root.",
     },
 )  # fmt: skip
 
 
 # --- find the bug: the best of many --------------------------------------------------------------
 def _report_cases(generator: torch.Generator) -> list[Case]:
-    def case(seeds: int, fields: int) -> Case:
-        order = torch.randperm(fields, generator=generator)
-        validation = 60 + 0.8 * order + 0.1 * torch.rand(seeds, fields, generator=generator)
+    def case(seeds: int, settings: int) -> Case:
+        order = torch.randperm(settings, generator=generator)
+        validation = 60 + 0.8 * order + 0.1 * torch.rand(seeds, settings, generator=generator)
         validation[0] = 60 + 0.8 * order.roll(1)
         validation[1:] += 0.8 * (order - order.roll(1)) / (seeds - 1)
-        test = 58 + 0.7 * torch.randperm(fields, generator=generator) + torch.rand(seeds, fields, generator=generator)
+        test = (
+            58 + 0.7 * torch.randperm(settings, generator=generator) + torch.rand(seeds, settings, generator=generator)
+        )
         test[:, order.argmax()] = 59 + torch.rand(seeds, generator=generator)
         return {"validation": validation, "test": test}
 
@@ -299,23 +305,26 @@ reported_accuracy = Part(
     "reported_accuracy", _report_cases, lambda v, t: t[:, v.mean(dim=0).argmax()].mean().item(), "lesson 05, section 4",
     mistakes=(
         (lambda v, t: t.mean(dim=0).max().item(),
-         "the field is still chosen by the numbers that are then reported: test chooses, test reports."),
-        (lambda v, t: t.max().item(), "this is the luckiest single run on test."),
+         "the setting is still chosen on the accuracies that are then reported, those on test."),
+        (lambda v, t: t.max().item(), "this is the best single run on test."),
         (lambda v, t: v.mean(dim=0).max().item(),
-         "validation chooses, and validation is reported, too: the largest of many is flattered by being picked."),
+         "the setting is chosen on validation, and its validation accuracy is reported. The largest of many accuracies "
+         "is too high on average."),
         (lambda v, t: t[torch.arange(len(t)), v.argmax(dim=1)].mean().item(),
-         "each seed picks a field of its own. One field is chosen, by its mean over the seeds."),
+         "each seed chooses a setting of its own. Choose one setting, by its mean over the seeds."),
         (lambda v, t: t.flatten()[v.argmax()].item(),
-         "the luckiest single run on validation is chosen, and reported alone. A field is chosen by its *mean* over "
-         "the seeds, and reported by its mean."),
+         "the best single run on validation is chosen, and reported alone. Choose a setting by its *mean* over the "
+         "seeds, and report its mean."),
         (lambda v, t: t[:, v.amax(dim=0).argmax()].mean().item(),
-         "the field with the luckiest single run on validation is chosen; choose by the mean over the seeds."),
+         "the setting with the best single run on validation is chosen. Choose by the mean over the seeds."),
         (lambda v, t: t[:, v.mean(dim=0).argmax()].max().item(),
-         "the right field, but only its luckiest run is reported; report its mean over the seeds."),
-        (lambda v, t: t[:, v.mean(dim=0).argmin()].mean().item(), "the field that is *worst* on validation is chosen."),
-        (lambda v, t: t.mean().item(), "this is the mean over all fields: nothing was chosen."),
+         "the right setting, but only its best run is reported. Report its mean over the seeds."),
+        (lambda v, t: t[:, v.mean(dim=0).argmin()].mean().item(), "the setting that is *worst* on validation is "
+                                                                  "chosen."),
+        (lambda v, t: t.mean().item(), "this is the mean over all settings: none was chosen."),
     ),
-    slips={"validation and test exchanged": "test chooses, and validation is reported: turn the two round."},
+    slips={"validation and test exchanged": "the setting is chosen on test and reported on validation. Exchange the "
+                                            "two."},
 )  # fmt: skip
 
 PARTS = (

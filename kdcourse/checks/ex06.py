@@ -1,4 +1,4 @@
-"""Exercise 06, judging a distillation: its parts, their inputs, and the mistakes they know."""
+"""Exercise 06, judging a distillation: its parts, their inputs, and the mistakes they recognise."""
 
 import math
 import warnings
@@ -25,7 +25,7 @@ def _labels(generator: torch.Generator, samples: int, classes: int) -> Tensor:
 
 
 def _said_of(labels: Tensor, generator: torch.Generator, classes: int, known: float) -> Tensor:
-    """Answers that know this share of the labels and guess the others."""
+    """Answers that are right for this share of the labels and random for the others."""
     guesses = torch.randint(classes, labels.shape, generator=generator)
     return torch.where(torch.rand(labels.shape, generator=generator) < known, labels, guesses)
 
@@ -80,30 +80,31 @@ precision_and_recall = Part(
     use=trying.figures,
     mistakes=(
         (lambda p, t, one: (_right(p, t), _precision_and_recall(p, t, one)[1]),
-         "the first number is the accuracy (准确率), the share of *all* answers that are right. Precision (精确率) "
-         "asks only about the answers that name this class."),
+         "the first number is the accuracy (准确率), the share of *all* answers that are right. Precision (精确率) is "
+         "only about the answers that name this class."),
         (lambda p, t, one: (_right(p == one, t == one), _precision_and_recall(p, t, one)[1]),
-         "the first number is the accuracy (准确率) of a detector for this class: samples of other classes that were "
-         "rightly rejected count in it. Precision (精确率) asks only about the answers that name this class."),
+         "the first number is the accuracy (准确率) of a detector for this class: it also counts samples of other "
+         "classes that were correctly rejected. Precision (精确率) is only about the answers that name this class."),
         (lambda p, t, one: _precision_and_recall(p, t, one, math.nan),
-         "0 / 0 came out as NaN, where a class was never said, or never occurs. The text says what it counts as."),
+         "0 / 0 came out as NaN, where a class is never predicted or never occurs. The exercise says what it counts "
+         "as."),
         (lambda p, t, one: _precision_and_recall(p, t, one, 1.0),
-         "where there is nothing below the line you give 1, and a class that is never said looks perfect. The text "
-         "says what 0 / 0 counts as."),
+         "where the denominator is 0 this gives 1, so a class that is never predicted looks perfect. The exercise says "
+         "what 0 / 0 counts as."),
         (lambda p, t, one: _precision_and_recall(p, t, 1),
-         "these are the numbers of class 1, whichever class was asked about."),
+         "these are the numbers of class 1, whatever `positive` is."),
         (_every_error_an_alarm,
-         "every error counts as a false alarm of this class, those between two other classes too. Count the answers "
-         "that name the class."),
+         "every error counts as a false alarm of this class, including those between two other classes. Count the "
+         "answers that name the class."),
         (lambda p, t, one: 2 * (_right(p, t),),
-         "both numbers are the accuracy of all classes together: one class is asked about."),
+         "both numbers are the accuracy over all classes. Return those of one class."),
         (lambda p, t, one: tuple(count / len(t) for count in 2 * _counts(p, t, one)[:1]),
-         "the hits are divided by the number of all samples. Below the line stand the answers that name the class, or "
-         "the samples that are it."),
+         "the hits are divided by the number of all samples. The denominators are the answers that name the class, and "
+         "the samples of the class."),
     ),
     slips={
-        "reversed": "the two have changed places, as if rows and columns of the confusion matrix were exchanged. "
-        "Precision asks about the answers, recall about the samples.",
+        "reversed": "the two are exchanged, as if rows and columns of the confusion matrix were exchanged. Precision "
+        "is a share of the answers, recall a share of the samples.",
     },
 )  # fmt: skip
 
@@ -166,28 +167,29 @@ mended_f1 = Part(
     use=trying.figures,
     mistakes=(
         (_each(_article_f1),
-         "nothing has changed: a class's figure still climbs when samples of *other* classes are added. Which of its "
-         "two ingredients looks at all samples?"),
+         "nothing has changed: a class's F1 still rises when samples of *other* classes are added. Which of its two "
+         "ingredients counts all samples?"),
         (_each(_detector_f1),
          "each class has its own accuracy now, but it is still an accuracy (准确率): samples that neither are nor are "
-         "called this class still lift the figure. Which ingredient (精确率) does not know them?"),
+         "called this class still raise F1. Which ingredient (精确率) ignores them?"),
         (_each(lambda p, t, one: sum(_precision_and_recall(p, t, one)) / 2),
          "this is the arithmetic mean of the two ingredients. The harmonic mean stays near the smaller one."),
         (_each(lambda p, t, one: math.sqrt(math.prod(_precision_and_recall(p, t, one)))),
          "this is the geometric mean of the two ingredients; F1 is the harmonic one."),
         (_each(lambda p, t, one: _harmonic(_right(p, t), _precision_and_recall(p, t, one)[0])),
-         "precision is there now, but in the place of recall: the accuracy is still in it."),
+         "precision is there now, but it replaces the recall: the accuracy is still used."),
         (_each(_f1_over_one_at_least),
-         "a class whose precision and recall add up to less than 1 comes out too low. `max(1, …)` keeps a *count* "
-         "from being 0; a sum of two shares may well be below 1."),
+         "F1 is too low for a class whose precision and recall add up to less than 1. `max(1, …)` guards a *count* "
+         "against 0, but a sum of two shares can be below 1."),
         (_each(_nan_f1),
-         "0 / 0 came out as NaN, for a class that is never said, never occurs, or never hit. It counts as 0 here."),
+         "0 / 0 came out as NaN, for a class that never occurs, is never predicted, or is never right. It counts as 0 "
+         "here."),
         (_each(lambda p, t, one: _precision_and_recall(p, t, one)[0]), "this is the precision of each class alone."),
         (_each(lambda p, t, one: _precision_and_recall(p, t, one)[1]), "this is the recall of each class alone."),
     ),
     slips={
         "half": "all figures are half of what they should be: a factor of the harmonic mean is missing.",
-        "mean of all": "one mean over the classes came back (macro F1): expected is a list, a figure for each class.",
+        "mean of all": "this is one mean over the classes (macro F1). Return a list with one number per class.",
     },
 )  # fmt: skip
 
@@ -227,7 +229,7 @@ def _calibration_cases(generator: torch.Generator) -> list[Case]:
 
 
 Rows = list[tuple[int, float]]
-"""For each bin, how many samples it holds, and its mean accuracy minus its mean confidence (NaN where empty)."""
+"""For each bin: its number of samples, and its mean accuracy minus its mean confidence (NaN where empty)."""
 
 
 def _bins(confidence: Tensor, right: Tensor, bins: int, ones: str = "last") -> Rows:
@@ -246,7 +248,7 @@ def _bins(confidence: Tensor, right: Tensor, bins: int, ones: str = "last") -> R
 def _calibration(
     combine: Callable[[Rows, int], float], confidence_of: str = "the answer", ones: str = "last"
 ) -> Callable[[Tensor, Tensor, int], float]:
-    """A calibration error that combines its bins so; ``ones``: where a confidence of exactly 1 goes."""
+    """A calibration error that combines its bins by ``combine``; ``ones``: where a confidence of exactly 1 goes."""
 
     def error(probabilities: Tensor, targets: Tensor, bins: int) -> float:
         confidence, answers = probabilities.max(dim=1)
@@ -266,35 +268,35 @@ calibration_error = Part(
     use=trying.figures,
     mistakes=(
         (_calibration(lambda rows, samples: sum(abs(g) for n, g in rows if n) / sum(1 for n, _ in rows if n)),
-         "every bin counts the same, one with a single sample like one with a hundred. Weight each by its samples."),
+         "every bin counts the same, whether it has one sample or a hundred. Weight each bin by its samples."),
         (_calibration(lambda rows, samples: sum(abs(g) for n, g in rows if n) / len(rows)),
-         "every bin counts the same, the empty ones too. Weight each by its samples."),
+         "every bin counts the same, even an empty one. Weight each bin by its samples."),
         (_calibration(lambda rows, samples: sum(n * g for n, g in rows if n) / samples),
          _calibration(lambda rows, samples: -sum(n * g for n, g in rows if n) / samples),
-         "the gaps have their signs, and a bin that is too sure makes up for one that is too shy."),
+         "the gaps keep their signs, so an overconfident bin cancels an underconfident one."),
         (_calibration(lambda rows, samples: abs(sum(n * g for n, g in rows if n)) / samples),
-         "the absolute value comes after the sum: a bin that is too sure makes up for one that is too shy."),
+         "the absolute value is taken after the sum, so an overconfident bin cancels an underconfident one."),
         (_calibration(_weighted, confidence_of="the label"),
-         "this takes the probability of the *label* as the confidence. How sure the model was is the probability of "
-         "its own answer, right or wrong."),
+         "this takes the probability of the *label* as the confidence. The confidence is the probability of the "
+         "model's own answer, right or wrong."),
         (_calibration(_weighted, ones="lost"),
-         "samples with a confidence of exactly 1 are in no bin at all, and count as perfect. They belong to the last "
-         "one."),
+         "samples with a confidence of exactly 1 are in no bin, so their errors do not count. They belong to the last "
+         "bin."),
         (_calibration(_weighted, ones="apart"),
-         "samples with a confidence of exactly 1 have a bin of their own. They belong to the last one, with their "
-         "neighbours."),
+         "samples with a confidence of exactly 1 have a bin of their own. They belong to the last bin, with those just "
+         "below 1."),
         (_calibration(lambda rows, samples: sum(n * abs(g) for n, g in rows) / samples),
-         "an empty bin has no mean, and its NaN spreads to the sum. It holds no samples, so it adds nothing."),
+         "an empty bin has no mean, and its NaN makes the sum NaN. It has no samples, so it should add nothing."),
         (_calibration(lambda rows, samples: max(abs(g) for n, g in rows if n)),
          "this is the largest gap of all bins, not their mean."),
         (_calibration(lambda rows, samples: sum(n * g * g for n, g in rows if n) / samples),
-         "the gaps are squared: the mean of their absolute values is expected."),
+         "the gaps are squared. Return the mean of their absolute values."),
         (_calibration(lambda rows, samples: math.sqrt(sum(n * g * g for n, g in rows if n) / samples)),
-         "this is the root of the mean square of the gaps: the mean of their absolute values is expected."),
+         "this is the root of the mean square of the gaps. Return the mean of their absolute values."),
     ),
     slips={
-        "percent": "this is in percent; a share from 0 to 1 is expected.",
-        "sum over rows": "the gaps are weighted by counts; their sum has to be divided by the number of samples.",
+        "percent": "this is in percent. Return a share from 0 to 1.",
+        "sum over rows": "the gaps are weighted by counts. Divide their sum by the number of samples.",
     },
 )  # fmt: skip
 
@@ -367,31 +369,32 @@ fit_temperature = Part(
     absolute=0.0,
     mistakes=(
         (lambda logits, targets: COLDEST,
-         "the lower end of the search comes out, whatever the logits. Either the sign of what is minimised is wrong "
-         "(the likelihood should be large, its negative logarithm small); or it is the accuracy, which no temperature "
-         "changes, so that the first one tried wins; or `cross_entropy` is fed probabilities."),
+         "this is the lower end of the search, whatever the logits. There are three likely causes: the sign of the "
+         "objective is wrong (minimise the *negative* log-likelihood); the objective is the accuracy, which no "
+         "temperature changes, so the first one tried wins; or `cross_entropy` gets probabilities."),
         (_least(lambda scaled, targets: -_nats(scaled, targets)),
-         "the sign of what is minimised is wrong: the likelihood should be large, so its negative logarithm small."),
+         "the sign of the objective is wrong: minimise the *negative* log-likelihood."),
         (lambda logits, targets: HOTTEST,
-         "the upper end of the search comes out, whatever the logits: what is minimised does not have its least value "
-         "in between. Accuracy, for one, is the same at every temperature."),
+         "this is the upper end of the search, whatever the logits: the objective has no minimum in between. Accuracy, "
+         "for example, is the same at every temperature."),
         (lambda logits, targets: 1.0,
-         "1 comes out, whatever the logits: the search never moves. Accuracy, for one, is the same at every "
-         "temperature; minimise what is not."),
+         "the result is 1, whatever the logits: the search never moves. Accuracy, for example, is the same at every "
+         "temperature. Minimise something that depends on it."),
         (_least(lambda scaled, targets: _nats(torch.softmax(scaled, dim=1), targets)),
-         "there is a softmax too many: `cross_entropy` takes logits, and takes their softmax itself."),
+         "there is one softmax too many: `cross_entropy` takes logits and applies the softmax itself."),
         (_halves,
-         "whole and half temperatures are too coarse, and the ones below 0.5 are missing. Temperatures compare by "
-         "their ratio: space a grid by its logarithm, or search."),
+         "whole and half temperatures are too coarse, and those below 0.5 are missing. The ratio of temperatures "
+         "matters: space the grid evenly in log T, or search."),
         (*map(_evenly, (100, 200, 400, 500, 1000)),
-         "evenly spaced temperatures are fine enough at 7 and too coarse at 0.3, where a step is many percent. "
-         "Temperatures compare by their ratio: space a grid by its logarithm, or search."),
+         "evenly spaced temperatures are fine enough at 7 but too coarse at 0.3, where a step is many percent. The "
+         "ratio of temperatures matters: space the grid evenly in log T, or search."),
     ),
     slips={
-        "upside down": "this is 1 / T: what logits are multiplied by. Too sure a model needs a temperature above 1.",
-        "logarithm": "this is log T, in which the search may run; T itself is expected.",
-        "not refused": "where every answer is right, the search ends at the coldest temperature it may try, whichever "
-        "that is: the likelihood only grows as T falls. The text says what is expected there.",
+        "upside down": "this is 1 / T, the factor that multiplies the logits. An overconfident model needs a "
+                       "temperature above 1.",
+        "logarithm": "this is log T. The search may use it, but return T itself.",
+        "not refused": "where every answer is right, the search ends at its lowest temperature, whatever that is: the "
+        "likelihood only grows as T falls. The exercise says what to return there.",
     },
 )  # fmt: skip
 
@@ -437,7 +440,7 @@ def _beyond(chance_of: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, T
 
 
 def _two_alike(who: int) -> Callable[[Tensor, Tensor], float]:
-    """How often two agree by chance that both have the frequencies of one of them."""
+    """How often two models agree by chance that both have the frequencies of one of them."""
     return lambda *both: sum((both[who] == one).double().mean().item() ** 2 for one in both[who].unique())
 
 
@@ -446,29 +449,30 @@ agreement_beyond_chance = Part(
     use=trying.figures,
     mistakes=(
         (_right,
-         "this is the plain agreement. A student that guesses with the teacher's frequencies has some of it too: that "
-         "much is to be taken away."),
+         "this is the plain agreement. A student that guesses with the teacher's frequencies also reaches some "
+         "agreement: subtract that."),
         (lambda s, t: _agreed_and_chance(s, t)[0] - _agreed_and_chance(s, t)[1],
-         "chance is taken away, but full agreement does not come out as 1 now. Divide by the most that could be "
-         "left."),
+         "chance is subtracted, but full agreement no longer gives 1. Divide by the largest possible difference."),
         (lambda s, t: _quotient(*_agreed_and_chance(s, t), math.nan),
-         "agreement is divided by chance. What is beyond chance is a difference."),
+         "agreement is divided by chance. Subtract chance instead."),
         (_beyond(lambda s, t: 1 / len(torch.cat([s, t]).unique())),
-         "the chance is one over the number of classes, as if both said all classes equally often. One who always "
-         "says the commonest class agrees more often than that."),
+         "chance is one over the number of classes, as if both predicted all classes equally often. A model that "
+         "always predicts the most common class agrees more often than that."),
         (_beyond(_two_alike(1)),
-         "the chance is that of two who *both* have the teacher's frequencies. The student has its own."),
+         "this is the chance agreement of two models that *both* have the teacher's frequencies. The student has its "
+         "own."),
         (_beyond(_two_alike(0)),
-         "the chance is that of two who *both* have the student's frequencies. The teacher has its own."),
+         "this is the chance agreement of two models that *both* have the student's frequencies. The teacher has its "
+         "own."),
         (lambda s, t: _agreed_and_chance(s, t)[1], "this is the agreement by chance alone."),
         (lambda s, t: _kappa(s, t, 1.0),
-         "where both always say the same one class, chance alone agrees everywhere, and there is nothing beyond it to "
-         "be measured: 1 claims too much. The text says what is expected there."),
+         "where both always predict the same single class, chance alone gives full agreement, so kappa is undefined: 1 "
+         "claims too much. The exercise says what to return there."),
         (lambda s, t: _kappa(s, t, 0.0),
-         "where both always say the same one class, chance alone agrees everywhere, and there is nothing beyond it to "
-         "be measured, not even 0. The text says what is expected there."),
+         "where both always predict the same single class, chance alone gives full agreement, so kappa is undefined, "
+         "not 0. The exercise says what to return there."),
     ),
-    slips={"percent": "this is in percent; kappa has no unit, and 1 is full agreement."},
+    slips={"percent": "this is in percent. Kappa has no unit; 1 is full agreement."},
 )  # fmt: skip
 
 
@@ -519,26 +523,26 @@ error_floor = Part(
     tolerance=5e-3,
     mistakes=(
         (lambda sizes, errors: min(errors),
-         "this is the least error that was measured. The curve goes on falling beyond it."),
+         "this is the smallest measured error. The curve keeps falling beyond it."),
         (lambda sizes, errors: errors[-1],
-         "this is the last error in the list. The curve goes on falling, and the list need not be in order."),
+         "this is the last error in the list. The curve keeps falling, and the list may be unsorted."),
         (lambda sizes, errors: 0.0,
-         "0 comes out, always: without a floor among its parameters, b·n^(−c) has nowhere else to end."),
-        (_ending(1), "this is b, how much there is to lose at the start. The floor is another parameter."),
+         "the result is always 0: without a floor as a parameter, b·n^(−c) falls to 0."),
+        (_ending(1), "this is b, the factor of the falling term. The floor is another parameter."),
         (_ending(2), "this is c, how fast the error falls. The floor is another parameter."),
         (_fixed(0.5), "the exponent is held at 1/2. It differs from curve to curve, and has to be fitted too."),
         (_fixed(1.0), "the exponent is held at 1. It differs from curve to curve, and has to be fitted too."),
         (_line_at(max),
-         "a straight line has no floor: this is its value at the largest size, and at a larger one it would be below "
-         "that, and in the end below 0."),
+         "a straight line has no floor: this is its value at the largest size. At larger sizes it would be lower, and "
+         "finally below 0."),
         (_line_at(lambda sizes: 0.0), "this is a straight line's error *without* any data, at n = 0."),
         (_ending(start=False),
-         "the search began at a = b = c = 1, where nobody's error is, and got lost. Tell it where to begin: a floor "
-         "below all errors, an exponent below 1."),
+         "the search started at a = b = c = 1, far from any realistic curve, and failed. Give it starting values: a "
+         "floor below all errors, an exponent below 1."),
     ),
     slips={
-        "complement": "errors are taken for accuracies (or the answer is given as one): the *error* of endless data "
-        "is expected.",
+        "complement": "errors are treated as accuracies (or the result is returned as one). Return the *error* for "
+        "infinite data.",
     },
 )  # fmt: skip
 
@@ -568,18 +572,18 @@ mended_efficiency = Part(
     use=trying.figures,
     mistakes=(
         (_per(1.0), "this is correct answers per FLOP, a billion times less than per GFLOP."),
-        (_per(1e12), "this is correct answers per TFLOP. A GFLOP is a thousandth of those."),
+        (_per(1e12), "this is correct answers per TFLOP. A GFLOP is a thousandth of a TFLOP."),
         (lambda predictions, targets, flops: 1 / (flops / 1e9),
          "this is images per GFLOP, right or wrong: a model that is always wrong would be efficient too."),
     ),
     slips={
         "sum over rows": "nothing has changed: the same model is still twice as efficient when the same images are "
-        "counted twice. For how many images is what stands above the line, and for how many what stands below?",
-        "divided by rows": "the number of images is divided by twice: an accuracy has it below its line already.",
-        "thousandth": "this is correct answers per MFLOP. A GFLOP is a thousand of those.",
-        "percent": "a hundred times too many: this is accuracy in percent per GFLOP, and the unit is correct "
-        "*answers*.",
-        "upside down": "it is upside down: this is GFLOP per correct answer.",
+        "counted twice. How many images does the numerator cover, and how many the denominator?",
+        "divided by rows": "this divides by the number of images twice: an accuracy is already divided by it.",
+        "thousandth": "this is correct answers per MFLOP. A GFLOP is a thousand MFLOP.",
+        "percent": "this is a hundred times too large: accuracy in percent per GFLOP. The unit is correct *answers* "
+        "per GFLOP.",
+        "upside down": "this is the reciprocal: GFLOP per correct answer.",
     },
 )  # fmt: skip
 
@@ -629,29 +633,29 @@ mended_latency = Part(
     use=trying.timed,
     mistakes=(
         (_article_latency,
-         "nothing has changed: the figure still depends on how many images are timed. Which of the calls is not like "
+         "nothing has changed: the result still depends on how many images are timed. Which of the calls differs from "
          "the others?"),
         (_warm_within,
-         "the model is warmed up, but while the clock is running, so that it costs even more. Start the clock "
+         "the model is warmed up, but while the clock is running, which adds even more time. Start the clock "
          "afterwards."),
         (lambda model, images, clock: sorted(_one_by_one(model, images, clock))[(len(images) - 1) // 2],
-         "the slow first call is hidden among many others, by a median or a minimum, but not where there is one "
-         "image. Take the slow call out of what is timed."),
+         "a median or a minimum hides the slow first call among many others, but not if there is only one image. Do "
+         "not time the slow call."),
         (lambda model, images, clock: _quotient(sum(_one_by_one(model, images, clock)[1:]), len(images) - 1, math.nan),
-         "the first image is left out, and where there is only one, nothing is left. Nobody says that an image may be "
-         "asked about only once."),
+         "the first image is left out, so nothing is left if there is only one. You may call the model on an image "
+         "twice."),
         (lambda model, images, clock: sum(_one_by_one(model, images, clock)[1:]) / len(images),
-         "the seconds of the first image are left out, but it is still counted among those that are divided by."),
+         "the seconds of the first image are left out, but it still counts in the divisor."),
         (lambda model, images, clock: _warm_first(model, images, clock) * len(images),
-         "these are the seconds of all images together; seconds an image are expected."),
+         "these are the seconds for all images together. Return seconds per image."),
         (lambda model, images, clock: _warm_first(model, images, clock) * len(images) / (len(images) + 1),
-         "the call that warms up is not timed, but is still counted among those that are divided by."),
+         "the warm-up call is not timed, but it still counts in the divisor."),
         (lambda model, images, clock: _one_by_one(model, images, clock)[0],
-         "these are the seconds of the first call alone, the one that is slow."),
+         "these are the seconds of the first call alone, the slow one."),
     ),
     slips={
-        "upside down": "it is upside down: these are images a second.",
-        "thousandfold": "these are milliseconds; seconds are expected.",
+        "upside down": "this is the reciprocal: images per second.",
+        "thousandfold": "these are milliseconds. Return seconds.",
     },
 )  # fmt: skip
 

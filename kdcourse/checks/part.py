@@ -1,7 +1,8 @@
-"""A graded part of an exercise: the inputs a learner's function is tried on, and what is said about what it gives.
+"""A graded part of an exercise: the inputs that a learner's function is tried on, and the feedback on its results.
 
-Trying (:mod:`kdcourse.checks.trying`) and judging (:func:`judge`) are apart: in a notebook both happen in the learner's
-kernel; in grading it is tried in a worker, which returns plain values, and judged in a process it cannot reach.
+Trying (:mod:`kdcourse.checks.trying`) and judging (:func:`judge`) are separate. In a notebook both happen in the
+learner's kernel. In grading the function is tried in a worker, which returns plain values, and judged in a process that
+it cannot reach.
 """
 
 import math
@@ -18,26 +19,26 @@ from kdcourse.checks import slips, trying
 from kdcourse.checks.trying import Case, Foreign, Outcome, same
 
 VISIBLE_SEED = 0
-"""Seed of the inputs a learner sees; grading draws others."""
+"""Seed of the inputs that a learner sees; grading draws others."""
 
 DIRECT = (trying.call, trying.figures, trying.differentiated)
-"""Uses that hand a learner's function the arguments of a case as they are."""
+"""Uses that pass the arguments of a case to a learner's function unchanged."""
 
 
 class Mistake(NamedTuple):
-    """A typical wrong answer: a function that makes it, and the sentence that names it."""
+    """A typical wrong answer: a function that gives it, and the sentence that names it."""
 
     gives: Callable[..., Any]
     says: str
 
 
 def switched(reference: Callable[..., Any], *rows: tuple, most: int = 2) -> Iterator[Mistake]:
-    """List what a reference gives with options switched: each alone, each two of them, up to ``most`` at once.
+    """List the results of a reference with options switched: one at a time, then pairs, up to ``most`` at once.
 
     Args:
-        reference: a right function with options by keyword.
-        rows: one or more dicts of options, and at the end the sentence about them.
-        most: options switched at once.
+        reference: a correct function with keyword options.
+        rows: one or more dicts of options, then the sentence about them.
+        most: the largest number of options switched at once.
     """
     choices = [(options, row[-1]) for row in rows for options in row[:-1]]
     for count in range(1, most + 1):
@@ -50,12 +51,12 @@ def switched(reference: Callable[..., Any], *rows: tuple, most: int = 2) -> Iter
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said about a learner's function: whether it is right, and a few sentences.
+    """The feedback on a learner's function: whether it is right, and a few sentences.
 
     Attributes:
-        borrowed: functions that were called and should have been written.
-        unseen: number of the case the text is about, where it shows that case but not all of it.
-        known: the sentence about a known mistake, where the text is one. No input stands in it.
+        borrowed: functions that were called although the learner should write them.
+        unseen: number of the case that the text describes, if it shows only a part of that case.
+        known: the sentence about a known mistake, if the text is one. It contains no input.
     """
 
     right: bool
@@ -66,14 +67,14 @@ class Verdict:
 
 
 def sentence(part: "Part", verdict: Verdict) -> str:
-    """What a learner reads about the inputs that a notebook shows."""
+    """The text that a learner reads about the inputs that a notebook shows."""
     if verdict.unseen is None:
         return verdict.text
-    return f"{verdict.text} (These arguments: check.{part.name}.draw({VISIBLE_SEED})[{verdict.unseen}].)"
+    return f"{verdict.text} (To see these arguments: check.{part.name}.draw({VISIBLE_SEED})[{verdict.unseen}].)"
 
 
 class NotRightYet(AssertionError):
-    """What a check raises: in a notebook it shows its sentences alone, without a traceback."""
+    """The error that a check raises; a notebook shows its sentences alone, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"✗ {self}"]
@@ -81,25 +82,27 @@ class NotRightYet(AssertionError):
 
 @dataclass(frozen=True)
 class Part:
-    """One part of an exercise; call it with your function to hear what is wrong with it.
+    """One part of an exercise; call it with your function to see what is wrong with it.
 
     Attributes:
         name: name of the function that the learner writes.
-        cases: draws inputs with a generator, the same ones for the same seed.
-        expected: a right function, used as the learner's is. Where it raises ValueError or TypeError, theirs must.
-        lesson: place where it is explained, such as ``"lesson 01, section 2"``.
-        mistakes: rows of one or more wrong functions, used the same way, and at the end the sentence about them.
-        slips: sentences of this part's own about slips of :mod:`kdcourse.checks.slips`, by the slip's name; under
-            ``"not refused"`` the one about a function that gives something wherever it should refuse.
-        use: way in which the function is called: one of those at the end of :mod:`kdcourse.checks.trying`.
+        cases: draws inputs with a generator; the same seed gives the same inputs.
+        expected: a correct function, called like the learner's. Where it raises ValueError or TypeError, theirs must
+            too.
+        lesson: where it is explained, such as ``"lesson 01, section 2"``.
+        mistakes: rows of one or more wrong functions, called the same way, then the sentence about them.
+        slips: this part's own sentences about slips of :mod:`kdcourse.checks.slips`, by the slip's name; under ``"not
+            refused"`` the one about a function that returns a value where it should raise an error.
+        use: how the function is called: one of the uses at the end of :mod:`kdcourse.checks.trying`.
         write_yourself: names of functions, such as ``"softmax"``, that must not be called. All of ``kdlib``'s are,
             unless ``may_use_kdlib``.
-        tolerance: relative and absolute tolerance of floating-point results; to it comes what float32 loses at the
-            inputs used, see :meth:`tolerances`.
-        absolute: the absolute tolerance, where it is another.
-        of_largest: whether the absolute tolerance is a share of the result's largest number: where numbers cancel.
-        exact_dtype: whether the text says of which dtype the result is. Elsewhere float64 is as good as float32, and
-            int32 as int64.
+        tolerance: relative and absolute tolerance of floating-point results. The rounding error of float32 at the given
+            inputs is added, see :meth:`tolerances`.
+        absolute: the absolute tolerance, if it differs.
+        of_largest: whether the absolute tolerance is relative to the result's largest number, for results where numbers
+            cancel.
+        exact_dtype: whether the exercise names the dtype of the result. Otherwise float64 is accepted for float32, and
+            int32 for int64.
     """
 
     name: str
@@ -124,7 +127,7 @@ class Part:
         """Try a function and print what is right about it.
 
         Raises:
-            NotRightYet: it is not; the text says what was given, what came, what was expected, and where to read.
+            NotRightYet: it is wrong; the text gives the arguments, the result, the expected result and what to read.
         """
         if not callable(function):
             raise NotRightYet(f"{self.name}: pass your function itself, not {_show(function)}.")
@@ -142,9 +145,9 @@ class Part:
     def tolerances(self, case: Case, right: Any = None) -> tuple[float, float]:
         """The relative and the absolute tolerance for a case.
 
-        A float32 number of size m is rounded by up to 6e-8 m. Logits of 1,000, or of 500 divided by a temperature of
-        0.5, are therefore known to 6e-5 only, and so is the logarithm of a probability made of them. Twice the sum of
-        two such roundings is granted, 2.4e-7 m for the largest number m of the case, on top of ``tolerance``.
+        Rounding changes a float32 number of size m by up to 6e-8 m. Logits of 1,000, or of 500 divided by a temperature
+        of 0.5, are therefore known only to within 6e-5, and so is the logarithm of a probability computed from them.
+        Twice the sum of two such errors, 2.4e-7 m for the largest number m of the case, is added to ``tolerance``.
         """
         absolute = self.tolerance if self.absolute is None else self.absolute
         if self.of_largest:
@@ -152,13 +155,13 @@ class Part:
         return self.tolerance + _rounding(case), absolute + _rounding(case)
 
     def attempt(self, function: Callable[..., Any], case: Case) -> Outcome:
-        """What a function gives for a case."""
+        """Try a function on a case."""
         return trying.attempt(function, case, self.use, self.write_yourself, self.may_use_kdlib)
 
 
 # --- judging -------------------------------------------------------------------------------------
 def judge(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Verdict:
-    """Compare what a learner's function gave with what is right; the first thing that is wrong is said."""
+    """Compare a learner's results with the correct ones; the verdict names the first thing that is wrong."""
     borrowed = tuple(dict.fromkeys(name for outcome in outcomes for name in outcome.borrowed))
     if any((outcome.error or "").startswith("NotImplementedError") for outcome in outcomes):
         return Verdict(False, f"{part.name}: not started yet.")
@@ -172,10 +175,11 @@ def judge(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Ver
 
 
 def _first_problem(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> tuple[str, int | None, str]:
-    """What is wrong with the first outcome that is not right.
+    """The problem with the first outcome that is not right.
 
     Returns:
-        The sentence about it; its number, if its case is shown in parts only; the sentence again, if it is a known one.
+        The sentence about it; its number, if only a part of its case is shown; the sentence again, if the mistake is
+        known.
     """
     tried = [_Tried.of(part, case, outcome) for case, outcome in zip(cases, outcomes, strict=True)]
     for place, one in enumerate(tried):
@@ -193,7 +197,7 @@ def _first_problem(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    """One case: what is right, what came, and how far apart the two may be."""
+    """One case: the correct outcome, the learner's, and how far apart they may be."""
 
     case: Case
     right: Outcome
@@ -212,7 +216,7 @@ class _Tried:
 
     @property
     def ordinary(self) -> bool:
-        """Whether something came, and there is an answer: not an error, and not NaN."""
+        """Whether a value was returned and a value is expected: neither an error nor NaN."""
         right = _value(self.right)
         is_nan = isinstance(right, float) and math.isnan(right)
         return self.outcome.error is None and self.right.error is None and not is_nan
@@ -223,7 +227,7 @@ class _Tried:
 
 
 def _narrowed(value: Any, right: Any) -> Any:
-    """Tensors of more precise floats, and of other whole numbers, as the right ones' dtype; the rest as it is."""
+    """Tensors of a more precise float or another integer dtype, converted to the expected dtype; the rest unchanged."""
     if isinstance(value, Tensor) and isinstance(right, Tensor):
         wider = value.is_floating_point() and right.is_floating_point() and value.dtype.itemsize > right.dtype.itemsize
         return value.to(right.dtype) if wider or (_is_whole(value) and _is_whole(right)) else value
@@ -239,28 +243,28 @@ def _is_whole(value: Tensor) -> bool:
 
 
 def _problem(part: Part, tried: _Tried) -> tuple[str, bool]:
-    """What is wrong with one outcome, going on from its call, and whether a known mistake may say it better."""
+    """The problem with one outcome, as the end of a sentence, and whether a known mistake may describe it better."""
     right, outcome = tried.right, tried.outcome
     given, expected = _value(outcome), _value(right)
     if right.error is not None:
         if outcome.error is None:
-            return f"gave {_show(given)}, but expected was {right.error}.", True
+            return f"gave {_show(given)} instead of raising {right.error}.", True
         kind, _, text = outcome.error.partition(":")
         if not _refuses_as(outcome, right):
-            return f"raised {outcome.error}, but expected was {right.error}.", False
+            return f"raised {outcome.error}; expected {right.error}.", False
         if not text.strip():
-            return f"raised a {kind} that does not say what was wrong. Such as: {right.error}.", False
+            return f"raised a {kind} without a message. Say what was wrong, for example: {right.error}.", False
         return "", False
     if outcome.error is not None:
-        return f"raised {outcome.error}; expected was {_describe(expected)}.", False
+        return f"raised {outcome.error}; expected {_describe(expected)}.", False
     if given is None and expected is not None:
         return "gave None: is its `return` missing?", False
     if difference := _kind_of_difference(given, expected, tried.case):
         return f"gave {difference}.", True
     if outcome.changed != right.changed:
         return (
-            f"changed its argument{'s' * (len(outcome.changed) > 1)} {' and '.join(outcome.changed)} in "
-            f"place: whoever called it still needs what came in. Leave that as it is, and give a result of its own."
+            f"changed its argument{'s' * (len(outcome.changed) > 1)} {' and '.join(outcome.changed)} in place, but the "
+            f"caller may still need the original. Leave it unchanged, and return a new object."
         ), False
     if not tried.is_right:
         return f"gave {_apart(tried, given, expected)}.", True
@@ -271,7 +275,7 @@ def _problem(part: Part, tried: _Tried) -> tuple[str, bool]:
 
 
 def _refuses_as(outcome: Outcome, right: Outcome) -> bool:
-    """Whether both raised the same kind of error, or the one an error made from the other's."""
+    """Whether both raised the same class of error, or the first one a subclass of the second one's."""
     kind, wanted = ((one.error or "").partition(":")[0] for one in (outcome, right))
     return kind == wanted or kind.endswith(f", a {wanted}")
 
@@ -279,26 +283,26 @@ def _refuses_as(outcome: Outcome, right: Outcome) -> bool:
 def _gradients_apart(tried: _Tried, gradient: Tensor | None, expected: Tensor) -> str:
     if gradient is None:
         return (
-            "gave the right value, but no gradient goes back to student_logits: training would not move the student. "
-            "Is something detached, computed without gradients, or made from plain numbers?"
+            "gave the right value, but no gradient flows back to student_logits, so training would not change the "
+            "student. Is something detached, computed without gradients, or converted to plain numbers?"
         )
     return (
-        f"gave the right value; but as its gradient with respect to student_logits "
+        f"gave the right value, but its gradient with respect to student_logits is "
         f"{_apart(tried, gradient, expected)}. It is the gradient that trains a student."
     )
 
 
 def _apart(tried: _Tried, value: Any, right: Any, place: str = "") -> str:
-    """What came and what was expected, as deep inside and with as many digits as their difference needs."""
+    """Result and expected result, with as many digits and at the index that are needed to show the difference."""
     if isinstance(right, dict):
         name = next(name for name in right if not tried.same(value[name], right[name]))
         return f"as {name} {_apart(tried, value[name], right[name])}"
     for digits in (4, 8, 17):
         one, other = _show(value, digits), _show(right, digits)
         if one != other:
-            return f"{one}{f' at {place}' if place else ''}, but expected was {other}{' there' if place else ''}"
+            return f"{one}{f' at {place}' if place else ''} instead of {other}"
     if not isinstance(value, (Tensor, list, tuple)) or isinstance(value, Tensor) != isinstance(right, Tensor):
-        return f"{_describe(value)}, but expected was {_describe(right)}"
+        return f"{_describe(value)} instead of {_describe(right)}"
     if isinstance(right, Tensor):
         relative, absolute = tried.within
         difference = (value.double() - right.double()).abs()
@@ -310,7 +314,7 @@ def _apart(tried: _Tried, value: Any, right: Any, place: str = "") -> str:
 
 
 def _value(outcome: Outcome) -> Any:
-    """What a function returned, without the gradient that belongs to it."""
+    """The value that a function returned, without its gradient."""
     return outcome.value["value"] if _has_gradient(outcome.value) else outcome.value
 
 
@@ -319,16 +323,16 @@ def _has_gradient(value: Any) -> bool:
 
 
 def _use(part: Part, function: Callable[..., Any], case: Case) -> Outcome:
-    """What one of our own functions gives, right or wrong."""
+    """Try one of the check's own functions, right or wrong."""
     return trying.attempt(function, case, part.use, may_use_kdlib=True)
 
 
 def _recognise(part: Part, tried: Sequence[_Tried]) -> str:
-    """The sentence about the mistake, or the slips, that give what the learner's function gave; "" where none does.
+    """The sentence about the mistake or the slips that give the learner's results; "" if none does.
 
-    First a mistake of the part's own has to fit wherever the function gave something. Then a mistake, a slip or two of
-    them have to fit where there is an answer; that it is not refused where there is none is said besides. Gradients
-    are looked at only where all values are right.
+    First one of the part's own mistakes must fit wherever the function returned a value. Then a mistake, a slip or two
+    of them must fit wherever there is a correct value; a missing error is mentioned in addition. Gradients are compared
+    only if all values are right.
     """
     given = [one for one in tried if one.outcome.error is None]
     look = (lambda outcome: outcome.value) if all(one.is_right for one in given) else _value
@@ -364,27 +368,27 @@ def _recognise(part: Part, tried: Sequence[_Tried]) -> str:
 
 
 def _kind_of_difference(value: Any, right: Any, case: Case) -> str:
-    """What is wrong with kind, shape, dtype or finiteness, before any number is compared."""
+    """A difference in kind, shape, dtype or finiteness, found before any number is compared."""
     if isinstance(right, Tensor):
         if isinstance(value, (int, float)) and right.numel() == 1:
-            return f"the plain number {_show(value)}, but expected was a tensor: through a number no gradient flows"
+            return f"the plain number {_show(value)} instead of a tensor: no gradient flows through a number"
         if not isinstance(value, Tensor):
-            return f"{_describe(value)}, but expected was {_describe(right)}"
+            return f"{_describe(value)} instead of {_describe(right)}"
         if value.shape != right.shape:
             kinds = [""] * 2 if value.dtype == right.dtype else [f" of {_dtype(one)}" for one in (value, right)]
-            return f"a tensor {list(value.shape)}{kinds[0]}, but expected was a tensor {list(right.shape)}{kinds[1]}"
+            return f"a tensor {list(value.shape)}{kinds[0]} instead of a tensor {list(right.shape)}{kinds[1]}"
         if value.dtype != right.dtype:
             came_in = any(isinstance(one, Tensor) and one.dtype == right.dtype for one in case.values())
-            return f"{_dtype(value)}, but expected was {_dtype(right)}{': the dtype of what came in' * came_in}"
+            return f"{_dtype(value)} instead of {_dtype(right)}{', the dtype of the argument' * came_in}"
         if right.isfinite().all() and not value.isfinite().all():
             found = "NaN" if value.isnan().any() else "infinity"
-            return f"{found} in its result {_show(value)}, but expected was {_show(right)}"
+            return f"{found} in its result {_show(value)} instead of {_show(right)}"
     elif isinstance(right, (int, float)) and not isinstance(value, (int, float)):
-        return f"{_describe(value)}, but expected was a number; `.item()` makes one of a tensor with one element"
+        return f"{_describe(value)} instead of a number; `.item()` turns a tensor with one element into a number"
     elif isinstance(right, (list, tuple)) and not (isinstance(value, (list, tuple)) and len(value) == len(right)):
-        return f"{_describe(value)}, but expected were {len(right)} values"
+        return f"{_describe(value)} instead of {len(right)} values"
     elif isinstance(right, dict) and not (isinstance(value, dict) and value.keys() == right.keys()):
-        return f"{_describe(value)}, but expected was a dict with {', '.join(map(str, right))}"
+        return f"{_describe(value)} instead of a dict with {', '.join(map(str, right))}"
     if isinstance(right, (list, tuple)):
         pairs = (
             pair
@@ -399,11 +403,11 @@ def _kind_of_difference(value: Any, right: Any, case: Case) -> str:
 
 
 _EPSILON = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
-"""Twice what a number of size 1 may be rounded by."""
+"""Twice the largest rounding error of a number of size 1."""
 
 
 def _rounding(case: Case) -> float:
-    """What may be lost by rounding at the largest number of a case, divided by a temperature below 1."""
+    """The rounding error at the largest number of a case, divided by a temperature below 1."""
     floats = [v for v in case.values() if isinstance(v, Tensor) and v.dtype in _EPSILON and v.numel()]
     largest = max((_EPSILON[v.dtype] * _largest_number(v) for v in floats), default=0.0)
     temperature = case.get("temperature", 1.0)
@@ -433,7 +437,7 @@ def _describe(value: Any) -> str:
 
 
 def _show(value: Any, digits: int = 4) -> str:
-    """A value short enough for a sentence, its numbers with so many digits."""
+    """A value short enough for a sentence, its numbers with this many digits."""
     if isinstance(value, Tensor):
         if not 0 < value.numel() <= 12:
             return f"tensor {list(value.shape)}"

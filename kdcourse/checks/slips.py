@@ -1,8 +1,8 @@
 """Typical slips, whatever the exercise: a sign, a unit, a sum for a mean, two arguments exchanged, another axis, …
 
-A slip is told by its result alone: it is the right result with one change (:data:`OF_RESULTS`), or what the right
-function gives for arguments with one change (:func:`of_arguments`). No part writes code for them. A part can put a
-sentence of its own in the place of the table's, under the slip's name: ``Part.slips``.
+A slip is recognised by its result alone: the right result with one change (:data:`OF_RESULTS`), or the result of the
+right function for arguments with one change (:func:`of_arguments`). Parts need no code for them. A part can replace the
+table's sentence by its own, under the slip's name: ``Part.slips``.
 """
 
 import math
@@ -26,11 +26,11 @@ class Slip:
     """One kind of slip.
 
     Attributes:
-        name: what parts call it where they have a sentence of their own.
+        name: the key for a part's own sentence.
         says: the sentence.
-        change: of a result and its case, gives the wrong result; of a slip in arguments, from a case to the case that
-            the right function gets. None where there can be no such slip.
-        back: of a slip in arguments, what is done to the result.
+        change: takes a result and its case, and gives the wrong result; for a slip in arguments, takes a case and gives
+            the one that the right function is called with. None where the slip is impossible.
+        back: for a slip in arguments, applied to the result.
     """
 
     name: str
@@ -49,7 +49,7 @@ def _is_numeric(value: Any) -> bool:
 
 
 def _numbers(change: Callable[[Any], Any], value: Any) -> Any:
-    """Change every number and every tensor of numbers in a result, where that leaves a tensor's dtype as it is."""
+    """Change every number and every tensor of numbers in a result, except where this would change a tensor's dtype."""
     if isinstance(value, dict):
         return {key: _numbers(change, item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -65,7 +65,7 @@ def _rows(case: Case) -> int | None:
 
 
 def _classes(case: Case) -> int | None:
-    """Number of classes: told, or the last dimension of the first table of floats."""
+    """Number of classes: as given, or the last dimension of the first table of floats."""
     tables = (v.shape[-1] for v in case.values() if isinstance(v, Tensor) and v.is_floating_point() and v.ndim >= 2)
     return case.get("classes") or next(tables, None)
 
@@ -157,73 +157,80 @@ def _cut(low: float | None, high: float | None) -> Callable[[Any], Any]:
 
 
 OF_RESULTS = (
-    _factor("negated", "the sign is turned: this is the right answer times −1.", -1),
-    _factor("bits", "these are bits; nats are expected: the natural logarithm.", 1 / math.log(2)),
-    _factor("log10", "this is what log10 gives; nats are expected: the natural logarithm.", 1 / math.log(10)),
-    _factor("percent", "this is in percent; a share is expected, 1 for all of it.", 100),
-    _factor("hundredth", "this is a hundredth of what is expected: nothing here is in percent.", 100, -1),
-    _factor("thousandfold", "this is a thousand times what is expected. In which unit?", 1000),
-    _factor("thousandth", "this is a thousandth of what is expected. In which unit?", 1000, -1),
+    _factor("negated", "the sign is reversed: this is the right answer times −1.", -1),
+    _factor("bits", "these are bits. Return nats: use the natural logarithm.", 1 / math.log(2)),
+    _factor("log10", "this uses log10. Return nats: use the natural logarithm.", 1 / math.log(10)),
+    _factor("percent", "this is in percent. Return a share, from 0 to 1.", 100),
+    _factor("hundredth", "this is a hundredth of the right answer: nothing here is in percent.", 100, -1),
+    _factor("thousandfold", "this is a thousand times the right answer. Is the unit right?", 1000),
+    _factor("thousandth", "this is a thousandth of the right answer. Is the unit right?", 1000, -1),
     _factor("T² missing", "T² is missing: this is the right answer divided by T².", _temperature, -2),
-    _factor("T² too many", "T² is in this, and does not belong here.", _temperature, 2),
-    _factor("T missing", "a factor T is missing (or a division by T is too many).", _temperature, -1),
-    _factor("T too many", "there is a factor T too many (or a division by T is missing).", _temperature),
+    _factor("T² too many", "this contains a factor T², which does not belong here.", _temperature, 2),
+    _factor("T missing", "a factor T is missing (or there is one division by T too many).", _temperature, -1),
+    _factor("T too many", "there is one factor T too many (or a division by T is missing).", _temperature),
     _factor("sum over rows",
-     "this is too large by the number of rows: a sum over the batch, or over a list, where a mean is expected.", _rows),
+     "this is too large by a factor of the number of rows: it is a sum over the batch, or over a list, and should be a "
+     "mean.", _rows),
     _factor("divided by rows",
-     "this is too small by the number of rows: a division by it is too many, or a sum has become a mean.", _rows, -1),
-    _factor("sum over classes", "this is too large by the number of classes: a division by it is missing.", _classes),
-    _factor("mean over classes", "this is too small by the number of classes: they add up, and are not averaged.",
+     "this is too small by a factor of the number of rows: there is one division by it too many, or a mean where a sum "
+     "belongs.", _rows, -1),
+    _factor("sum over classes", "this is too large by a factor of the number of classes: a division by it is "
+                                "missing.", _classes),
+    _factor("mean over classes", "this is too small by a factor of the number of classes: sum over the classes, do not "
+                                 "average.",
      _classes, -1),
-    _factor("half", "this is half of what is expected: a factor 2 is missing, or a division by 2 is too many.", 2, -1),
-    _factor("double", "this is twice what is expected: a division by 2 is missing, or something is counted twice.", 2),
-    _factor("√n missing", "this is too large by √n: the division by √n is missing.", _rows, 0.5),
-    _factor("√n too many", "this is too small by √n: it is divided by √n once too often.", _rows, -0.5),
-    _factor("n for n − 1", "this is divided by n, where n − 1 belongs.", _bessel),
-    _factor("n − 1 for n", "this is divided by n − 1, where n belongs.", _bessel, -1),
-    _factor("√n for √(n − 1)", "what is under the root is divided by n, where n − 1 belongs.", _bessel, 0.5),
-    _factor("√(n − 1) for √n", "what is under the root is divided by n − 1, where n belongs.", _bessel, -0.5),
-    _mapped("upside down", "it is upside down: this is 1 over the right answer.",
+    _factor("half", "this is half of the right answer: a factor 2 is missing, or there is one division by 2 too "
+                    "many.", 2, -1),
+    _factor("double", "this is twice the right answer: a division by 2 is missing, or something is counted twice.", 2),
+    _factor("√n missing", "this is too large by a factor of √n: the division by √n is missing.", _rows, 0.5),
+    _factor("√n too many", "this is too small by a factor of √n: it is divided by √n once too often.", _rows, -0.5),
+    _factor("n for n − 1", "this is divided by n. Divide by n − 1.", _bessel),
+    _factor("n − 1 for n", "this is divided by n − 1. Divide by n.", _bessel, -1),
+    _factor("√n for √(n − 1)", "the number under the root is divided by n. Divide by n − 1.", _bessel, 0.5),
+    _factor("√(n − 1) for √n", "the number under the root is divided by n − 1. Divide by n.", _bessel, -0.5),
+    _mapped("upside down", "this is the reciprocal, 1 over the right answer.",
      lambda x: 1 / x if x else math.inf, lambda x: 1 / x),
-    _mapped("complement", "this is 1 minus the right answer: the share of all the others.", lambda x: 1 - x),
-    _mapped("squared", "this is the square of what is expected: take the root.", lambda x: x * x),
-    _mapped("root", "this is the square root of what is expected.",
+    _mapped("complement", "this is 1 minus the right answer: the share of the others.", lambda x: 1 - x),
+    _mapped("squared", "this is the square of the right answer: take the root.", lambda x: x * x),
+    _mapped("root", "this is the square root of the right answer.",
      lambda x: math.sqrt(x) if x >= 0 else math.nan, lambda x: x.sqrt()),
     _mapped("without sign", "the sign is lost: some of the right numbers are below 0.", abs),
-    _mapped("one more", "this is one more than expected. Does counting begin at 0 or at 1?", lambda x: x + 1),
-    _mapped("one less", "this is one less than expected. Does counting begin at 0 or at 1?", lambda x: x - 1),
+    _mapped("one more", "this is one more than the right answer. Does counting start at 0 or at 1?", lambda x: x + 1),
+    _mapped("one less", "this is one less than the right answer. Does counting start at 0 or at 1?", lambda x: x - 1),
     _mapped("rounded", "this is rounded to whole numbers.",
      lambda x: round(x) if math.isfinite(x) else x, lambda x: x.round()),
-    _mapped("rounded", "this is cut off after the point.", lambda x: int(x) if math.isfinite(x) else x, torch.trunc),
+    _mapped("rounded", "this is cut off after the decimal "
+                       "point.", lambda x: int(x) if math.isfinite(x) else x, torch.trunc),
     _mapped("rounded", "this is rounded down.", lambda x: math.floor(x) if math.isfinite(x) else x, torch.floor),
     _mapped("cut at 0", "numbers below 0 are cut off.", _cut(0.0, None)),
     _mapped("cut to [0, 1]", "numbers below 0 or above 1 are cut off.", _cut(0.0, 1.0)),
-    _mapped("logarithm", "these are logarithms of what is expected.",
+    _mapped("logarithm", "these are the logarithms of the right numbers.",
      lambda x: math.log(x) if x > 0 else math.nan, lambda x: x.log()),
-    _mapped("exponential", "this is `exp` of what is expected; its logarithm is asked for.",
+    _mapped("exponential", "this is `exp` of the right answer. Return its logarithm.",
      lambda x: math.exp(min(x, 700.0)), lambda x: x.exp()),
-    _shaped("softmax again", "there is a softmax too many: this is the softmax of what is expected.",
+    _shaped("softmax again", "there is one softmax too many: this is the softmax of the right answer.",
      lambda x: x.softmax(-1) if _is_table(x) else None),
-    _shaped("classes named", "these are the numbers of the largest classes; asked is a number for every class.",
+    _shaped("classes named", "these are the numbers of the classes with the largest values. Return a value for every "
+                             "class.",
      lambda x: x.argmax(1) if _is_table(x) else None),
     _shaped("transposed", "rows and columns are exchanged.", lambda x: x.T if _is_table(x) else None),
-    _shaped("reversed", "the right values in the other order.", _reversed),
-    _shaped("sorted", "the right values, sorted by size: what stands where has a meaning.", _sorted),
-    _shaped("mean of all", "one mean over everything came back; more than one number is expected.", _over_all("mean")),
-    _shaped("sum of all", "one sum over everything came back; more than one number is expected.", _over_all("sum")),
-    _shaped("mean over the batch", "a mean over the rows came back; a row each is expected.", _over_all("mean", 0)),
-    _shaped("mean over columns", "a mean of each row came back; more is expected of each.", _over_all("mean", 1)),
-    _shaped("dimension left", "one dimension too many is left: `keepdim=True` leaves one, and so does a slice.",
+    _shaped("reversed", "the right values in reversed order.", _reversed),
+    _shaped("sorted", "the right values, but sorted by size: their order has a meaning.", _sorted),
+    _shaped("mean of all", "this is one mean over everything. Return more than one number.", _over_all("mean")),
+    _shaped("sum of all", "this is one sum over everything. Return more than one number.", _over_all("sum")),
+    _shaped("mean over the batch", "this is a mean over the rows. Return one row for each.", _over_all("mean", 0)),
+    _shaped("mean over columns", "this is the mean of each row. Return all values of each row.", _over_all("mean", 1)),
+    _shaped("dimension left", "there is one dimension too many: `keepdim=True` keeps one, and so does a slice.",
      _one_dimension_more),
-    _shaped("first alone", "only the first value (or row) came back; all are expected.", _first),
+    _shaped("first alone", "this is only the first value (or row). Return all of them.", _first),
     _shaped("without the last", "the last value (or row) is missing.", _without_last),
 )  # fmt: skip
-"""Slips in a result; of several that fit, the first is named."""
+"""Slips in a result; if several fit, the first one is named."""
 
 
 # --- arguments -----------------------------------------------------------------------------------
 def _alike(one: Any, other: Any) -> bool:
-    """Whether two arguments could be taken for each other."""
+    """Whether two arguments could be confused."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and one.dtype == other.dtype
     return type(one) is type(other) and type(one) in (int, float, list)
@@ -234,7 +241,7 @@ def _exchanged(one: str, other: str) -> Callable[[Case], Case | None]:
 
 
 def _guesses(case: Case) -> Tensor:
-    """What the first table of answers with a row for each of ``targets`` finds likeliest."""
+    """The most probable classes in the first table of answers that has one row per target."""
     answers = (value for name, value in case.items() if _is_table(value) and name != "images")
     return next(table for table in answers if len(table) == len(case["targets"])).argmax(dim=1)
 
@@ -245,35 +252,35 @@ def _turned_tables(case: Case) -> Case | None:
 
 
 _OF_ONE = (
-    ("temperature", "{} ignored", "the {} makes no difference to what comes out: it is not used, or it cancels.",
+    ("temperature", "{} ignored", "the {} makes no difference to the result: it is not used, or it cancels.",
      lambda temperature, case: 1.0),
     ("temperature", "multiplied by T",
      "logits are multiplied by the temperature. A high temperature has to make them more alike, so divide.",
      lambda temperature, case: 1 / temperature),
-    ("smoothing", "{} ignored", "the {} makes no difference to what comes out.", lambda smoothing, case: 0.0),
-    ("alpha", "alpha turned", "alpha and 1 − alpha are exchanged: it stands at the wrong term.", lambda a, case: 1 - a),
-    ("mask", "{} inverted", "`{}` is taken the other way round, True for False.", lambda mask, case: ~mask),
+    ("smoothing", "{} ignored", "the {} makes no difference to the result.", lambda smoothing, case: 0.0),
+    ("alpha", "alpha turned", "alpha and 1 − alpha are exchanged.", lambda a, case: 1 - a),
+    ("mask", "{} inverted", "`{}` is inverted: True is used as False.", lambda mask, case: ~mask),
     ("mask", "{} ignored", "`{}` is not used: all are treated as if it were True.", lambda mask, case: mask | True),
     ("mask", "{} never", "`{}` is not used: all are treated as if it were False.", lambda mask, case: mask & False),
-    ("places", "{} ignored", "`{}` is not used: everything is read in the order in which it stands.",
+    ("places", "{} ignored", "`{}` is not used: everything is read in its original order.",
      lambda places, case: torch.arange(len(places))),
-    ("places", "{} backwards", "`{}` is applied backwards: it says where a thing comes *from*, not where it goes.",
+    ("places", "{} backwards", "`{}` is applied backwards: it says where a value comes *from*, not where it goes.",
      lambda places, case: places.argsort()),
-    ("targets", "{} guessed", "what the model finds likeliest is taken for the label. It can be wrong: see `{}`.",
+    ("targets", "{} guessed", "the most probable class is used as the label. It can be wrong: use `{}`.",
      lambda targets, case: _guesses(case)),
 )  # fmt: skip
-"""Slips in one argument: its kind (see :func:`_kind`), the slip's name and sentence, and what is taken in its place."""
+"""Slips in one argument: its kind (see :func:`_kind`), the slip's name and sentence, and its replacement."""
 
 
 def _kind(name: str, value: Any) -> str:
-    """An argument's name, or "mask" of any tensor of truth values, or "places" of one that says where things stand."""
+    """An argument's name, or "mask" for any boolean tensor, or "places" for a tensor of positions."""
     if isinstance(value, Tensor) and value.dtype == torch.bool:
         return "mask"
     return "places" if name in ("index", "order") else name
 
 
 def of_arguments(case: Case, sentences: Mapping[str, str]) -> Iterator[Slip]:
-    """List the slips that are possible with such arguments, by their names, kinds and shapes."""
+    """List the slips that are possible with these arguments, by their names, kinds and shapes."""
     for one, other in combinations(case, 2):
         if _alike(case[one], case[other]):
             name = f"{one} and {other} exchanged"
@@ -287,24 +294,26 @@ def of_arguments(case: Case, sentences: Mapping[str, str]) -> Iterator[Slip]:
                     return {**case, argument: by(case[argument], case)}
 
                 yield Slip(name, sentences.get(name, says.format(argument)), change)
-    says = sentences.get("other axis", "this runs along the batch, dim 0. Each row is an image, its classes are a row.")
+    says = sentences.get(
+        "other axis", "this runs along the batch, dim 0. Each row is an image; its classes are along dim 1."
+    )
     yield Slip("other axis", says, _turned_tables, lambda value: value.T if _is_table(value) else value)
 
 
 # --- naming --------------------------------------------------------------------------------------
 Values = Callable[[int], Any]
-"""Results by the number of their case; None where there is none."""
+"""Results by the number of their case; None if there is no result."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a function gave for some cases, and what is right there.
+    """The results of a function for some cases, and the right ones.
 
     Attributes:
-        cases, given, right: arguments, a learner's results and the right ones, by the cases' numbers.
+        cases, given, right: arguments, the learner's results and the right ones, by the number of the case.
         run: the right function's result for a case; None where it raises.
-        same: whether two results for the case of a number are equal.
-        sentences: the part's own, by the slips' names.
+        same: whether two results for the case with a given number are equal.
+        sentences: the part's own sentences, by the slips' names.
     """
 
     cases: Mapping[int, Case]
@@ -324,7 +333,7 @@ class Evidence:
 
 
 def in_one(*sentences: str) -> str:
-    """Say several things that are wrong at once, each once; what says several already is taken apart first.
+    """Join sentences about several mistakes into one text, each once; texts that list several are split first.
 
     >>> in_one("two things. First, a. Second, b.", "", "c.", "a.")
     'three things. First, a. Second, b. Third, c.'
@@ -341,14 +350,14 @@ _SEVERAL = re.compile("(?:^(?:two|three|four|five) things\\. First, )|(?: (?:Sec
 
 
 def in_arguments(evidence: Evidence, slips: Sequence[Slip]) -> list[tuple[str, Values]]:
-    """Give the sentence of each slip in arguments, and what it gives."""
+    """Give the sentence of each slip in arguments, and its results."""
 
     def values_of(slip: Slip) -> Values:
         def values(place: int) -> Any:
             try:
                 case = slip.change(evidence.cases[place])
                 return None if case is None else slip.back(evidence.run(case))
-            except Exception:  # whatever a right function makes of wrong arguments
+            except Exception:  # whatever the right function does with wrong arguments
                 return None
 
         return cache(values)
@@ -357,7 +366,7 @@ def in_arguments(evidence: Evidence, slips: Sequence[Slip]) -> list[tuple[str, V
 
 
 def in_results(evidence: Evidence, values: Values, parts: bool = False) -> Iterator[tuple[str, Values]]:
-    """Give the slips in results that begin as ``values``; with ``parts``, in one value of several as well."""
+    """Give the slips in results that start from ``values``; with ``parts``, also slips in one of several values."""
     whole = values(next(iter(evidence.cases))) if parts else None
     keys: list[Any] = list(whole) if isinstance(whole, dict) else []
     if isinstance(whole, (tuple, list)) and len(whole) <= len(ORDINALS):
@@ -380,20 +389,20 @@ def _with_results(evidence: Evidence, values: Values, slip: Slip, key: Any) -> V
             if isinstance(value, dict):
                 return {**value, key: part}
             return type(value)(part if number == key else item for number, item in enumerate(value))
-        except Exception:  # a slip that this result cannot have
+        except Exception:  # a slip that is impossible in this result
             return None
 
     return changed
 
 
 def named(evidence: Evidence, mistakes: Sequence[tuple[str, Values]]) -> str:
-    """Name the slip that explains what was given, or two; "" where none does.
+    """Name the slip, or the two slips, that explain the learner's results; "" if none does.
 
-    What is 0, infinite or NaN throughout says nothing about a sign or a factor: then only the part's own are tried.
+    Results that are all 0, infinite or NaN say nothing about a sign or a factor: then only the part's own are tried.
 
     Args:
         evidence: has at least one case.
-        mistakes: the part's own: sentence and results.
+        mistakes: the part's own, as sentence and results.
     """
     if _says_nothing(list(evidence.given.values())):
         return next((says for says, values in mistakes if evidence.matches(values)), "")
@@ -427,7 +436,7 @@ def _says_nothing(value: Any) -> bool:
 
 
 def _both(one: Slip, other: Slip) -> Slip:
-    """Make one slip in arguments of two, the second after the first."""
+    """Combine two slips in arguments into one, the second after the first."""
 
     def change(case: Case) -> Case | None:
         between = one.change(case)

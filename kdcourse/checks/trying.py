@@ -1,6 +1,6 @@
-"""How a learner's function is tried: called with a case of its own, watched, its result made plain.
+"""Trying a learner's function: it is called with a copy of a case and watched, and its result is made plain.
 
-In grading this file runs in the worker, beside the student's code: it knows no right answer and judges nothing.
+In grading this file runs in the worker, next to the student's code: it knows no right answer and judges nothing.
 """
 
 import copy
@@ -28,21 +28,21 @@ DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
 } | {"bool": torch.bool}
-"""Of tensors that are plain, by name."""
+"""The dtypes of plain tensors, by name."""
 
 LIBRARIES = {"torch": "PyTorch", "scipy": "SciPy", "sklearn": "scikit-learn"}
-"""How libraries are written, by the name they are imported by."""
+"""The spelling of libraries, by import name."""
 
 LARGEST = 12 * 2**20
-"""Bytes of a plain tensor."""
+"""The largest size of a plain tensor, in bytes."""
 
 DEEPEST, WIDEST, LONGEST = 6, 10_000, 100_000
-"""How deep plain lists and dicts lie within each other, how many items one has, how many characters a text."""
+"""Limits of plain values: depth of nested lists and dicts, items in one of them, characters in a text."""
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """What stands for a value that is not plain: the name of its kind, and what it looks like."""
+    """A stand-in for a value that is not plain: the name of its class, and what it looks like."""
 
     kind: str
     shown: str
@@ -50,14 +50,14 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one call gave.
+    """The outcome of one call.
 
     Attributes:
         value: what was returned.
         error: name and text of the exception, if one was raised, such as ``"ValueError: too small"``, or
             ``"BadAlpha, a ValueError: too small"`` for a class made from it.
-        changed: names of arguments that are no longer what they were.
-        borrowed: functions the part asks to write, not to call, that were called.
+        changed: names of arguments that the call changed.
+        borrowed: functions that were called although the learner should write them.
     """
 
     value: Any = None
@@ -76,9 +76,9 @@ def attempt(
     """Call a learner's function with a copy of a case, from a fixed state.
 
     Args:
-        function: the learner's.
-        case: left as it is.
-        use: one of the functions below that call it.
+        function: the learner's function.
+        case: not changed.
+        use: one of the functions below, which calls it.
         write_yourself, may_use_kdlib: see :class:`kdcourse.checks.part.Part`.
     """
     given = copy.deepcopy(case)
@@ -96,9 +96,9 @@ def attempt(
 
 @contextmanager
 def fixed_state() -> Iterator[None]:
-    """Start every generator that a function may draw from at 0, with float32 and gradients, whatever a cell has set.
+    """Seed every random generator with 0, and use float32 and gradients, whatever a cell has set.
 
-    At the end everything has its own state back.
+    At the end everything is restored.
     """
     pythons, numpys, dtype = random.getstate(), np.random.get_state(), torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
@@ -115,7 +115,7 @@ def fixed_state() -> Iterator[None]:
 
 
 def _named(problem: Exception) -> str:
-    """The name of an exception's class, and of the kind of refusal that it is."""
+    """The name of an exception's class, and of the ValueError or TypeError that it is derived from."""
     name = type(problem).__name__
     kinds = (
         kind.__name__ for kind in (ValueError, TypeError) if isinstance(problem, kind) and type(problem) is not kind
@@ -125,7 +125,7 @@ def _named(problem: Exception) -> str:
 
 @contextmanager
 def _watched(write_yourself: tuple[str, ...], may_use_kdlib: bool, borrowed: list[str]) -> Iterator[None]:
-    """Note which functions are called that the learner was to write. A hint for honest people: calls can be hidden."""
+    """Note calls of functions that the learner should write. It helps honest learners; calls can be hidden."""
 
     def watch(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
@@ -178,10 +178,10 @@ class _WatchedKernels(TorchDispatchMode):
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """What is judged, and can be sent: tensors without their graph, numbers, texts, lists, tuples and dicts of these.
+    """A value that can be judged and sent: tensors without graph, numbers, texts, lists, tuples and dicts of these.
 
-    Subclasses become what they are made from: a named tuple a tuple, an ordered dict a dict, NumPy's numbers Python's.
-    Anything else becomes a :class:`Foreign`, so that a notebook and grading say the same about it.
+    A subclass is converted to its base: a named tuple to a tuple, an ordered dict to a dict, NumPy's numbers to
+    Python's. Anything else becomes a :class:`Foreign`, so that a notebook and grading say the same about it.
     """
     if isinstance(value, Tensor):
         return _plain_tensor(value)
@@ -203,7 +203,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def _looks(value: Any) -> str:
-    """A few characters of what a value looks like; its own ``repr`` may fail, or be endless."""
+    """A short text for a value; its own ``repr`` may fail, or be endless."""
     if isinstance(value, int):
         return f"of {int.bit_length(value)} bits"
     if isinstance(value, (str, list, tuple, dict)) and len(value) > WIDEST:
@@ -229,9 +229,9 @@ def same(one: Any, other: Any, tolerance: float, absolute: float | None = None) 
     """Whether two plain values are equal: same structure, kinds, shapes and dtypes, numbers within the tolerance.
 
     Args:
-        one, other: ``other`` is the one that tolerances are shares of.
+        one, other: the values; tolerances are relative to ``other``.
         tolerance: relative.
-        absolute: added to it; None: as large as ``tolerance``.
+        absolute: added to the relative tolerance; None: equal to ``tolerance``.
     """
     absolute = tolerance if absolute is None else absolute
     if isinstance(one, Tensor) and isinstance(other, Tensor):
@@ -255,7 +255,7 @@ def same(one: Any, other: Any, tolerance: float, absolute: float | None = None) 
 
 # --- uses: ways to call a learner's function -----------------------------------------------------
 def call(function: Callable[..., Any], **case: Any) -> Any:
-    """Just call it, with the case's values in order."""
+    """Call the function with the case's values in order."""
     return function(*case.values())
 
 
@@ -263,7 +263,7 @@ def call(function: Callable[..., Any], **case: Any) -> Any:
 
 
 def differentiated(function: Callable[..., Any], student_logits: Tensor, **case: Any) -> dict[str, Any]:
-    """Call a loss, or several, and go back to the student's logits: value and gradient, None where there is none."""
+    """Call a function that gives losses: their values, and the gradient in the student's logits, or None."""
     leaf = student_logits.clone().requires_grad_()
     handed = leaf.clone()
     value = function(handed, *case.values())
@@ -278,7 +278,7 @@ def differentiated(function: Callable[..., Any], student_logits: Tensor, **case:
 
 
 def figures(function: Callable[..., Any], **case: Any) -> Any:
-    """Call it, and take numbers out of what holds them: a tensor or NumPy's number becomes a float, or a list."""
+    """Call the function, and convert its result: a tensor or NumPy number becomes a float, or a list."""
     return _taken_out(function(*case.values()))
 
 
@@ -291,7 +291,7 @@ def _taken_out(value: Any) -> Any:
 
 
 def timed(function: Callable[..., Any], setup: float, each: float, images: int) -> Any:
-    """Hand over a model, images and a clock: an answer takes ``each`` seconds, the first one ``setup`` more."""
+    """Call the function with a model, images and a clock: answers take ``each`` seconds, the first ``setup`` more."""
     now, asked = [100.0], []
 
     def model(image: Tensor) -> Tensor:
@@ -306,7 +306,7 @@ def timed(function: Callable[..., Any], setup: float, each: float, images: int) 
 
 
 class _Dropout(torch.nn.Dropout):
-    """Dropout whose noise depends on how often it was called, and on nothing else that draws random numbers."""
+    """Dropout whose noise depends only on how often it was called, not on other random draws."""
 
     calls = 0
 
@@ -319,7 +319,7 @@ class _Dropout(torch.nn.Dropout):
 
 
 def _regularised_net(weights: Tensor, dropout: float, training: bool) -> torch.nn.Sequential:
-    """A net from 4 numbers to 3 logits whose mode matters: it has batch norm and, if asked for, dropout."""
+    """A net from 4 numbers to 3 logits whose mode matters: it has batch norm and, optionally, dropout."""
     layers = torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.ReLU(), _Dropout(dropout)
     net = torch.nn.Sequential(*layers, torch.nn.Linear(6, 3))
     torch.nn.utils.vector_to_parameters(weights.clone(), net.parameters())
@@ -339,7 +339,7 @@ def _record(net: torch.nn.Module) -> list[Tensor]:
 
 
 def frozen(function: Callable[..., Any], teacher: Tensor, training: bool) -> dict[str, Any]:
-    """Freeze a teacher with a net inside a net, and look at all its parts."""
+    """Let the function freeze a teacher with a net inside a net, and look at all its parts."""
     net = torch.nn.Sequential(_regularised_net(teacher, 0.5, training), torch.nn.Linear(3, 3)).train(training)
     given = function(net)
     returned = "the teacher" if given is net else "None" if given is None else "something else"
@@ -351,7 +351,7 @@ def two_steps(
     function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor, targets: Tensor, temperature: float,
     alpha: float, student_training: bool
 ) -> dict[str, Any]:  # fmt: skip
-    """Two training steps, one after the other: their losses, what became of the teacher, the student's new state."""
+    """Run two training steps: their losses, changes in the teacher, and the student's new state."""
     learner, quiet = _regularised_net(student, 0.5, student_training), _regularised_net(teacher, 0.0, True)
     before, outputs = _state(quiet), _record(quiet)
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.07)
@@ -369,7 +369,7 @@ def two_steps(
 
 
 def counting(function: Callable[..., Any], model: Tensor, images: Tensor, targets: Tensor, training: bool) -> dict:
-    """Count errors, and look at what became of the model."""
+    """Let the function count errors, and look at the model afterwards."""
     net = _regularised_net(model, 0.5, training)
     outputs = _record(net)
     errors = function(net, images, targets)
@@ -378,7 +378,7 @@ def counting(function: Callable[..., Any], model: Tensor, images: Tensor, target
 
 
 def caching(function: Callable[..., Any], teacher: Tensor, images: Tensor, batch_size: int) -> dict[str, Any]:
-    """Make a table of logits, with a teacher that was left in train mode: the table, how it was made, its teacher."""
+    """Make a table of logits with a teacher in train mode: the table, how it was made, and the teacher's state."""
     net = _regularised_net(teacher, 0.5, True)
     outputs = _record(net)
     table = function(net, images, batch_size)
@@ -388,7 +388,7 @@ def caching(function: Callable[..., Any], teacher: Tensor, images: Tensor, batch
 
 
 def viewing(function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor) -> dict[str, Any]:
-    """Show a batch to both, with an augmentation that differs every time: their logits, and how they came."""
+    """Show a batch to both, with an augmentation that differs in every call: their logits, and how they were made."""
     learner, quiet = _regularised_net(student, 0.0, True), _regularised_net(teacher, 0.0, True)
     views = []
 
@@ -405,7 +405,7 @@ def viewing(function: Callable[..., Any], student: Tensor, teacher: Tensor, imag
 
 
 def trained(function: Callable[..., Any], student: Tensor, teacher: Tensor, images: Tensor, **case: Any) -> Tensor:
-    """A student's logits for the first four images, after a program has trained it."""
+    """A student's logits for the first four images, after the function has trained it."""
     learner, quiet = _regularised_net(student, 0.0, True), _regularised_net(teacher, 0.0, False)
     function(learner, quiet, images, *case.values())
     return learner.eval()(images[:4])
@@ -417,7 +417,7 @@ def batches_of(function: Callable[..., Any], **case: Any) -> list[tuple]:
 
 
 def watched_training(function: Callable[..., Any], student: Tensor, **case: Any) -> dict[str, Any]:
-    """What a program reports of its training, and the student's state after it."""
+    """The report of a training function, and the student's state afterwards."""
     learner = _regularised_net(student, 0.5, True)
     return {"report": function(learner, *case.values()), "student's state": _state(learner)}
 
@@ -426,7 +426,7 @@ def watched_training(function: Callable[..., Any], student: Tensor, **case: Any)
 
 
 def splitting(function: Callable[..., Any], samples: int, sizes: list[int], seeds: list[int]) -> tuple | None:
-    """Split samples with several seeds, twice each: the sizes, what parts share, and what a seed decides."""
+    """Split samples with several seeds, twice each: sizes, samples that parts share, and the effect of the seed."""
     names, splits = ("train", "validation", "test"), []
     for seed in seeds * 2:
         given = function(samples, list(sizes), seed)
