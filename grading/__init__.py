@@ -1,1 +1,1 @@
-"""Grading: strangers' notebooks run in a worker each; points come from a process they cannot reach."""
+"""Grading: each student's notebook runs in its own worker; points come from a process that it cannot reach."""

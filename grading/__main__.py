@@ -1,4 +1,4 @@
-"""``python -m grading``: release an assignment, grade what comes back. ``make release`` and ``make grade`` call it."""
+"""``python -m grading``: release an assignment, and grade hand-ins. ``make release`` and ``make grade`` call it."""
 
 import argparse
 import dataclasses
@@ -29,26 +29,34 @@ hand in the notebook.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns 0 done, 2 bad input."""
+    """Run a command; returns 0 for success, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m grading", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    release = commands.add_parser("release", help="the student's folder of an assignment, and a zip of it")
+    release = commands.add_parser("release", help="make the students' folder of an assignment, and a zip of it")
     release.add_argument("name")
     release.add_argument("--out", type=Path, default=Path("release"))
-    release.add_argument("--overlay", type=Path, help="a private folder laid over solutions/")
+    release.add_argument("--overlay", type=Path, help="a private folder with files that replace those in solutions/")
     grade = commands.add_parser("grade", help="grade hand-ins")
     grade.add_argument("name")
     grade.add_argument("submissions", type=Path, help="a folder of hand-ins, or a zip")
-    grade.add_argument("--course", type=Path, default=Path("course"), help="nbgrader's course folder, reports too")
-    grade.add_argument("--roster", type=Path, help="CSV with id, and perhaps name, canvas, moodle, google, blackboard")
-    grade.add_argument("--overlay", type=Path, help="a private folder laid over solutions/: NAME.ipynb, held_out.json")
+    grade.add_argument(
+        "--course", type=Path, default=Path("course"), help="nbgrader's course folder, also for the reports"
+    )
+    grade.add_argument(
+        "--roster", type=Path, help="CSV with id, and optionally name, canvas, moodle, google, blackboard"
+    )
+    grade.add_argument(
+        "--overlay",
+        type=Path,
+        help="a private folder with files that replace those in solutions/: NAME.ipynb, held_out.json",
+    )
     grade.add_argument("--due", type=_local, help="such as 2026-12-01T23:59, in this machine's time")
     grade.add_argument("--dates", help="exchange, or a CSV file with id and when, or Moodle's grading worksheet")
     grade.add_argument("--late", type=_share, default=0.0, help="share of the points lost per day begun, such as 0.1")
     grade.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     grade.add_argument("--cell-seconds", type=float, default=Limits.cell_seconds)
     grade.add_argument("--total-seconds", type=float, default=Limits.total_seconds)
-    grade.add_argument("--memory", type=float, default=Limits.memory / 2**30, help="GiB a hand-in")
+    grade.add_argument("--memory", type=float, default=Limits.memory / 2**30, help="GiB per hand-in")
     options = parser.parse_args(arguments)
     try:
         return {"release": _release, "grade": _grade}[options.command](options)
@@ -58,18 +66,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _local(text: str) -> datetime:
-    """A time, in this machine's zone where it names none."""
+    """A date and time, in this machine's zone if it names none."""
     try:
         when = datetime.fromisoformat(text)
         return when.astimezone().replace(tzinfo=None) if when.tzinfo else when
     except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text} is no date and time such as 2026-12-01T23:59") from None
+        raise argparse.ArgumentTypeError(f"{text} is not a date and time such as 2026-12-01T23:59") from None
 
 
 def _share(text: str) -> float:
     share = float(text)
     if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a share from 0 to 1")
     return share
 
 
@@ -99,7 +107,7 @@ def _grade(options: argparse.Namespace) -> int:
     dates = read_dates(options.dates, options.submissions, options.name) if options.dates else None
     found = collect.collect(options.submissions, options.name, roster, assignments.names(), dates)
     if not found.counted:
-        unknown = f"; of nobody on the roster: {', '.join(found.unknown[:5])}" if found.unknown else ""
+        unknown = f"; of students not on the roster: {', '.join(found.unknown[:5])}" if found.unknown else ""
         refused = f"; not read: {', '.join(found.refused[:5])}" if found.refused else ""
         raise ValueError(f"there is no notebook of {options.name} in {options.submissions}{unknown}{refused}")
     limits = dataclasses.replace(
@@ -157,7 +165,7 @@ def _grade(options: argparse.Namespace) -> int:
 
 
 def _held_out(name: str, overlay: Path | None) -> str:
-    """Whose the held-out inputs are."""
+    """The origin of the held-out inputs."""
     if overlay and (overlay / name / "held_out.json").is_file():
         return f"Private: {overlay / name / 'held_out.json'}."
     nothing = f" ({overlay / name} has no held_out.json)" if overlay else ""
@@ -167,10 +175,10 @@ def _held_out(name: str, overlay: Path | None) -> str:
 def _into_gradebook(
     found: Collected, assignment: Assignment, course: Path, released: Path, scores: dict[str, Score], keep: bool
 ) -> dict[str, list[str]]:
-    """Put scores into nbgrader's gradebook and folders; gives the parts that were answered again, by student.
+    """Put scores into nbgrader's gradebook and folders; returns the parts that were answered again, by student.
 
     Args:
-        keep: whether hand-ins were collected from the course's ``submitted/``, which stays as it is then.
+        keep: whether hand-ins were collected from the course's ``submitted/``, which is not changed then.
     """
     answers, again = kept.Answers(course, assignment), {}
     with gradebook.opened(course) as book:
@@ -185,7 +193,7 @@ def _into_gradebook(
                 gradebook.write_for_reading(
                     course, released, student, handed_in.content, one, handed_in.when, keep=keep
                 )
-            except Exception as problem:  # one hand-in's, whatever it is: the others are written
+            except Exception as problem:  # whatever is wrong with one hand-in: the others are written
                 one.flags.append(f"could not be made ready for Formgrader: {type(problem).__name__}")
             else:
                 answers.show(name, one)
@@ -198,7 +206,7 @@ def _sorted(found: Collected) -> list[Student]:
 
 
 def _score_all(found: Collected, assignment: Assignment, course: Path, rules: Rules, jobs: int) -> dict[str, Score]:
-    """Scores by student; those of unchanged notebooks under unchanged rules are read instead of computed."""
+    """Scores by student; for unchanged notebooks and rules, stored scores are used."""
     scores, waiting, depends = {}, {}, {}
     for name, submission in found.counted.items():
         depends[name] = kept.depends(submission, assignment, rules.limits, bool(rules.box))

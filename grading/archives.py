@@ -1,7 +1,7 @@
-"""Files that were handed in: listed and read, from folders, from zips, from zips within zips.
+"""Listing and reading the files of hand-ins, in folders, zips, and zips within zips.
 
-Nothing is unpacked beside them and nothing is kept, so that no hand-in can climb, explode or fill the memory. Whatever
-cannot be read is listed, too, with the reason.
+Nothing is unpacked to disk and nothing is stored, so that no hand-in can write outside its folder, or fill disk or
+memory. Files that cannot be read are listed, too, with the reason.
 """
 
 import io
@@ -20,18 +20,18 @@ from typing import BinaryIO
 from grading import wire
 
 LARGEST_ZIP, LARGEST_INNER_ZIP = 512 * 2**20, 64 * 2**20
-"""Bytes of a zip in a folder or in a course system's download, and of one inside a hand-in."""
+"""Largest size in bytes of a zip in a folder or in a course system's download, and of one inside a hand-in."""
 
 MOST_FILES, MOST_DOWNLOADED, DEEPEST_ZIP = 5_000, 50_000, 2
-"""Files in one zip with all zips in it; in one zip of all hand-ins; how deep zips may lie within each other."""
+"""Most files in one zip, including inner zips; in one zip of all hand-ins; deepest nesting of zips."""
 
 LONGEST_LIST = 2 * 2**20, 16 * 2**20
-"""Bytes in which a zip lists its files: of a hand-in, of all hand-ins. Such a list takes 15 times that in memory."""
+"""Largest size in bytes of a zip's list of files, for one hand-in and for all; it takes 15 times that in memory."""
 
 EMPTY_FOLDER = "an empty folder"
 
 EARLIEST, LATEST = datetime(1980, 1, 1), datetime(2100, 1, 1)
-"""Dates outside of these are no dates of a hand-in."""
+"""Dates outside this range are not used as dates of a hand-in."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class File:
     """A file that was handed in.
 
     Attributes:
-        path: inside the folder, or the zip, of all hand-ins; zips in it are like folders.
-        changed: when it was changed, as the file itself says: whoever made it decides that.
+        path: relative to the folder or zip of all hand-ins; zips in it count as folders.
+        changed: time of the last change, as stored in the file itself; its author can set it.
         size: bytes.
         disk: the file on disk that holds it.
-        members: its place in the zips on the way to it.
+        members: its position in each of the zips that contain it.
         problem: why it cannot be read; empty if it can.
     """
 

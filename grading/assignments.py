@@ -1,4 +1,4 @@
-"""What is graded: an assignment's parts and points, its held-out inputs, an instructor's private folder."""
+"""Assignments: parts and points, held-out inputs, and an instructor's private folder."""
 
 import hashlib
 import importlib
@@ -14,18 +14,18 @@ from kdcourse.checks.trying import Case
 ROOT = Path(__file__).resolve().parent.parent
 
 PUBLIC_SEEDS = (1001, 1002)
-"""Seeds of held-out inputs where an instructor gives none: they stand here for all to read."""
+"""Default seeds of held-out inputs; they are public."""
 
 
 @dataclass(frozen=True)
 class Graded:
-    """One line of an assignment's points.
+    """One graded part of an assignment.
 
     Attributes:
-        name: of the function, or of the prose cell.
-        points: at most.
+        name: name of the function, or of the prose cell.
+        points: the maximum.
         cell: the ``grade_id`` of the cell that carries the points.
-        part: how it is tried; None where a person reads.
+        part: how it is tried; None if a person grades it.
     """
 
     name: str
@@ -36,16 +36,16 @@ class Graded:
 
 @dataclass(frozen=True)
 class Assignment:
-    """An assignment with everything that only the grader sees.
+    """An assignment, including what only the grader sees.
 
     Attributes:
         name: such as ``"ex01"``.
         graded: in the order of the notebook.
         cells: of the released notebook, source by ``grade_id``.
-        texts: of the released notebook, sources of the cells that nobody has to write in.
+        texts: sources of the cells of the released notebook that need no answer.
         seeds: held-out inputs are drawn from these.
         extra: further held-out cases by part.
-        fingerprint: of all that points depend on; other rules, other fingerprint.
+        fingerprint: of everything that points depend on; it changes with the rules.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Assignment:
     fingerprint: str
 
     def held_out(self, part: Part) -> list[Case]:
-        """The inputs a part is tried on."""
+        """The held-out inputs of a part."""
         return [case for seed in self.seeds for case in part.draw(seed)] + self.extra.get(part.name, [])
 
 
@@ -66,7 +66,7 @@ def load(name: str, overlay: Path | None = None, root: Path = ROOT) -> Assignmen
 
     Raises:
         FileNotFoundError: there is no such assignment, or no such overlay.
-        ValueError: its notebook and its checks do not agree, or the overlay's file is not what it should be.
+        ValueError: its notebook and its checks do not fit together, or the overlay's file is wrong.
     """
     if overlay and not overlay.is_dir():
         raise FileNotFoundError(f"there is no overlay folder {overlay}")
@@ -99,14 +99,16 @@ def load(name: str, overlay: Path | None = None, root: Path = ROOT) -> Assignmen
 
 
 def _check_names(private: Path, name: str) -> None:
-    """Refuse a private folder whose file nobody would read: its inputs would be the public ones."""
+    """Refuse a private folder with an unknown file, since the public inputs would be used instead."""
     known = (f"{name}.ipynb", "held_out.json")
     there = sorted(path.name for path in private.glob("*") if not path.name.startswith("."))
     unread = [
         one for one in there if one not in known and (one.endswith((".json", ".ipynb")) or not {*known} & {*there})
     ]
     if unread:
-        raise ValueError(f"{private} holds {', '.join(unread)}, which is not read: it may hold {' and '.join(known)}")
+        raise ValueError(
+            f"{private} contains {', '.join(unread)}, which is not read: it may contain {' and '.join(known)}"
+        )
 
 
 def _marks(cell: dict) -> dict:
@@ -119,14 +121,14 @@ def _cells(source: Path) -> list[dict]:
         cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
         return [cell for cell in cells if isinstance(_marks(cell), dict) and cell["source"] is not None]
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise ValueError(f"{source} is no notebook ({type(problem).__name__}: {problem})") from None
+        raise ValueError(f"{source} is not a notebook ({type(problem).__name__}: {problem})") from None
 
 
 def _graded(source: Path, cell: dict, parts: dict[str, Part]) -> Graded:
     """A line of points from a graded cell."""
     cell_name, points = _marks(cell)["grade_id"], _marks(cell).get("points")
     if type(points) not in (int, float) or not 0 < points < 1e6:
-        raise ValueError(f"{source} gives {cell_name} {points!r} points, and a number above 0 belongs there")
+        raise ValueError(f"{source} gives {cell_name} {points!r} points, but the points must be a number above 0")
     if cell["cell_type"] != "code":
         return Graded(cell_name, points, cell_name, None)
     name = cell_name.removesuffix("_check")
@@ -136,7 +138,7 @@ def _graded(source: Path, cell: dict, parts: dict[str, Part]) -> Graded:
 
 
 def names(root: Path = ROOT) -> list[str]:
-    """Of all assignments."""
+    """The names of all assignments."""
     return sorted(path.parent.name for path in (root / "solutions").glob("*/*.ipynb"))
 
 

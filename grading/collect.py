@@ -1,7 +1,7 @@
-"""Find each student's notebook in what a course system hands over: folders, a flat pile, zips within zips.
+"""Finding each student's notebook in a course system's download: folders, a flat list of files, zips within zips.
 
-Every notebook and every zip ends in a list: it counts, another of the same student's counts in its place, it was not
-read, or nobody knows whose it is. Where a name or a file leaves a doubt, a person decides.
+Every notebook and every zip is reported: it counts, another one of the same student counts instead, it was not read, or
+its owner is unknown. In cases of doubt a person decides.
 """
 
 import math
@@ -19,16 +19,16 @@ from grading.identity import Match, Owner, Student
 
 @dataclass
 class Collected:
-    """Submissions by student, and what went wrong in finding them.
+    """Submissions by student, and problems in finding them.
 
     Attributes:
-        counted: the one that counts, by student's id.
-        students: by id; without a roster, whoever handed in.
+        counted: the submission that counts, by student id.
+        students: by id; without a roster, all who handed in.
         missing: ids on the roster without a hand-in.
-        unknown: hand-ins of nobody on the roster.
-        replaced: notebooks in whose place another of the same student's counts.
+        unknown: hand-ins of students not on the roster.
+        replaced: notebooks that another one of the same student replaces.
         refused: files that were not read, and why.
-        doubts: what a person should look at, by student's id; also of students with nothing that counts.
+        doubts: what a person should look at, by student id; also for students without a counted submission.
     """
 
     counted: dict[str, Submission] = field(default_factory=dict)
@@ -49,18 +49,18 @@ class Collected:
             self.doubt([student.id], *one.doubts)
 
     def set_aside(self, one: Taken) -> None:
-        """Write down what another of the same student's replaces."""
+        """Record a hand-in that another one of the same student replaces."""
         self.replaced += few(one.notebooks)
         self.refused += few(one.refused)
 
     def ask(self, one: Taken, why: str, students: Iterable[str]) -> None:
-        """Leave to a person whose a hand-in is."""
+        """Let a person decide about the owner of a hand-in."""
         self.refused += few([f"{place}: {why}; a person decides" for place in one.notebooks])
         self.refused += few(one.refused)
         self.doubt(students, f"{one.submission.place}: {why}; a person decides whose it is")
 
     def doubt(self, students: Iterable[str], *said: str) -> None:
-        """Write down what a person should look at."""
+        """Record what a person should look at."""
         for one in students:
             self.doubts.setdefault(one, []).extend(said)
 
@@ -72,16 +72,16 @@ def collect(
     others: Collection[str] = (),
     dates: Dates | None = None,
 ) -> Collected:
-    """Find the notebook of each student; of several the latest counts.
+    """Find the notebook of each student; if there are several, the latest counts.
 
     Args:
         folder: of hand-ins, or one zip of them. A student's hand-in is a folder with the notebook somewhere in it, a
             file named as a course system names it, or a zip.
         assignment: where a hand-in holds several notebooks, the one of this name counts.
-        roster: if given, hand-ins are matched with it by id, number or name, wherever in the path that stands
+        roster: if given, hand-ins are matched with it by id, number or name, anywhere in the path
             (:mod:`grading.identity`). Without it the first folder names the student.
-        others: names of other assignments; folders and notebooks of these names are theirs.
-        dates: the platform's, of :func:`grading.dates.read_dates`.
+        others: names of other assignments, to which folders and notebooks with these names belong.
+        dates: the platform's dates, from :func:`grading.dates.read_dates`.
 
     Raises:
         FileNotFoundError: there is no such folder or zip.
@@ -111,15 +111,15 @@ def collect(
 
 
 def lateness(one: Submission, due: datetime | None) -> tuple[int, str]:
-    """Days begun since a submission was due, by the platform's date alone, and what a person has to decide."""
+    """Days begun since the due date, by the platform's date only, and what a person has to decide."""
     if one.handed_in is not None and due is not None:
         days = max(math.ceil((one.handed_in - due) / timedelta(days=1)), 0)
-        return days, "Canvas calls it late, its date does not" if one.late and not days else ""
+        return days, "Canvas marks it as late, but its date is not late" if one.late and not days else ""
     if one.late:
-        return 1, "Canvas calls it late and does not say by how much: one day was counted"
+        return 1, "Canvas marks it as late but does not say by how much: one day was counted"
     if due is None or one.system == "canvas":
         return 0, ""
-    odd = f": {wire.readable(one.odd_date[:60])!r} is none" if one.odd_date else ""
+    odd = f": {wire.readable(one.odd_date[:60])!r} is not a date" if one.odd_date else ""
     own = f"the file's own, {one.changed:%Y-%m-%d %H:%M}, proves nothing"
     return 0, f"the platform's date is not known{odd}; {own}: nothing was deducted"
 
@@ -182,11 +182,12 @@ def _by_key(taken: dict[Owner, Taken], result: Collected) -> None:
             student = _student(key if number == 0 else identity.own_key(owner), owner)
             result.count(student, one)
             if len(apart) > 1:
-                result.doubt([student.id], f"one person's or several people's, without a roster nothing says: {places}")
+                result.doubt([student.id], f"from one person or several, which is unknown without a roster: {places}")
     if len(result.counted) == 1 and result.replaced:
         result.doubt(
             result.counted,
-            "all notebooks were taken for one student's; are they several students', give the folder they lie in",
+            "all notebooks were treated as one student's; if they are from several students, pass the folder that "
+            "contains them",
         )
 
 
@@ -230,10 +231,10 @@ def _settle(student: Student, sure: list[Taken], by_name: list[Taken], result: C
         if one is not best:
             result.set_aside(one)
             if one.empty:
-                result.doubt([student.id], f"handed in, too: {one.refused[0]}")
+                result.doubt([student.id], f"also handed in: {one.refused[0]}")
     for one in by_name:
         if best is not None and one is not best and one.submission.content == best.submission.content:
             result.set_aside(one)
         elif one is not best:
-            other = f"and {best.submission.place} is, too" if best else "and it is not the only one of that name"
-            result.ask(one, f"only its name says that it is {student.id}'s, {other}", [student.id])
+            other = f"and so does {best.submission.place}" if best else "and it is not the only one of that name"
+            result.ask(one, f"only its name says that it belongs to {student.id}, {other}", [student.id])

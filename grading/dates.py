@@ -1,4 +1,4 @@
-"""When hand-ins came in, as a platform says: nbgrader's exchange, or a table. A hand-in's own files prove nothing."""
+"""Dates of hand-ins from a platform: nbgrader's exchange, or a table. Dates of a hand-in's own files do not count."""
 
 from datetime import datetime
 from pathlib import Path
@@ -8,19 +8,19 @@ from grading.archives import EARLIEST, LATEST
 from grading.tables import rows_of
 
 Dates = dict[tuple[str, str], datetime | str]
-"""A date, or a text that is none, by where it stands and whose it is: an ``id``, a ``moodle`` number, a ``folder``."""
+"""A date, or a text that is not a date, by kind and owner: an ``id``, a ``moodle`` number, a ``folder``."""
 
 MOODLE = [
     f"{day}, {time}" for day in ("%A, %d %B %Y", "%A, %d %b %Y", "%A, %B %d, %Y") for time in ("%I:%M %p", "%H:%M")
 ]
-"""How Moodle's grading worksheet writes dates, in English."""
+"""Date formats of Moodle's grading worksheet, in English."""
 
 
 def read_dates(source: str, submissions: Path, assignment: str) -> Dates:
     """The dates of hand-ins.
 
     Args:
-        source: ``"exchange"``: what nbgrader's exchange wrote into ``STUDENT/ASSIGNMENT/timestamp.txt``, nowhere else;
+        source: ``"exchange"`` for the dates that nbgrader's exchange wrote into ``STUDENT/ASSIGNMENT/timestamp.txt``;
             or a CSV file with the columns ``id`` and ``when``, or Moodle's grading worksheet.
         submissions: the folder of hand-ins.
         assignment: its name.
@@ -69,7 +69,7 @@ def _stamp(text: str) -> datetime | None:
 
 
 def _date(text: str) -> datetime | str:
-    """A date in this machine's zone, where it names none of its own; the text where it is none."""
+    """A date in this machine's zone, unless it names another; the text itself if it is not a date."""
     try:
         found = datetime.fromisoformat(text)
         return _sensible(found.astimezone().replace(tzinfo=None) if found.tzinfo else found) or text

@@ -1,4 +1,4 @@
-"""nbgrader's course folder and gradebook: automatic points go in, a person's points come out."""
+"""nbgrader's course folder and gradebook: writing automatic points, and reading a person's points."""
 
 import copy
 import os
@@ -55,21 +55,21 @@ def generate(source: Path, course: Path, *, database: bool) -> Path:
     )
     if done.returncode:
         raise ValueError(
-            f"nbgrader cannot take {source} into {course}. If its graded cells changed after hand-ins were graded, "
-            f"give a new course folder. It says:\n{(done.stderr or done.stdout).strip()[-2_000:]}"
+            f"nbgrader cannot add {source} to {course}. If its graded cells changed after hand-ins were graded, use a "
+            f"new course folder. nbgrader says:\n{(done.stderr or done.stdout).strip()[-2_000:]}"
         )
     return course / "release" / name / f"{name}.ipynb"
 
 
 def configure(course: Path) -> list[str]:
-    """Put Formgrader's settings into a course folder; gives a sentence where the folder's own do not take them in."""
+    """Put Formgrader's settings into a course folder; returns a sentence if the folder's own settings ignore them."""
     shutil.copytree(FORMGRADER, course / FORMGRADER.name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*"))
     path, line = course / "nbgrader_config.py", f'load_subconfig("{FORMGRADER.name}/nbgrader_config.py")'
     if not path.is_file():
         path.write_text(f"# Yours to edit: `make grade` leaves it alone.\nc = get_config()\n{line}\n")
     if line in path.read_text(encoding="utf-8", errors="replace"):
         return []
-    return [f"{path} is your own, and lacks the line {line}: without it Formgrader's pages load remote files"]
+    return [f"{path} is your own file and lacks the line {line}: without it Formgrader's pages load remote files"]
 
 
 @contextmanager
@@ -89,10 +89,10 @@ def record(
     when: datetime | None,
     again: Collection[str],
 ) -> None:
-    """Put automatic points in; manual points and comments stay.
+    """Store automatic points; manual points and comments are kept.
 
     Args:
-        again: parts that were answered again since a person gave points: these wait for a person.
+        again: parts that were answered again after a person gave points: these wait for a person.
     """
     first, _, last = _harmless(student.name).partition(" ")
     gradebook.update_or_create_student(student.id, first_name=first or None, last_name=last or None)
@@ -107,13 +107,13 @@ def record(
 
 
 def _harmless(name: str) -> str:
-    """A name without what would be HTML: Formgrader puts it into its pages as it stands."""
+    """A name without characters of HTML, since Formgrader inserts it into its pages without escaping."""
     return name.translate(str.maketrans("<>&\"'", "‹›＆”’"))
 
 
 @dataclass(frozen=True)
 class ByHand:
-    """What a person gave for one part: points or None, extra credit, a comment; and whether it waits for one."""
+    """A person's grading of one part: points or None, extra credit, a comment; and whether it waits for a person."""
 
     points: float | None
     extra: float
@@ -122,12 +122,12 @@ class ByHand:
 
     @property
     def given(self) -> bool:
-        """Whether any points are a person's."""
+        """Whether a person gave any points."""
         return self.points is not None or bool(self.extra)
 
 
 def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[str, ByHand]:
-    """What a person gave a student, by part."""
+    """A person's grading of a student, by part."""
     given = {}
     for one in assignment.graded:
         place = (assignment.name, assignment.name, student)
@@ -144,7 +144,7 @@ def by_hand(gradebook: Gradebook, assignment: Assignment, student: str) -> dict[
 
 
 def noted_time(course: Path, student: Student, assignment: str) -> datetime | None:
-    """When a hand-in in ``submitted/`` came in, as nbgrader's exchange noted it; None where it did not."""
+    """Time of a hand-in in ``submitted/``, as recorded by nbgrader's exchange; None if it is not recorded."""
     path = course / "submitted" / student.id / assignment / "timestamp.txt"
     try:
         return parse_utc(path.read_text(encoding="utf-8").strip()).replace(tzinfo=UTC)
@@ -155,13 +155,13 @@ def noted_time(course: Path, student: Student, assignment: str) -> datetime | No
 def write_for_reading(
     course: Path, release: Path, student: Student, content: bytes, score: Score, when: datetime, *, keep: bool = False
 ) -> None:
-    """Write the student's answers in the released notebook, for nbgrader's formgrader; nothing of theirs runs.
+    """Write the student's answers into the released notebook, for nbgrader's Formgrader; no student's code runs.
 
     Args:
         content: the hand-in.
         when: it was handed in.
-        keep: whether ``submitted/`` is left alone: the hand-in was collected from there. Otherwise a copy of it is put
-            there, with its time, so that Formgrader does not ask for nbgrader's own grading of it.
+        keep: whether ``submitted/`` is not changed, since the hand-in was collected from there. Otherwise a copy is put
+            there, with its time, so that Formgrader does not ask for nbgrader's own grading.
     """
     assignment = release.stem
     notebook = copy.deepcopy(nbformat.read(release, as_version=4))
@@ -191,7 +191,7 @@ def write_for_reading(
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file; one that holds this already keeps its time."""
+    """Write a file; a file with the same content keeps its time."""
     if not path.is_file() or path.read_bytes() != content:
         with atomically(path) as temporary:
             temporary.write_bytes(content)

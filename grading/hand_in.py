@@ -1,4 +1,4 @@
-"""What counts of the files that one owner handed in: the notebook, its Python files, its date, and what to look at."""
+"""The hand-in of one owner: the notebook that counts, its Python files, its date, and what to look at."""
 
 import re
 from collections.abc import Sequence
@@ -11,26 +11,26 @@ from grading.dates import Dates
 from grading.identity import Label
 
 MOST_BESIDE, LARGEST_BESIDE = 20, 256 * 2**10
-"""Python files that go with a notebook, and bytes of all of them."""
+"""Most Python files with a notebook, and their largest total size in bytes."""
 
 MOST_LINES = 10
-"""Lines about one hand-in: one of 5,000 broken files shall not bury the others."""
+"""Most lines about one hand-in, so that 5,000 broken files in one do not hide the others."""
 
 MOST_OPENED = 5
-"""Files looked into for a notebook that is not named as one."""
+"""Most files searched for a notebook with another suffix."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What counts of a student's hand-ins.
+    """The hand-in of a student that counts.
 
     Attributes:
         place: where it was found.
-        content: a notebook's bytes, without outputs if it is large; of a hand-in without one, a notebook that says so.
-        changed: when the file was changed, as it says itself.
-        handed_in: when, as the platform says; None where it does not.
-        odd_date: what stands where the platform's date should be, and is none.
-        late: Canvas says so.
+        content: the notebook's bytes, without outputs if it is large; if there is no notebook, one that says so.
+        changed: time of the last change, as stored in the file itself.
+        handed_in: the platform's time; None if it has none.
+        odd_date: the text in the place of the platform's date, if it is not a date.
+        late: whether Canvas marks it as late.
         system: ``"canvas"``, ``"moodle"`` or ``"blackboard"``, if one of these named it.
         beside: Python files handed in in the same folder, by name.
     """
@@ -46,11 +46,11 @@ class Submission:
 
     @property
     def when(self) -> datetime:
-        """The time to show: the platform's, or else the file's own."""
+        """The time to show: the platform's, or else that of the file itself."""
         return self.handed_in or self.changed
 
     def dated(self, said: datetime | str | None) -> "Submission":
-        """The same with a platform's date, or with a text that is none; as it is if nothing was said."""
+        """The same with a platform's date, or with a text that is not a date; unchanged if there is neither."""
         if said is None:
             return self
         known = isinstance(said, datetime)
@@ -94,15 +94,16 @@ class Found:
 
 @dataclass
 class Taken:
-    """What the files of one owner come to.
+    """The result of choosing among the files of one owner.
 
     Attributes:
-        submission: the notebook that counts, or what stands for a hand-in without one.
+        submission: the notebook that counts, or a replacement if there is none.
         replaced: places of the other notebooks.
         unread: places of files that are not read, and why; of all files, where there is no notebook.
         doubts: what a person should look at.
-        empty: there is no notebook.
-        stray: there is a single file that no course system named and that is no hand-in: a list of names, a note.
+        empty: whether there is no notebook.
+        stray: whether there is only a file that no course system named and that is not a hand-in, such as a list of
+            names.
     """
 
     submission: Submission
@@ -156,7 +157,7 @@ def take(found: Sequence[Found], assignment: str, others: set[str], dates: Dates
     beside, doubts = _beside(chosen, found)
     doubts += [f"{one.file.place}: {why}; it was not read" for one, why in unread if one.title not in others]
     doubts += [
-        f"{one.file.place} was changed later than {chosen.file.place}, which counts by its name"
+        f"{one.file.place} was changed later than {chosen.file.place}, which counts because of its name"
         for one in rest
         if _fit(chosen, assignment) > _fit(one, assignment) >= 2
         and one.file.changed > chosen.file.changed
@@ -164,17 +165,19 @@ def take(found: Sequence[Found], assignment: str, others: set[str], dates: Dates
     ]
     attempts = [one.label.handed_in for one in found if isinstance(one.label.handed_in, datetime)]
     if attempts and isinstance(chosen.label.handed_in, datetime) and max(attempts) > chosen.label.handed_in:
-        doubts.append(f"a later attempt, of {max(attempts):%Y-%m-%d %H:%M}, holds no notebook; an earlier one counts")
+        doubts.append(
+            f"a later attempt, of {max(attempts):%Y-%m-%d %H:%M}, contains no notebook; an earlier one counts"
+        )
     if chosen not in notebooks:
-        doubts.append(f"{chosen.file.place} was read as a notebook, though it is not named as one")
+        doubts.append(f"{chosen.file.place} was read as a notebook, although its name is not that of one")
     elif not content.strip() and extras:
-        doubts.append(f"the notebook is empty, and handed in beside it was: {_listed(extras)}")
+        doubts.append(f"the notebook is empty; also handed in: {_listed(extras)}")
     submission = _submission(chosen, content, beside, dates, assignment)
     return Taken(submission, [one.file.place for one in rest], [(one.file.place, why) for one, why in unread], doubts)
 
 
 def few(lines: Sequence[str]) -> list[str]:
-    """At most some of the lines, and how many more there are."""
+    """The first lines, and the number of further ones."""
     more = len(lines) - MOST_LINES
     return [*lines] if more <= 0 else [*lines[:MOST_LINES], f"and {more:,} more, such as {lines[MOST_LINES]}"]
 
@@ -186,11 +189,11 @@ def _without_notebook(
     dates: Dates,
     assignment: str,
 ) -> Taken:
-    """What stands for a hand-in without a notebook: a notebook without cells, which says what was handed in."""
+    """The replacement for a missing notebook: one without cells that says what was handed in."""
     unread = [*unread, *((one, one.file.problem or ("hidden" if one.dotted else "no notebook")) for one in extras)]
     first = unread[0][0]
     said = "; ".join(few([f"{one.file.place} ({why})" for one, why in unread]))
-    content = notebook.written([], [f"no notebook that can be read was handed in, but {said}"])
+    content = notebook.written([], [f"no readable notebook was handed in, only {said}"])
     nameless = first.flat and not first.label.owner.system and first.kind != ".ipynb"
     return Taken(
         _submission(first, content, {}, dates, assignment),

@@ -1,6 +1,6 @@
-"""Whose a hand-in is: numbers decide, whole names count where no number contradicts, a person decides the rest.
+"""The owner of a hand-in: numbers decide, whole names count if no number contradicts, a person decides the rest.
 
-What course systems make of a student's file, or folder, when a teacher downloads all of them:
+Names of files and folders in the downloads of course systems:
 
 ==================  ================================================================================================
 Canvas              ``doejane_LATE_4321_98765_ex01-1.ipynb``: last and first name run together, a mark if it is late,
@@ -18,7 +18,7 @@ Google Classroom    files ``Jane Doe - ex01.ipynb``, ``ex01 - Jane Doe.ipynb``, 
 nbgrader, others    a folder, a zip or a file named as the student: by id, by a number of the roster, or by name.
 ==================  ================================================================================================
 
-Only the outermost part of a path that names a student counts: what lies inside was named by the student.
+Only the outermost part of a path that names a student counts, since the student chose the names inside it.
 """
 
 import hashlib
@@ -35,15 +35,15 @@ from grading import wire
 from grading.tables import rows_of
 
 COLUMNS = ("canvas", "moodle", "google", "blackboard")
-"""Columns of a roster beside ``id`` and ``name``: what course systems call a student."""
+"""Further columns of a roster: the names or numbers of a student in course systems."""
 
 LONGEST_KEY = 100
-"""Bytes of an id: it becomes a file's name, which has 255."""
+"""Longest id in bytes: it becomes part of a file name, which has at most 255."""
 
 CANVAS = re.compile(r"(?P<name>.+?)(?P<late>_LATE)?_(?P<number>[0-9]{1,20})_(?P<file>[0-9]{1,20})_(?P<rest>.+)", re.S)
 ANONYMOUS = re.compile(r"(?P<late>LATE_)?(?P<number>anon_[0-9A-Za-z]{1,20})_(?P<file>[0-9]{1,20})_(?P<rest>.+)", re.S)
 LETTERED = re.compile(r"(?P<name>[^_]+)(?:_LATE)?_(?P<number>[^_]+)_[0-9]{1,20}_.+", re.S)
-"""Of Canvas's kind, but with an id that has letters where Canvas has its number."""
+"""Like Canvas's, but with an id that has letters in the place of Canvas's number."""
 MOODLE = re.compile(r"(?P<name>.+?)_(?P<number>[0-9]{1,20})_assignsubmission_[a-z]+(?:_(?P<rest>.*))?", re.S)
 BLACKBOARD = re.compile(
     r"(?P<user>.+?)_[^\W\d_]+_(?P<date>[0-9]{4}(?:-[0-9]{2}){5})(?:_(?P<rest>.+)|\.[a-z]+)?", re.S | re.I
@@ -54,7 +54,7 @@ PREFIXED = re.compile(r"(canvas|moodle|blackboard)-|.*-[0-9a-f]{8}$", re.I | re.
 
 @dataclass(frozen=True)
 class Student:
-    """A line of the roster: an id, a name, and what course systems call the student."""
+    """A line of the roster: an id, a name, and the student's names or numbers in course systems."""
 
     id: str
     name: str = ""
@@ -66,12 +66,12 @@ class Student:
 
 @dataclass(frozen=True)
 class Owner:
-    """Whoever handed something in, as the outermost part of its path says.
+    """The owner of a hand-in, from the outermost part of its path.
 
     Attributes:
         system: ``"canvas"``, ``"moodle"``, ``"blackboard"``, or nothing.
-        number: what the system calls the student; in Blackboard with the assignment's title before it.
-        name: what the part calls the student, without the assignment's name.
+        number: the system's number or name for the student; in Blackboard preceded by the assignment's title.
+        name: the student's name in that part, without the assignment's name.
         part: of a path that is no course system's, the part itself.
     """
 
@@ -83,14 +83,14 @@ class Owner:
 
 @dataclass(frozen=True)
 class Label:
-    """What the outermost part of a path says.
+    """The information in the outermost part of a path.
 
     Attributes:
-        owner: whose it is.
-        rest: what the student's own file was called; nothing if the part is a folder of the student's.
+        owner: the owner.
+        rest: the student's own name for the file; empty if the part is the student's folder.
         late: Canvas says so.
-        attempt: a number that grows with each file that is handed in.
-        handed_in: when, as the course system says; a text where that is no date.
+        attempt: a number that increases with each file handed in.
+        handed_in: the course system's time; a text if it is not a date.
     """
 
     owner: Owner
@@ -106,9 +106,9 @@ class Match:
 
     Attributes:
         student: who it is.
-        sure: an id or a number says so, not only a name.
-        why_not: why a person has to decide between ``between``.
-        between: ids that come into question.
+        sure: whether an id or a number says so, not only a name.
+        why_not: why a person has to choose among ``between``.
+        between: ids of the candidates.
     """
 
     student: Student | None = None
@@ -124,7 +124,7 @@ def read_roster(path: Path) -> list[Student]:
     """Students from a CSV file with the columns ``id``, and if there are any ``name`` and :data:`COLUMNS`.
 
     Raises:
-        ValueError: no column ``id``, one that could not name a file, or an id or number that is there twice.
+        ValueError: there is no column ``id``, an id cannot be a file name, or an id or number occurs twice.
     """
     rows = [{key.lower(): value for key, value in row.items()} for row in rows_of(path)]
     if not rows or "id" not in rows[0]:
@@ -136,13 +136,13 @@ def read_roster(path: Path) -> list[Student]:
         fields["moodle"] = fields["moodle"].removeprefix("Participant ")
         if not re.fullmatch(r"\w[\w.@+-]*", fields["id"]) or len(fields["id"].encode()) > LONGEST_KEY:
             raise ValueError(
-                f"{path}, line {number}: an id is made of letters, digits and . @ + - _, has at most {LONGEST_KEY} "
-                f"bytes, and {fields['id'][:200]!r} is not so"
+                f"{path}, line {number}: an id consists of letters, digits and . @ + - _, at most {LONGEST_KEY} bytes, "
+                f"unlike {fields['id'][:200]!r}"
             )
         for column in ("id", *COLUMNS):
             value = fields[column]
             if value and seen.setdefault((column, value), number) != number:
-                raise ValueError(f"{path}, line {number}: the {column} {value} was there before")
+                raise ValueError(f"{path}, line {number}: the {column} {value} occurs twice")
         students.append(Student(**fields))
     return students
 

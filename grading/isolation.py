@@ -33,30 +33,31 @@ LIBRARY = HERE.parent / "kdlib"
 CHECKS = HERE.parent / "kdcourse" / "checks"
 
 INLINE = "module://matplotlib_inline.backend_inline"
-"""Where Matplotlib draws in Jupyter: figures are closed at the end of the cell that made them."""
+"""Matplotlib's backend in Jupyter: figures are closed at the end of their cell."""
 
 START_SECONDS = 120.0
-"""Of a worker's own time, for importing what it needs."""
+"""Seconds of its own time that a worker has for imports at its start."""
 
 IN_MEMORY = ("/tmp", "/scratch", "/dev/shm")
-"""Folders of a box that can be written."""
+"""Writable folders of a box."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one worker may use. Seconds are its own: of processor time, or asleep; waiting for a busy machine is free.
+    """Limits of one worker. Seconds are its own, of processor time or asleep; waiting for a busy machine does not
+    count.
 
     Attributes:
-        cell_seconds: of one cell.
-        call_seconds: of one call of a function.
-        total_seconds: of a notebook.
+        cell_seconds: for one cell.
+        call_seconds: for one call of a function.
+        total_seconds: for a notebook.
         cpu_seconds: processor time of one process.
-        memory: bytes, all its processes together.
+        memory: bytes for all its processes together.
         processes: at once.
         threads: of all of them.
-        file_size: bytes of one file, and of each of its folders, which lie in memory.
-        files: in these folders; a file without a byte takes memory, too.
-        open_files: of one process; four times as many of all.
+        file_size: bytes of one file, and of each writable folder, which is in memory.
+        files: number of files in these folders; empty files take memory, too.
+        open_files: for one process; all together may have four times as many.
     """
 
     cell_seconds: float = 60.0
@@ -72,7 +73,7 @@ class Limits:
 
 
 class WorkerDied(Exception):
-    """The worker is no more: it ended itself, was too slow, used too much, or sent what is no answer."""
+    """The worker has ended: it exited, was too slow, used too much, or sent an invalid answer."""
 
 
 # --- the box -------------------------------------------------------------------------------------
@@ -80,12 +81,12 @@ class WorkerDied(Exception):
 
 @dataclass(frozen=True)
 class Box:
-    """How bubblewrap is used on this machine.
+    """The use of bubblewrap on this machine.
 
     Attributes:
         bubblewrap: its path.
-        as_nobody: whether code runs as a user who owns nothing, which takes a grader who is root; otherwise it runs as
-            the grader, in a user namespace without any right.
+        as_nobody: whether code runs as a user who owns nothing, which is possible if the grader is root; otherwise it
+            runs as the grader, in a user namespace without rights.
     """
 
     bubblewrap: str
@@ -93,7 +94,7 @@ class Box:
 
     @property
     def walls(self) -> list[str]:
-        """Bubblewrap's options about namespaces and rights."""
+        """Bubblewrap's options for namespaces and rights."""
         options = ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
         if self.as_nobody:
             options += [f"--unshare-{kind}" for kind in ("ipc", "pid", "net", "uts", "cgroup-try")]
@@ -102,7 +103,7 @@ class Box:
 
 
 def find_box() -> Box | None:
-    """The way in which bubblewrap works on this machine; None where it is not there, or not allowed to."""
+    """The use of bubblewrap that works on this machine; None if it is missing or not allowed."""
     path = shutil.which("bwrap") if sys.platform == "linux" else None
     for as_nobody in [True] * (os.geteuid() == 0) + [False]:
         box = path and Box(path, as_nobody)
@@ -114,14 +115,14 @@ def find_box() -> Box | None:
 
 
 def stage(folder: Path, visible: Mapping[str, Sequence[Case]], beside: Mapping[str, bytes] | None = None) -> None:
-    """Put together what one hand-in may import: the worker itself, ``kdlib``, and the checks without right answers.
+    """Collect what one hand-in may import: the worker itself, ``kdlib``, and the checks without right answers.
 
-    Of the checks nothing is left but their names, which do nothing, and the inputs that a learner sees.
+    The checks are replaced by names that do nothing; only the inputs that a learner sees are included.
 
     Args:
-        folder: an empty one, of this hand-in alone.
+        folder: an empty folder, for this hand-in only.
         visible: those inputs, by part.
-        beside: files that were handed in beside the notebook.
+        beside: files that were handed in with the notebook.
     """
     for name in ("worker.py", "wire.py"):
         shutil.copy(HERE / name, folder)
@@ -142,7 +143,7 @@ def stage(folder: Path, visible: Mapping[str, Sequence[Case]], beside: Mapping[s
 
 
 def _boxed(box: Box, library: Path, limits: Limits, filter_from: int | None) -> list[str]:
-    """The command with bubblewrap around it; its filter of system calls is read from an open file."""
+    """The worker's command inside bubblewrap; the system-call filter is read from an open file."""
     command = [box.bubblewrap, *box.walls, "--proc", "/proc", "--dev", "/dev"]
     kernels = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi", "/proc/pressure")
     for path in kernels:
@@ -175,12 +176,12 @@ def _limit(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits.open_files, most),) * 2)
-    if sys.platform == "linux":  # what a process has mapped costs memory too, though it lies in none of its own
+    if sys.platform == "linux":  # mapped memory also costs memory, although it does not belong to the process
         resource.setrlimit(resource.RLIMIT_AS, (10 * limits.memory,) * 2)
 
 
 def _counts_tasks_by_box() -> bool:
-    """Whether this kernel counts the processes of a user namespace apart (since Linux 5.14)."""
+    """Whether this kernel counts the processes of a user namespace separately (since Linux 5.14)."""
     version = platform.release().split(".")[:2]
     return all(one.isdigit() for one in version) and tuple(map(int, version)) >= (5, 14)
 
@@ -236,7 +237,7 @@ class Worker:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self) -> "Worker":
-        """Wait until it is ready; its start is nobody's fault but this machine's.
+        """Wait until it is ready; if it does not start, the machine is at fault, not the hand-in.
 
         Raises:
             OSError: it did not start.
@@ -254,10 +255,10 @@ class Worker:
         self.kill()
 
     def ask(self, request: dict, seconds: float) -> dict:
-        """Send a request, and give its answer.
+        """Send a request, and return its answer.
 
         Raises:
-            WorkerDied: says why, in words for a student.
+            WorkerDied: the worker ended; the text says why, for the student.
         """
         with suppress(OSError):
             self.process.stdin.write((json.dumps(request) + "\n").encode())
@@ -266,11 +267,11 @@ class Worker:
 
     @property
     def time_is_over(self) -> bool:
-        """Whether it has used the time of a whole notebook."""
+        """Whether it has used up the time of a whole notebook."""
         return self.spent > self.limits.total_seconds
 
     def kill(self) -> None:
-        """End the worker and everything it started; it first, so that it starts no more."""
+        """End the worker and everything it started; the worker first, so that it cannot start more."""
         for _ in range(5):
             family = self._family()
             self._kill_all(family)
@@ -305,13 +306,13 @@ class Worker:
         if line is None:
             raise WorkerDied(self.killed_for or "ended the process that runs it")
         if wire.too_large(line):
-            raise WorkerDied("gave an answer that is too large")
+            raise WorkerDied("gave a result that is too large")
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
             answer = None
         if type(answer) is not dict:
-            raise WorkerDied("wrote where only answers belong")
+            raise WorkerDied("wrote into the channel for answers")
         return answer
 
     def _listen(self) -> None:
@@ -327,7 +328,7 @@ class Worker:
     # --- the watchdog ----------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Look at everything it started, ten times a second."""
+        """Check everything it started, ten times per second."""
         clock = usage.Clock()
         while self.process.poll() is None:
             family = self._family()
@@ -339,7 +340,7 @@ class Worker:
             time.sleep(0.1)
 
     def _too_much(self, family: list[psutil.Process]) -> str:
-        """What it uses too much of, in words for a student; "" where nothing."""
+        """The limit that it exceeds, in words for a student; "" if there is none."""
         limits = self.limits
         if len(family) > limits.processes:
             return f"started more than {limits.processes} processes"
@@ -349,13 +350,13 @@ class Worker:
             return f"opened more than {4 * limits.open_files} files or sockets at once"
         if self.scratch is None and family and usage.files(family[0], IN_MEMORY) > limits.files:
             return f"made more than {limits.files:,} files"
-        # What copies share counts for each in the first number, which is quick, and once in the second.
+        # Shared memory counts for each copy in the first number, which is fast, and once in the second.
         if sum(map(usage.resident, family)) > limits.memory and sum(map(usage.own, family)) > limits.memory:
             return f"used more than {limits.memory / 2**30:g} GiB of memory"
         return ""
 
     def _family(self) -> list[psutil.Process]:
-        """Its processes, those too that changed their parent but not their session."""
+        """Its processes, including those that changed their parent but not their session."""
         try:
             family = psutil.Process(self.process.pid).children(recursive=True)
         except psutil.Error:

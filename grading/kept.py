@@ -1,4 +1,4 @@
-"""What grading writes down from one run to the next: scores, whose points changed and why, which answers were read."""
+"""Records between runs of grading: scores, changes of points with reasons, and which answers were read."""
 
 import dataclasses
 import hashlib
@@ -26,15 +26,15 @@ WHY = {
     "isolation": "the isolation changed",
     "versions": "Python, PyTorch or NumPy changed",
 }
-"""Everything that points depend on, and what is said where it changed."""
+"""Everything that points depend on, with the sentence about a change."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A part whose points are no longer what they were.
+    """A part whose points changed.
 
     Attributes:
-        before, after: points; None where a person reads.
+        before, after: points; None if a person grades it.
         when: such as ``"2026-12-01 14:30"``.
     """
 
@@ -47,11 +47,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Kept:
-    """A score as it was written down.
+    """A stored score.
 
     Attributes:
-        depends: digests and words by the names of :data:`WHY`; a score holds as long as these are the same.
-        changes: of points, when they last changed.
+        depends: digests and words by the names of :data:`WHY`; a score is valid as long as these do not change.
+        changes: the last changes of points.
     """
 
     depends: dict[str, str]
@@ -60,7 +60,7 @@ class Kept:
 
 
 def depends(submission: Submission, assignment: Assignment, limits: Limits, boxed: bool) -> dict[str, str]:
-    """What the points of a hand-in depend on, by the names of :data:`WHY`."""
+    """Everything that the points of a hand-in depend on, by the names of :data:`WHY`."""
     digest = hashlib.sha256(submission.content)
     for name, content in sorted(getattr(submission, "beside", {}).items()):
         digest.update(repr((name, content)).encode())
@@ -74,7 +74,7 @@ def depends(submission: Submission, assignment: Assignment, limits: Limits, boxe
 
 
 def read(course: Path, assignment: Assignment, student: str) -> Kept | None:
-    """What was written down of a student; None where nothing was, and where it is broken or not of this assignment."""
+    """The stored score of a student; None if there is none, or if it is broken or of another assignment."""
     content = _json(_place(course, assignment, student))
     depends = content.get("depends")
     if not isinstance(depends, dict) or depends.keys() != WHY.keys():
@@ -87,7 +87,7 @@ def read(course: Path, assignment: Assignment, student: str) -> Kept | None:
 
 
 def write(course: Path, assignment: Assignment, student: str, depends: Mapping[str, str], score: Score) -> None:
-    """Write a score down; where points are no longer what they were, this is written, too."""
+    """Store a score, and changes of points since the last one."""
     earlier = read(course, assignment, student)
     changes = (_changes(earlier, depends, score) or earlier.changes) if earlier else []
     content = Kept(dict(depends), score, changes)
@@ -95,7 +95,7 @@ def write(course: Path, assignment: Assignment, student: str, depends: Mapping[s
 
 
 def students(course: Path, assignment: Assignment) -> list[str]:
-    """Everybody of whom a score was written down."""
+    """All students with a stored score."""
     return sorted(path.stem for path in (course / "scores" / assignment.name).glob("*.json"))
 
 
@@ -107,7 +107,7 @@ def _changes(earlier: Kept, depends: Mapping[str, str], score: Score) -> list[Ch
 
 
 def _is_of(score: Score, assignment: Assignment) -> bool:
-    """Whether a score that was read is one of this assignment, with everything a report needs."""
+    """Whether a stored score belongs to this assignment and has everything that a report needs."""
     texts = [score.code, *score.problems, *score.flags, *score.stopped]
     if not all(isinstance(text, str) for text in texts) or not isinstance(score.answers, dict):
         return False
@@ -127,7 +127,7 @@ def _place(course: Path, assignment: Assignment, student: str) -> Path:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A dict that was written down earlier; nothing where nothing was, or where it cannot be read."""
+    """A stored dict; empty if there is none, or if it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -144,7 +144,7 @@ def _write(path: Path, content: dict) -> None:
 
 
 class Answers:
-    """Which answer each student's page in Formgrader shows, and which one a person gave points for."""
+    """The answer that each student's page in Formgrader shows, and the one that a person gave points for."""
 
     def __init__(self, course: Path, assignment: Assignment) -> None:
         self._path = course / "scores" / f"{assignment.name}-read.json"
@@ -156,11 +156,11 @@ class Answers:
         }
 
     def answered_again(self, student: str, score: Score, given: Iterable[str], saved: Iterable[str]) -> list[str]:
-        """Parts that a person gave points for when the answer was another one.
+        """Parts whose answer changed after a person gave points.
 
         Args:
-            given: parts that have points of a person.
-            saved: those of them that a person has saved since they last had to wait: for the answer that was shown.
+            given: parts with points from a person.
+            saved: those that a person has saved since they last waited, for the answer shown.
         """
         marks = self._marks.setdefault(student, {})
         now, again = self._digests(score), []
@@ -173,7 +173,7 @@ class Answers:
         return again
 
     def show(self, student: str, score: Score) -> None:
-        """Note that a student's page shows these answers now."""
+        """Record that a student's page now shows these answers."""
         for part, digest in self._digests(score).items():
             self._marks.setdefault(student, {}).setdefault(part, {})["shown"] = digest
 

@@ -1,7 +1,7 @@
-"""The cells of a notebook's bytes, whatever became of the file on its way here.
+"""Reading the cells of a notebook from its bytes, even if the file is damaged.
 
-Outputs are never a reason not to read a notebook: large ones are cut out before it is parsed. Where only a part of a
-file can be read, that part is, and a sentence says so.
+Large outputs are removed before a notebook is parsed, so they never prevent reading. If only a part of a file can be
+read, that part is used, and a sentence says so.
 """
 
 import json
@@ -14,29 +14,29 @@ from typing import Any
 from grading import wire
 
 LARGEST = 64 * 2**20
-"""Bytes of a file that is looked at."""
+"""Largest file that is read, in bytes."""
 
 LARGEST_WHOLE = 8 * 2**20
-"""Characters that are parsed in one go; a longer file is parsed cell by cell."""
+"""Most characters parsed at once; a longer file is parsed cell by cell."""
 
 LONGEST_OUTPUTS = 256 * 2**10
-"""Characters of one cell's outputs or attachments, from which they are cut out of a long file."""
+"""Size in characters from which a cell's outputs or attachments are removed from a long file."""
 
 MOST_SOURCE, MOST_CELLS = 2 * 2**20, 10_000
-"""Characters of all cells' sources, and cells."""
+"""Most characters in all sources, and most cells."""
 
 MOST_SHOWN = 2_000
-"""Characters of a cell's outputs that are kept."""
+"""Most characters kept of a cell's outputs."""
 
 MOST_KEPT = 2**20
-"""Bytes of a notebook that are kept as they are; a larger one is written again, with what grading reads."""
+"""Size in bytes up to which a notebook is stored unchanged; a larger one is reduced to what grading reads."""
 
 TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 CELLS = re.compile(r'"cells"\s*:\s*\[')
 CUT = re.compile(r"\s*:\s*(?=[\[{])")
 OTHER_KINDS = {b"PK\x03\x04": "a zip", b"%PDF": "a PDF", b"\x89PNG": "a picture", b"<": "a web page"}
 READER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, strict=False)
-"""Numbers stay text: nothing here counts with them, and one of 10,000 digits is no reason to stop."""
+"""Numbers stay text, since they are not used here; so a number of 10,000 digits is no problem."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Cell:
 
     Attributes:
         kind: such as ``"code"`` or ``"markdown"``.
-        source: what stands in it.
+        source: its source text.
         grade_id: nbgrader's name for it, if it has one.
         shows: the text of its stored outputs, at most :data:`MOST_SHOWN` characters.
     """
@@ -57,20 +57,20 @@ class Cell:
 
 
 def read_cells(content: bytes) -> tuple[list[Cell], list[str]]:
-    """The cells of a notebook, and sentences about what is wrong with the file.
+    """The cells of a notebook, and sentences about problems with the file.
 
-    No cells but a sentence: its answers cannot be read, and a person has to look.
+    If there are no cells but a sentence, its answers cannot be read, and a person has to look.
     """
     if not content.strip():
         return [], ["the file is empty"]
     if len(content) > LARGEST:
-        return [], [f"the file has {len(content) / 2**20:.0f} MiB, and {LARGEST // 2**20} are read at most"]
+        return [], [f"the file has {len(content) / 2**20:.0f} MiB, but at most {LARGEST // 2**20} are read"]
     text, problems = _decoded(content)
     found, more = _sides_or_whole(text)
     problems += more
     if found is None:
         kinds = [kind for start, kind in OTHER_KINDS.items() if content.lstrip().startswith(start)]
-        return [], [*problems, f"the file is no notebook{f', but {kinds[0]}' if kinds else ''}"]
+        return [], [*problems, f"the file is not a notebook{f', but {kinds[0]}' if kinds else ''}"]
     cells = [_cell(one) for one in islice(found, MOST_CELLS + 1)]
     if unread := sum(cell is None for cell in cells):
         problems.append(f"cells that could not be read: {unread}")
@@ -82,7 +82,7 @@ def read_cells(content: bytes) -> tuple[list[Cell], list[str]]:
 
 
 def written(cells: list[Cell], problems: list[str]) -> bytes:
-    """A notebook of which :func:`read_cells` reads these cells and problems."""
+    """A notebook from which :func:`read_cells` reads these cells and problems."""
     content = {
         "cells": [
             {
@@ -101,7 +101,7 @@ def written(cells: list[Cell], problems: list[str]) -> bytes:
 
 
 def small(content: bytes) -> bytes:
-    """The same bytes, or where they are many a notebook with the same cells and problems."""
+    """The same bytes, or, if there are many, a smaller notebook with the same cells and problems."""
     return content if len(content) <= MOST_KEPT else written(*read_cells(content))
 
 
@@ -112,7 +112,7 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
     encoding = json.detect_encoding(content)
     if encoding.startswith(("utf-16", "utf-32")):
         text = content.decode(encoding, "replace").removeprefix("\ufeff")
-        return text, [f"the file is {encoding[:6].upper()} text, not UTF-8; it was read as that"]
+        return text, [f"the file is {encoding[:6].upper()} text, not UTF-8, and was read as such"]
     try:
         return content.decode("utf-8-sig"), []
     except UnicodeDecodeError:
@@ -120,32 +120,32 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
     broken = text.count("\N{REPLACEMENT CHARACTER}")
     if len(text) - len(text.encode("ascii", "ignore")) > 2 * broken:
         return text, [f"characters of the file that are not UTF-8 and could not be read: {broken}"]
-    return content.decode("latin-1"), ["the file is not UTF-8 text; it was read as Latin-1"]
+    return content.decode("latin-1"), ["the file is not UTF-8 text, and was read as Latin-1"]
 
 
 # --- from text to cells --------------------------------------------------------------------------
 
 
 def _sides_or_whole(text: str) -> tuple[list | None, list[str]]:
-    """The cells as parsed; None where there are none. Of a file with git's conflict marks those of one side."""
+    """The parsed cells; None if there are none. If a file has git's conflict marks, those of one side."""
     if not (re.search(r"^<{7}", text, re.MULTILINE) and re.search(r"^>{7}", text, re.MULTILINE)):
         return _whole(text)
     ours, theirs = (_whole(side) for side in _sides(text))
     read = [side for side in (ours, theirs) if side[0] and any(cell and cell.grade_id for cell in map(_cell, side[0]))]
     if not read:
-        return None, ["the file holds git's conflict marks, and neither side of them is a notebook"]
+        return None, ["the file contains git's conflict marks, and neither side is a notebook"]
     found, problems = read[0]
     if len(read) == 2 and _sources(ours[0]) == _sources(theirs[0]):
-        said = "the file holds git's conflict marks; both sides hold the same answers"
+        said = "the file contains git's conflict marks; both sides have the same answers"
     else:
         which = "first side, above =======," if found is ours[0] else "second side, below =======,"
-        other = "holds other answers" if len(read) == 2 else "is no notebook"
-        said = f"the file holds git's conflict marks; the {which} was read, the other {other}: a person should look"
+        other = "has other answers" if len(read) == 2 else "is not a notebook"
+        said = f"the file contains git's conflict marks; the {which} was read, the other {other}: a person should look"
     return found, [said, *problems]
 
 
 def _sides(text: str) -> tuple[str, str]:
-    """A text with git's conflict marks as each of the two sides had it."""
+    """The two versions of a text with git's conflict marks."""
     sides: tuple[list[str], list[str]] = ([], [])
     inside: tuple[int, ...] = (0, 1)
     for line in text.split("\n"):
@@ -177,7 +177,7 @@ def _whole(text: str) -> tuple[list | None, list[str]]:
             return _one_by_one(text)
         found, problems = _cells_of(notebook)
         if found is not None and text[end:].strip():
-            problems.append("the file goes on after the notebook's end; that was left out")
+            problems.append("the file continues after the end of the notebook; the rest was left out")
         return found, problems
     return _one_by_one(text)
 
@@ -213,9 +213,7 @@ def _one_by_one(text: str) -> tuple[list | None, list[str]]:
             found.append(None)
     if not found or len(found) > MOST_CELLS:
         return found or None, []
-    return found, [
-        f"the file is damaged after its cell {len(found)}; what stands before was read: a person should look"
-    ]
+    return found, [f"the file is damaged after cell {len(found)}; the cells before were read: a person should look"]
 
 
 def _cell_texts(text: str, start: int) -> Iterator[str | None]:

@@ -1,6 +1,6 @@
 """An instructor's own held-out inputs, ``NAME/held_out.json``: read, compared with the parts, tried on the reference.
 
-Whatever could make a right answer wrong is told before anything is graded, all of it at once, a sentence each.
+Everything that could make a right answer wrong is reported before grading, all at once, in one sentence each.
 """
 
 import json
@@ -18,47 +18,47 @@ from kdcourse.checks.part import VISIBLE_SEED
 from kdcourse.checks.trying import Case, attempt
 
 LIKE_THIS = '{"seeds": [81, 82], "cases": {"soften": [{"logits": [[1.0, 2.0]], "temperature": 3.0}]}}'
-"""What such a file looks like."""
+"""An example of such a file."""
 
 SLOWEST = 5.0
-"""Seconds that a reference may take for one case; a hand-in's function has a few times that."""
+"""Most seconds of a reference for one case; a hand-in's function has a few times as many."""
 
 NUMBER = "a number"
 
 LOOKED_AT = (0, 1, 2)
-"""Seeds of the drawn cases that show what the arguments of a part look like."""
+"""Seeds of the drawn cases from which the form of a part's arguments is taken."""
 
 
 def read(path: Path, parts: Mapping[str, Part]) -> tuple[tuple[int, ...], dict[str, list[Case]]]:
     """Read the seeds and further cases by part.
 
     Raises:
-        ValueError: something in it is not what it should be; every such thing is a line of the message.
+        ValueError: something in the file is wrong; the message has one line per problem.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as problem:
         raise ValueError(f"{path} cannot be read as JSON ({problem}); it looks like this: {LIKE_THIS}") from None
     if not isinstance(content, _Pairs):
-        raise ValueError(f"{path} must hold a dict with seeds, like this: {LIKE_THIS}")
+        raise ValueError(f"{path} must contain a dict with seeds, like this: {LIKE_THIS}")
     content, problems = _plain(content, "the file")
     unknown = sorted(content.keys() - {"seeds", "cases"})
-    problems += [f"{_show(name)} is unknown: there are seeds and cases" for name in unknown]
+    problems += [f"{_show(name)} is unknown: the keys are seeds and cases" for name in unknown]
     problems += _seed_problems(content.get("seeds"))
     cases, more = _cases(content.get("cases", {}), parts)
     problems += more
     if problems:
         listed = "\n".join(f"- {problem}." for problem in problems)
-        raise ValueError(f"{path} is not right yet:\n{listed}\nIt looks like this: {LIKE_THIS}")
+        raise ValueError(f"{path} has errors:\n{listed}\nIt looks like this: {LIKE_THIS}")
     return tuple(content["seeds"]), cases
 
 
 class _Pairs(list):
-    """Keys and values of a JSON object as they stand there, the same key twice perhaps."""
+    """Keys and values of a JSON object, possibly with the same key twice."""
 
 
 def _plain(value: Any, where: str) -> tuple[Any, list[str]]:
-    """A JSON value with dicts, and a sentence for every key that stands twice in one of them."""
+    """A JSON value with dicts, and a sentence for every key that occurs twice in a dict."""
     if isinstance(value, _Pairs):
         names = [name for name, _ in value]
         twice = dict.fromkeys(name for name in names if names.count(name) > 1)
@@ -77,27 +77,25 @@ def _seed_problems(seeds: Any) -> list[str]:
     if not isinstance(seeds, list) or not seeds:
         return ['"seeds" must be a list of at least one whole number']
     odd = [seed for seed in seeds if type(seed) is not int or not 0 <= seed < 2**63]
-    problems = [f"a seed is a whole number from 0 to {2**63 - 1}, and {_show(seed)} is not" for seed in odd]
+    problems = [f"a seed must be a whole number from 0 to {2**63 - 1}, not {_show(seed)}" for seed in odd]
     whole = [seed for seed in seeds if seed not in odd]
-    problems += [
-        f"the seed {seed} stands there twice" for seed in sorted({one for one in whole if whole.count(one) > 1})
-    ]
+    problems += [f"the seed {seed} occurs twice" for seed in sorted({one for one in whole if whole.count(one) > 1})]
     if VISIBLE_SEED in whole:
-        problems.append(f"{VISIBLE_SEED} is the seed of the inputs that students see: take others")
+        problems.append(f"{VISIBLE_SEED} is the seed of the inputs that students see: use others")
     return problems
 
 
 def _cases(content: Any, parts: Mapping[str, Part]) -> tuple[dict[str, list[Case]], list[str]]:
-    """The cases by part, and a sentence for everything that is wrong about them."""
+    """The cases by part, and a sentence for every problem with them."""
     if not isinstance(content, dict):
-        return {}, [f'"cases" must be a dict, a list of cases for each part, and is {_show(content)}']
+        return {}, [f'"cases" must be a dict with a list of cases for each part, not {_show(content)}']
     result, problems = {}, []
     for name, given in content.items():
         if name not in parts:
-            problems.append(f"there are cases for {name}, and the parts are {', '.join(parts)}")
+            problems.append(f"there are cases for {name}, but the parts are {', '.join(parts)}")
             continue
         if not isinstance(given, list):
-            problems.append(f"the cases of {name} must be a list of dicts, and are {_show(given)}")
+            problems.append(f"the cases of {name} must be a list of dicts, not {_show(given)}")
             continue
         drawn = [case for seed in LOOKED_AT for case in parts[name].draw(seed)]
         found = [_case(case, drawn) for case in given]
@@ -112,9 +110,9 @@ def _cases(content: Any, parts: Mapping[str, Part]) -> tuple[dict[str, list[Case
 
 
 def _case(given: Any, drawn: list[Case]) -> tuple[Case, list[str]]:
-    """A case with the names, the order and the kinds of the drawn ones, and what is wrong with it."""
+    """A case with the names, the order and the kinds of the drawn ones, and its problems."""
     if not isinstance(given, dict):
-        return {}, [f"a case is a dict, an argument by its name, and {_show(given)} is none"]
+        return {}, [f"a case must be a dict of arguments by name, not {_show(given)}"]
     names = list(drawn[0])
     problems = [f"{name} is missing" for name in names if name not in given]
     problems += [f"there is no argument {_show(name)}, only {', '.join(names)}" for name in given if name not in names]
@@ -127,7 +125,7 @@ def _case(given: Any, drawn: list[Case]) -> tuple[Case, list[str]]:
 
 
 def _as_drawn(value: Any, drawn: list[Any]) -> tuple[Any, str]:
-    """A JSON value as one of the kind that is drawn, and what is wrong with it, going on from its name."""
+    """A JSON value converted to the kind of the drawn ones, and its problem, as the end of a sentence."""
     if tensors := [one for one in drawn if isinstance(one, Tensor)]:
         return _as_tensor(value, tensors)
     if isinstance(value, list) and (lists := [one for one in drawn if isinstance(one, (list, tuple))]):
@@ -142,7 +140,7 @@ def _as_drawn(value: Any, drawn: list[Any]) -> tuple[Any, str]:
     if type(value) is int and abs(value) <= 2**53 and any(type(one) is float for one in drawn):
         return float(value), ""
     kinds = " or ".join(dict.fromkeys(_kind(one) for one in drawn))
-    return value, f"is {_show(value)}, and {kinds} belongs there"
+    return value, f"is {_show(value)}, but must be {kinds}"
 
 
 def _as_dict(value: dict, dicts: list[dict]) -> tuple[dict, str]:
@@ -150,9 +148,9 @@ def _as_dict(value: dict, dicts: list[dict]) -> tuple[dict, str]:
     missing = [name for name in known if all(name in one for one in dicts) and name not in value]
     unknown = [name for name in value if name not in known]
     if missing or unknown:
-        return value, f"is a dict of {', '.join(value) or 'nothing'}, and has to be one of {', '.join(known)}"
+        return value, f"is a dict of {', '.join(value) or 'nothing'}, but must be one of {', '.join(known)}"
     found = {name: _as_drawn(item, [one[name] for one in dicts if name in one]) for name, item in value.items()}
-    wrong = [f"has at {name} what {problem}" for name, (_, problem) in found.items() if problem]
+    wrong = [f"has at {name} a value that {problem}" for name, (_, problem) in found.items() if problem]
     return {name: item for name, (item, _) in found.items()}, "".join(wrong[:1])
 
 
@@ -163,18 +161,18 @@ def _as_tensor(value: Any, tensors: list[Tensor]) -> tuple[Any, str]:
     if shape is None:
         return value, "has rows of different lengths"
     if len(shape) not in dimensions:
-        return value, f"is {_show(value)}, and {allowed} belongs there"
+        return value, f"is {_show(value)}, but must be {allowed}"
     leaves = value if shape else [value]
     for _ in shape[1:]:
         leaves = [leaf for row in leaves for leaf in row]
     odd = [leaf for leaf in leaves if not _fits(leaf, dtype)]
     if odd:
-        return value, f"holds {_show(odd[0])}, and {allowed} belongs there"
+        return value, f"contains {_show(odd[0])}, but must be {allowed}"
     return torch.tensor(leaves, dtype=dtype).reshape(shape), ""
 
 
 def _shape(value: Any, depth: int = 0) -> tuple[int, ...] | None:
-    """Sizes of lists within lists; None where they are not all alike."""
+    """Sizes of nested lists; None if they are not equal."""
     if not isinstance(value, list):
         return ()
     inside = {_shape(item, depth + 1) for item in value} if depth < 8 else {None}
@@ -196,7 +194,7 @@ def _fits(leaf: Any, dtype: torch.dtype) -> bool:
 
 
 def _refused(part: Part, case: Case, drawn: list[Case]) -> list[str]:
-    """Why the reference, or the way to a hand-in, does not take a case; nothing where both do."""
+    """Reasons why the reference does not accept a case, or why it cannot be sent; empty if there are none."""
     if too_large := _unsendable(case):
         return [f"it cannot be sent to a hand-in: {too_large}"]
     known = [attempt(part.expected, one, part.use, may_use_kdlib=True) for one in drawn]
@@ -224,7 +222,7 @@ def _unsendable(value: Any) -> str:
         size = len(json.dumps(wire.encode(value)))
     except ValueError as problem:
         return str(problem)
-    return f"it has {size / 2**20:.0f} MiB as text" if size > wire.LONGEST else ""
+    return f"it takes {size / 2**20:.0f} MiB as text" if size > wire.LONGEST else ""
 
 
 def _has_nan(value: Any) -> bool:

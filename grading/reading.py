@@ -1,6 +1,6 @@
-"""Strangers' Markdown as HTML that does nothing: text, lists, tables, code, and formulas as MathML.
+"""Students' Markdown as harmless HTML: text, lists, tables, code, and formulas as MathML.
 
-No links, no images, no styles, nothing that is loaded from anywhere; what was a link or an image is named in words.
+There are no links, images or styles, and nothing is loaded from elsewhere; links and images are described in words.
 """
 
 from html import escape, unescape
@@ -12,7 +12,7 @@ from latex2mathml.converter import convert_to_element
 from nbconvert.filters.markdown_mistune import MarkdownWithMath
 
 LONGEST, LONGEST_FORMULA = 20_000, 2_000
-"""Characters of a text that are shown, and of a formula that is set; a longer one is shown as it was written."""
+"""Most characters of a text that are shown, and of a formula that is rendered; a longer one is shown as source."""
 
 TEXT = {
     "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "em", "strong", "del", "code", "pre", "blockquote",
@@ -42,14 +42,14 @@ ATTRIBUTES = {
 }
 
 MARKDOWN = str.maketrans({one: f"&#{ord(one)};" for one in "\\`*_[](){}$!~:|\n\t"})
-"""Characters by which Markdown, and mathematics within it, begin; none of them stands in the name of a tag."""
+"""Characters that begin Markdown, or mathematics in it; none of them occurs in the name of a tag."""
 
 
 def harmless(markdown: str, *, ours: bool = False) -> str:
-    """Turn Markdown into one line of HTML, which Markdown takes as it is and MathJax leaves alone.
+    """Convert Markdown to one line of HTML, which Markdown leaves unchanged and MathJax ignores.
 
     Args:
-        ours: whether the course wrote it: its HTML is kept as far as it does nothing. A stranger's is shown as text.
+        ours: whether it is from the course: then its harmless HTML is kept. A student's HTML is shown as text.
     """
     left_out = f"<p>({len(markdown) - LONGEST:,} more characters)</p>" if len(markdown) > LONGEST else ""
     markdown = markdown[:LONGEST]
@@ -62,7 +62,7 @@ def harmless(markdown: str, *, ours: bool = False) -> str:
 
 
 class _Plain(mistune.HTMLRenderer):
-    """HTML of Markdown: links and images in words, formulas as MathML."""
+    """A renderer of Markdown to HTML: links and images in words, formulas as MathML."""
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return text if escape(url) == text else f"{text} (a link to {escape(url)})"
@@ -81,7 +81,7 @@ class _Plain(mistune.HTMLRenderer):
 
 
 def _formula(tex: str, display: str) -> str:
-    """A formula as MathML, or as it was written where it cannot be set."""
+    """A formula as MathML, or as source if it cannot be rendered."""
     as_written = f"<code>${escape(tex)}$</code>"
     if len(tex) > LONGEST_FORMULA:
         return as_written

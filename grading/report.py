@@ -1,4 +1,4 @@
-"""What a grader reads and hands on: the report, grades, files for course systems, feedback, what needs a person."""
+"""The results of grading: the report, grades, files for course systems, feedback, and what needs a person."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ UNPROTECTED = (
     "(solutions, other hand-ins, these grades), use the network, and see your processes; only time, memory and the "
     "number of processes were limited."
 )
-"""What the report begins with where only a watchdog stood between hand-ins and the machine."""
+"""The beginning of the report if hand-ins ran under a watchdog only."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Line:
     """Everything about one student's grade.
 
     Attributes:
-        points: by part; None where nobody has read it yet.
-        comments: a person's, by part.
-        score: None where nothing was handed in.
-        days_late, deduction: days begun after the due time, and what they cost, in points.
+        points: by part; None if nobody has graded it yet.
+        comments: a person's comments, by part.
+        score: None if nothing was handed in.
+        days_late, deduction: days begun after the due time, and the points deducted for them.
         again: parts that were answered again after a person gave points; the earlier points count meanwhile.
-        by_hand: parts whose points are a person's.
-        notes: what else a person should look at.
+        by_hand: parts with points from a person.
+        notes: further points that a person should look at.
     """
 
     student: Student
@@ -49,7 +49,7 @@ class Line:
 
     @property
     def total(self) -> float:
-        """Points so far, less the deduction, not below 0."""
+        """Points so far minus the deduction, at least 0."""
         return max(sum(value or 0.0 for value in self.points.values()) - self.deduction, 0.0)
 
     @property
@@ -66,8 +66,8 @@ class Line:
     def flags(self) -> list[str]:
         """What a person should look at."""
         again = [
-            f"{name} was answered again: {self.points[name] or 0:g} points of a person are for an earlier answer, and "
-            "count until points are saved again"
+            f"{name} was answered again: {self.points[name] or 0:g} points from a person are for an earlier answer, "
+            "and count until points are saved again"
             for name in self.again
         ]
         if self.score is None:
@@ -75,7 +75,7 @@ class Line:
         return [*self.score.problems, *self.score.flags, *again, *self.notes]
 
     def for_grader(self, part: str) -> str:
-        """What only the instructor may read about a part."""
+        """The text about a part that only the instructor may read."""
         return self.score.parts[part].get("for_grader", "") if self.score and part in self.score.parts else ""
 
 
@@ -94,10 +94,10 @@ def write_all(
         folder: gets ``report.html``, ``grades.csv``, ``canvas.csv``, ``moodle.csv``, ``difficulty.csv``,
             ``similar.csv``, ``changes.csv``, ``needs_a_person.csv``, and ``feedback/ID.html`` of each student.
         assignment: what was graded.
-        lines: one a student.
-        pairs: of :func:`grading.similar.pairs`.
+        lines: one per student.
+        pairs: from :func:`grading.similar.pairs`.
         changes: of points, by student.
-        notes: for ``report.html``, by title: what was in force, how long it took, and what collecting found.
+        notes: for ``report.html``, by title: settings, duration, and results of collecting.
         protected: whether hand-ins ran in a box.
     """
     names = [one.name for one in assignment.graded]
@@ -151,44 +151,44 @@ def write_all(
 
 def _reasons(assignment: Assignment, line: Line) -> list[tuple[str, str]]:
     """Why a student needs a person, and what only the grader may read about it."""
-    reasons = [f"{name} is to be read" for name in line.waits if name not in line.again] + line.flags
+    reasons = [f"{name} needs to be graded" for name in line.waits if name not in line.again] + line.flags
     parts = [one.name for one in assignment.graded]
     about = [next((name for name in parts if reason.startswith((f"{name} ", f"{name}:"))), "") for reason in reasons]
     return [(reason, line.for_grader(part)) for reason, part in zip(reasons, about, strict=True)]
 
 
 def _changed(lines: Sequence[Line], changes: Mapping[str, Sequence[Change]]) -> list[list]:
-    """A row for each part whose points are no longer what they were, the latest first."""
+    """One row per part whose points changed, the latest first."""
     rows = []
     for line in lines:
         for one in changes.get(line.student.id, []):
             before, after = ("a person reads" if value is None else f"{value:g}" for value in (one.before, one.after))
-            stands = "; the points that a person gave stand" * (one.part in line.by_hand)
+            stands = "; the points from a person are kept" * (one.part in line.by_hand)
             rows.append([line.student.id, one.part, before, after, f"{one.why}{stands}", one.when])
     return sorted(rows, key=lambda row: row[-1], reverse=True)
 
 
 def _feedback(assignment: Assignment, line: Line) -> list[str]:
-    """A few words a part, for course systems."""
+    """A few words per part, for course systems."""
     if line.score is None:
         return ["nothing was handed in"]
     said = []
     for one in assignment.graded:
         points, comment = line.points[one.name], line.comments.get(one.name)
         given = "not read yet" if points is None else f"{points:g}/{one.points:g}"
-        given += " for an earlier answer, to be read again" * (one.name in line.again)
+        given += "  for an earlier answer, to be graded again" * (one.name in line.again)
         said.append(f"{one.name}: {given}{f' ({comment})' if comment else ''}")
     return said + [f"{line.days_late} days late: -{line.deduction:g}"] * bool(line.deduction)
 
 
 def _difficulty(assignment: Assignment, lines: Sequence[Line]) -> pd.DataFrame:
-    """Of those who handed in: share of the points of each part, and shares with all of them and with none."""
+    """For those who handed in: mean share of the points of each part, and shares with all points and with none."""
     handed_in = [line for line in lines if line.score]
     rows = []
     for one in assignment.graded:
         known = [line.points[one.name] / one.points for line in handed_in if line.points.get(one.name) is not None]
         if one.part is None and any(one.name in line.waits for line in handed_in):
-            known = []  # those without an answer are no sample of all
+            known = []  # those without an answer do not represent all
         shares = pd.Series(known, dtype=float)
         rows.append(
             {
@@ -215,7 +215,7 @@ def _report(
     notes: Mapping[str, str | Sequence[str]],
     protected: bool,
 ) -> str:
-    """The instructor's page; it needs nothing from elsewhere."""
+    """The instructor's page; it loads nothing from elsewhere."""
     totals = pd.Series([line.total for line in lines if line.score], dtype=float)
     rows = [
         {
@@ -246,7 +246,7 @@ def _report(
 
 
 def feedback(assignment: Assignment, line: Line) -> str:
-    """One student's page; it needs nothing from elsewhere."""
+    """One student's page; it loads nothing from elsewhere."""
     rows = []
     for one in assignment.graded:
         points = line.points.get(one.name)
@@ -275,7 +275,7 @@ def feedback(assignment: Assignment, line: Line) -> str:
 
 
 def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """A CSV file in which no cell is a formula: what a stranger wrote may begin with =, + or @."""
+    """Write a CSV file in which no cell is a formula: students' texts may begin with =, + or @."""
     with atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(head)

@@ -1,6 +1,6 @@
-"""Automatic points of one student's notebook: what can be said without running it, and what running it gives.
+"""Automatic points of one student's notebook: checks without running it, and results of running it.
 
-A part has its points where its function is right on the inputs that the notebook shows *and* on held-out ones.
+A part earns its points if its function is right on the inputs that the notebook shows *and* on held-out ones.
 """
 
 import io
@@ -19,7 +19,7 @@ from grading.sitting import Run, Score, points_for
 from kdcourse.checks import NotRightYet
 
 MOST_CELLS, MOST_CODE = 1_000, 256 * 2**10
-"""Cells of a notebook, and characters of all its code."""
+"""Most cells of a notebook, and most characters of all its code."""
 
 SUSPICIOUS = {
     "_exit", "_getframe", "ctypes", "input_transformers_cleanup", "input_transformers_post", "ast_transformers",
@@ -29,16 +29,16 @@ SUSPICIOUS = {
     "_disable_current_modes", "register_at_fork", "run_in_executor", "to_thread", "cpp_extension", "exec", "eval",
     "compile", "globals", "marshal", "pickle", "getsource", "__globals__", "__code__", "__dict__", "__subclasses__",
 }  # fmt: skip
-"""Names an honest answer has no use for: a person should look."""
+"""Names that an honest answer does not need: a person should look."""
 
 METHODS = {"eval", "compile"}
 """Names that are harmless after a dot: ``model.eval()``."""
 
 UNANSWERED = "*Your answer here.*"
-"""What stands in the cell of an answer in words until a student writes there."""
+"""The placeholder in the cell of an answer in words."""
 
 HARMLESS_MAGICS = {"capture", "time", "timeit", "prun", "html", "latex", "markdown", "svg", "writefile"}
-"""Magics of whole cells under which nothing but the cell's own code runs."""
+"""Cell magics under which only the cell's own code runs."""
 
 
 def score(
@@ -48,13 +48,13 @@ def score(
     box: Box | None,
     beside: Mapping[str, bytes] | None = None,
 ) -> Score:
-    """Score one notebook; whatever it holds, this returns.
+    """Score one notebook; this returns for any content.
 
     Args:
         content: the notebook's bytes.
-        assignment, limits: what is tried, and what it may use.
+        assignment, limits: the parts to try, and the limits.
         box: None: no box, a watchdog only.
-        beside: Python files that were handed in beside it.
+        beside: Python files that were handed in with it.
 
     Raises:
         OSError: this machine could not start a worker.
@@ -64,7 +64,9 @@ def score(
     result = Score(problems=problems)
     unread = bool(problems) and not cells and bool(content.strip())
     if len(cells) > MOST_CELLS or sum(len(cell.source) for cell in cells if cell.kind == "code") > MOST_CODE:
-        result.problems.append(f"more than {MOST_CELLS} cells, or {MOST_CODE:,} characters of code: it was not graded")
+        result.problems.append(
+            f"more than {MOST_CELLS} cells, or {MOST_CODE:,} characters of code: the notebook was not graded"
+        )
         cells = []
     _compare_with_release(cells, assignment, result)
     result.answers = _prose(cells, assignment, result)
@@ -72,7 +74,7 @@ def score(
     code = [cell.source for cell in cells if cell.kind == "code"]
     result.code = "\n\n".join(code + helpers)
     if beside:
-        result.flags.append(f"came with {', '.join(sorted(beside))}")
+        result.flags.append(f"handed in with {', '.join(sorted(beside))}")
     if cells:
         result.flags += _names(code + helpers)
         Run(cells, assignment, limits, box, beside, result).go()
@@ -81,7 +83,7 @@ def score(
             given = result.answers.get(one.name, "")
             result.parts[one.name] = points_for(one, None if given or unread else 0.0, "" if given else "No answer.")
         elif one.name not in result.parts:
-            text = f"{one.name}: there was nothing to try."
+            text = f"{one.name}: there was no function to try."
             result.parts[one.name] = points_for(one, None if unread else 0.0, text)
     result.parts = {one.name: result.parts[one.name] for one in assignment.graded}
     _compare_with_what_it_shows(cells, assignment, result)
@@ -93,16 +95,16 @@ def score(
 
 
 def _compare_with_release(cells: Sequence[Cell], assignment: Assignment, result: Score) -> None:
-    """What was deleted, doubled or edited: none of it matters to the points, all of it is said."""
+    """Report deleted, duplicated or edited cells; they do not affect the points."""
     ids = [cell.grade_id for cell in cells if cell.grade_id]
     known = [one for one in ids if one in assignment.cells]
     if ids and not known:
         result.problems.append("this is another assignment's notebook")
     elif cells and not ids:
-        result.flags.append("all marks of the assignment's cells are gone")
+        result.flags.append("all marks of the assignment's cells are missing")
     for name, count in sorted(Counter(known).items()):
         if count > 1:
-            result.flags.append(f"cell {name} is there {count} times")
+            result.flags.append(f"cell {name} occurs {count} times")
     if known:
         for name in sorted(assignment.cells.keys() - set(known)):
             result.flags.append(f"cell {name} is missing")
@@ -110,12 +112,12 @@ def _compare_with_release(cells: Sequence[Cell], assignment: Assignment, result:
         check = assignment.cells.get(cell.grade_id) if (cell.grade_id or "").endswith("_check") else None
         if check is not None and cell.source.strip() != check.strip():
             result.flags.append(
-                f"cell {cell.grade_id} was edited (it is run as it is; what it checks is tried by the real check)"
+                f"cell {cell.grade_id} was edited (it is run as edited; its part is tried by the real check)"
             )
 
 
 def _prose(cells: Sequence[Cell], assignment: Assignment, result: Score) -> dict[str, str]:
-    """Answers in words; where none stands in an answer's own cell, what the student wrote beside it."""
+    """Answers in words; if an answer's own cell has none, the text that the student wrote next to it."""
     answers = {}
     for one in assignment.graded:
         if one.part is None:
@@ -125,20 +127,20 @@ def _prose(cells: Sequence[Cell], assignment: Assignment, result: Score) -> dict
                 texts = [text for cell in _beside(cells, places) if (text := _own(cell, assignment))]
             if cells and not places:
                 found = "Formgrader shows what was written elsewhere" if texts else "nothing was written elsewhere"
-                result.flags.append(f"{one.name}: the cell of this answer is gone; {found}")
+                result.flags.append(f"{one.name}: the cell of this answer is missing; {found}")
             if texts:
                 answers[one.name] = "\n\n".join(texts)[:20_000]
     return answers
 
 
 def _own(cell: Cell, assignment: Assignment) -> str:
-    """What a student wrote into a cell; "" where it stands there as it was released."""
+    """The text that a student wrote into a cell; "" if the cell is unchanged."""
     text = cell.source.strip()
     return "" if text == UNANSWERED or text in assignment.texts else text
 
 
 def _beside(cells: Sequence[Cell], places: Sequence[int]) -> list[Cell]:
-    """The cells of text between an answer's cell and its neighbours that bear marks; all where it has no cell."""
+    """The text cells between an answer's cell and its marked neighbours; all text cells if it has no cell."""
     first, last = 0, len(cells)
     if places:
         marked = [place for place, cell in enumerate(cells) if cell.grade_id and place not in places]
@@ -148,20 +150,20 @@ def _beside(cells: Sequence[Cell], places: Sequence[int]) -> list[Cell]:
 
 
 def _names(code: Sequence[str]) -> list[str]:
-    """Names in the code that a person should look at, whether or not magics or mistakes stand beside them."""
+    """Names in the code that a person should look at, also in cells with magics or errors."""
     found = {name for source in code for name in _words(_as_python(source))} & SUSPICIOUS
     magics = {_cell_magic(source) for source in code} - HARMLESS_MAGICS - {""}
     return [f"uses {name}" for name in sorted(found | {f"%%{magic}" for magic in magics})]
 
 
 def _cell_magic(source: str) -> str:
-    """The magic of a whole cell, such as ``"bash"``; "" where it has none."""
+    """The cell magic, such as ``"bash"``; "" if there is none."""
     found = re.match(r"\s*%%(\w+)", source)
     return found[1] if found else ""
 
 
 def _as_python(source: str) -> str:
-    """A cell's code with magics as calls; under a cell magic the body itself, which is code or a file's text."""
+    """A cell's code with magics as calls; for a cell magic its body, which is code or a file's text."""
     if _cell_magic(source):
         return source.lstrip().partition("\n")[2]
     try:
@@ -183,12 +185,12 @@ def _words(source: str) -> set[str]:
 
 
 def _compare_with_what_it_shows(cells: Sequence[Cell], assignment: Assignment, result: Score) -> None:
-    """Say where the stored output of a check and grading differ: a person decides."""
+    """Flag differences between the stored output of a check and grading: a person decides."""
     shown = {cell.grade_id: cell.shows for cell in cells if cell.grade_id and cell.shows}
     for one in assignment.graded:
         shows = shown.get(one.cell, "") if one.part else ""
         points = result.parts[one.name]["points"]
         if "✓" in shows and not points:
-            result.flags.append(f"{one.name}: the notebook shows ✓, grading found it not right")
+            result.flags.append(f"{one.name}: the notebook shows ✓, but grading found it wrong")
         if NotRightYet.__name__ in shows and points:
-            result.flags.append(f"{one.name}: the notebook shows ✗, grading found it right")
+            result.flags.append(f"{one.name}: the notebook shows ✗, but grading found it right")

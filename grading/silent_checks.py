@@ -1,4 +1,4 @@
-"""In grading, checks say nothing, and note what they get; of each part only the inputs are here that a learner sees."""
+"""Silent checks for grading: they only record their arguments, and have only the inputs that a learner sees."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 CHECKED: dict[str, object] = {}
-"""What the checks in a cell were called with, by part, the last of each."""
+"""The last argument of each part's check in a cell."""
 
 
 class _Silent(ModuleType):

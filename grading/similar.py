@@ -1,4 +1,4 @@
-"""Which hand-ins are alike beyond what the assignment gave them and what all have in common."""
+"""Finding hand-ins that share code beyond what the assignment gave and what many have in common."""
 
 import io
 import itertools
@@ -7,14 +7,14 @@ import tokenize
 from collections import Counter
 
 WINDOW = 9
-"""Tokens that have to follow each other to count as one shared piece."""
+"""Number of consecutive tokens that count as one shared piece."""
 
 COMMON, FEW = 0.25, 4
-"""Pieces that more than this share of all hand-ins have, and more than this many, are everybody's."""
+"""Pieces in more than this share of all hand-ins, and in more than this number, do not count."""
 
 
 def pieces(code: str) -> set[tuple[str, ...]]:
-    """Runs of tokens of a program; names, numbers and texts are all alike, so renaming hides nothing."""
+    """Runs of tokens of a program; all names, numbers and texts are treated as equal, so renaming hides nothing."""
     tokens = []
     try:
         for token in tokenize.generate_tokens(io.StringIO(code).readline):
@@ -32,12 +32,12 @@ def pieces(code: str) -> set[tuple[str, ...]]:
 
 
 def pairs(codes: dict[str, str], released: str, least: float = 0.6) -> list[tuple[str, str, float]]:
-    """Pairs of students whose programs share much: the part of the smaller one's own pieces that the other has, too.
+    """Pairs of students whose programs share much: the share of the smaller one's own pieces that the other also has.
 
     Args:
         codes: the program of each student.
-        released: what everybody was given.
-        least: share from which a pair is named. A person has to look: short functions are alike by chance.
+        released: the code given to everybody.
+        least: share from which a pair is listed. A person has to look: short functions can be similar by chance.
     """
     given = pieces(released)
     own = {student: pieces(code) - given for student, code in codes.items()}

@@ -1,7 +1,7 @@
-"""A notebook gone through from top to bottom in a worker, its parts tried where their checks stand.
+"""Running a notebook from top to bottom in a worker, and trying each part where its check is.
 
-Held-out inputs come in when the notebook is through, to copies of the worker in which everything is as it was at the
-check: so nothing that a student can read was made by code that has seen them.
+Held-out inputs are sent after the last cell, to copies of the worker made at the check. So everything that a student
+can read was computed by code that has not seen them.
 """
 
 import tempfile
@@ -18,29 +18,29 @@ from kdcourse.checks.part import VISIBLE_SEED, Part, Verdict, judge, sentence
 from kdcourse.checks.trying import Case, Outcome
 
 SITTINGS, PATIENCE = 24, 2.0
-"""How often a notebook is gone through anew after its worker died, and for how many times a notebook's seconds."""
+"""Most runs of a notebook after its worker died, and the total time, in multiples of a notebook's seconds."""
 
 GRACE = 10.0
-"""Seconds a worker has beyond those that it is told to wait for a copy of itself."""
+"""Extra seconds for a worker that waits for a copy of itself."""
 
 
 LACKING = ("ModuleNotFoundError", "FileNotFoundError", "EOFError", "URLError", "ConnectionError")
-"""Errors of a cell that may lack only what a student had: a package, a file, an answer typed in, the network."""
+"""Errors that may come from something the student had: a package, a file, typed input, the network."""
 
 
 @dataclass
 class Score:
-    """What is known about one submission.
+    """The results for one submission.
 
     Attributes:
-        parts: by part ``points`` (None where a person has to read), ``of``, ``text`` for the student, and
-            ``for_grader``: what else the instructor may see, held-out inputs among it.
+        parts: by part ``points`` (None if a person has to grade), ``of``, ``text`` for the student, and ``for_grader``:
+            what only the instructor may see, including held-out inputs.
         answers: prose by part.
         code: the student's code cells, one text.
-        problems: what kept cells from running, and what is wrong with the file.
+        problems: reasons why cells did not run, and problems with the file.
         flags: what a person should look at.
         stopped: cells that stopped with an error when the notebook was run from top to bottom.
-        seconds: it took.
+        seconds: duration of grading.
     """
 
     parts: dict[str, dict] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Score:
 
     @classmethod
     def failed(cls, assignment: Assignment, problem: str) -> "Score":
-        """What stands for a hand-in that this machine could not grade: no points yet, and a person is told."""
+        """The result for a hand-in that this machine could not grade: no points yet, and a flag for a person."""
         nothing = {one.name: points_for(one, None, "Not graded yet.") for one in assignment.graded}
         return cls(parts=nothing, flags=[f"could not be graded, run it again: {problem}"])
 
@@ -65,7 +65,7 @@ def points_for(one: Graded, points: float | None, text: str, for_grader: str = "
 
 @dataclass(frozen=True)
 class _Step:
-    """One code cell: what is run, and the part that is tried after it."""
+    """One code cell: its code, and the part that is tried after it."""
 
     number: int
     source: str
@@ -73,7 +73,7 @@ class _Step:
 
 
 def _steps(cells: Sequence[Cell], assignment: Assignment) -> list[_Step]:
-    """The code cells in order; a check that nobody edited is tried, not run."""
+    """The code cells in order; an unedited check is tried, not run."""
     checks = {one.cell: one for one in assignment.graded if one.part}
     by_source = {assignment.cells[name].strip(): one for name, one in checks.items()}
     steps = []
@@ -85,7 +85,7 @@ def _steps(cells: Sequence[Cell], assignment: Assignment) -> list[_Step]:
 
 
 class Run:
-    """One notebook, gone through in as many sittings as its worker dies, and what is known of it by then."""
+    """The run of one notebook, in several sittings if its worker dies, with the results so far."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Run:
         self.spent = 0.0
 
     def go(self) -> None:
-        """Go through the notebook until nothing dies, or time is over; put points into the result."""
+        """Run the notebook until no worker dies, or time is over; put points into the result."""
         for _ in range(SITTINGS):
             if self.spent > PATIENCE * self.limits.total_seconds:
                 break
@@ -113,11 +113,11 @@ class Run:
                 return
         self.result.flags.append("the whole notebook took too long: a person decides about what was not tried")
         for one in self.graded:
-            text = self.dead.get(one.name, f"{one.name} was not tried to the end: the whole notebook took too long.")
+            text = self.dead.get(one.name, f"{one.name} was not tried completely: the whole notebook took too long.")
             self.result.parts[one.name] = points_for(one, 0.0, text)
 
     def _sit(self) -> bool:
-        """Go through the notebook in one worker; False where that died."""
+        """Run the notebook in one worker; False if the worker died."""
         doing: int | str = 0
         with tempfile.TemporaryDirectory(prefix="library-") as folder:
             library = Path(folder)
@@ -151,7 +151,7 @@ class Run:
         self.result.flags += sitting.flags
         if not all(self.result.parts[one.name]["points"] for one in self.graded):
             lacks = [said for said in sitting.stopped if any(f"stopped with {kind}" in said for kind in LACKING)]
-            self.result.flags += [f"{said}: was it there where the student worked?" for said in lacks]
+            self.result.flags += [f"{said}: was this available on the student's machine?" for said in lacks]
         return True
 
     def _note_death(self, doing: int | str, problem: str, worker: Worker) -> None:
@@ -174,7 +174,7 @@ def _doings(step: _Step) -> tuple:
 
 
 class _Sitting:
-    """What one worker has said so far."""
+    """The answers of one worker so far."""
 
     def __init__(self, worker: Worker, assignment: Assignment, limits: Limits) -> None:
         self.worker, self.assignment, self.limits = worker, assignment, limits
@@ -186,7 +186,7 @@ class _Sitting:
         self.why: dict[str, str] = {}
 
     def run(self, step: _Step) -> list[str]:
-        """Run a cell; remember what stopped it. Gives the names of the checks that it called."""
+        """Run a cell, and store its error; returns the names of the checks that it called."""
         answer = self.worker.ask({"code": step.source}, self.limits.cell_seconds)
         if error := answer.get("error"):
             said = f"code cell {step.number} stopped with {wire.readable(str(error)[:500]).removesuffix(': ')}"
@@ -196,10 +196,11 @@ class _Sitting:
         return [str(name)[:100] for name in checked[:100]] if isinstance(checked, list) else []
 
     def try_at_check(self, one: Graded, *, as_checked: bool = False) -> None:
-        """Try a part on the inputs that a learner sees; where it is right, keep it for the others.
+        """Try a part on the inputs that a learner sees; if it is right, keep a copy for the held-out ones.
 
         Args:
-            as_checked: whether the cell just run called the check: what it was called with is tried, by any name.
+            as_checked: whether the last cell called the check: then the function passed to it is tried, whatever its
+                name.
         """
         if one.name in self.right:
             return
@@ -216,23 +217,23 @@ class _Sitting:
         if verdict.right and self.worker.ask({"keep": one.name}, self.limits.call_seconds).get("kept") is True:
             self.right.add(one.name)
         elif verdict.right:
-            text = f"{one.name}: right on the inputs that the notebook shows; a person decides about others."
+            text = f"{one.name}: right on the inputs that the notebook shows; a person decides about the others."
             self.points[one.name] = points_for(one, None, text)
             self.flags.append(f"{one.name}: could not be tried on held-out inputs (no copy of its process was made)")
 
     def try_at_end(self, one: Graded) -> None:
-        """Try a part that was not right at its check, or had none, once more after the last cell."""
+        """Try a part again after the last cell if it was wrong at its check, or had no check."""
         before = self.points.get(one.name)
         if one.name in self.right or (before and before["points"] is None):
             return
         self.try_at_check(one)
         if one.name in self.right and before:
-            self.flags.append(f"{one.name}: not right where it is checked, right at the end of the notebook")
+            self.flags.append(f"{one.name}: wrong at its check, right at the end of the notebook")
         elif before:
             self.points[one.name] = before
 
     def try_held_out(self, one: Graded) -> None:
-        """Try what was kept on inputs that nobody sees; what comes back is for the instructor alone."""
+        """Try a kept function on held-out inputs; the results are for the instructor only."""
         if one.name not in self.right:
             return
         cases = self.assignment.held_out(one.part)
@@ -250,9 +251,9 @@ class _Sitting:
             self.points[one.name] = points_for(one, float(one.points), f"{one.name}: right.")
             return
         known = f" {verdict.known}" if verdict.known else ""
-        text = f"{one.name}: right on the inputs that the notebook shows, not on others that it has to take.{known}"
+        text = f"{one.name}: right on the inputs that the notebook shows, but not on other valid inputs.{known}"
         self._note(one, verdict, text, wire.readable(verdict.text))
-        self.flags.append(f"{one.name}: right on the inputs that the notebook shows, not on held-out ones")
+        self.flags.append(f"{one.name}: right on the inputs that the notebook shows, but not on held-out ones")
 
     def _note(self, one: Graded, verdict: Verdict, text: str, for_grader: str = "") -> None:
         calls = f"{one.name} calls {', '.join(verdict.borrowed[:3])}"
@@ -261,7 +262,7 @@ class _Sitting:
         self.points[one.name] = points_for(one, 0.0, text, for_grader)
 
     def _ask(self, part: Part, case: Case) -> Outcome | None:
-        """What a function gives for a case; None where there is no function."""
+        """The outcome of a function for a case; None if there is no function."""
         answer = self.worker.ask(self._request(part, case), self.limits.call_seconds)
         return None if answer.get("missing") else _outcome(answer)
 
@@ -279,12 +280,12 @@ class _Sitting:
 def _judged(part: Part, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Verdict:
     try:
         return judge(part, cases, outcomes)
-    except Exception as problem:  # whatever a stranger's values can make of a comparison
-        return Verdict(False, f"{part.name} gave what could not be judged ({type(problem).__name__}).")
+    except Exception as problem:  # values from a student may break a comparison in any way
+        return Verdict(False, f"{part.name} gave a value that could not be judged ({type(problem).__name__}).")
 
 
 def _outcome(answer: dict[str, Any]) -> Outcome:
-    """An answer of the worker, believed in nothing but its values."""
+    """The outcome in an answer of the worker, which is not trusted beyond its values."""
     try:
         error = answer.get("error")
         return Outcome(
@@ -293,5 +294,5 @@ def _outcome(answer: dict[str, Any]) -> Outcome:
             tuple(wire.readable(str(name)[:100]) for name in list(answer.get("changed", []))[:20]),
             tuple(wire.readable(str(name)[:100]) for name in list(answer.get("borrowed", []))[:20]),
         )
-    except Exception as problem:  # whatever a stranger can make of an answer
+    except Exception as problem:  # a student's code may send anything
         return Outcome(None, f"{type(problem).__name__}: {problem}")

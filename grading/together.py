@@ -1,7 +1,7 @@
-"""Many hand-ins at once: each is scored in a process that does nothing else at that time.
+"""Scoring many hand-ins at once: each is scored in a process that does nothing else at that time.
 
-So a hand-in gets the same points and sentences whatever is scored beside it: what judges shares no generator of random
-numbers, no working folder and no warnings with anybody.
+So a hand-in gets the same points and sentences whatever is scored at the same time: scoring processes share no random
+generator, working folder or warnings.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from grading.sitting import Score
 
 @dataclass(frozen=True)
 class HandIn:
-    """The bytes of a notebook, and of the Python files that came beside it."""
+    """The bytes of a notebook, and of the Python files handed in with it."""
 
     content: bytes
     beside: Mapping[str, bytes] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class HandIn:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a scoring process needs to know: the assignment's name and overlay, limits, and the box, if any."""
+    """The settings of a scoring process: the assignment's name and overlay, limits, and the box, if any."""
 
     name: str
     overlay: Path | None
@@ -41,10 +41,10 @@ class Rules:
 def score_all(hand_ins: Mapping[str, HandIn], rules: Rules, jobs: int) -> Iterator[tuple[str, Score | Exception]]:
     """Score hand-ins, as many at once as there are jobs.
 
-    Gives each student's name, and as it is ready the score, or what kept this machine from finding one.
+    It yields each student's name with the score as soon as it is ready, or with the error that prevented it.
 
-    Where a scoring process dies, which says nothing about whose hand-in did it, those that were not ready are scored
-    again, one at a time. Whatever goes wrong then is one hand-in's alone.
+    If a scoring process dies, it is unknown whose hand-in caused it, so those that were not ready are scored again, one
+    at a time. Any further problem then concerns a single hand-in.
     """
     waiting = dict(hand_ins)
     for name, result in _round(hand_ins, rules, jobs):
@@ -56,7 +56,7 @@ def score_all(hand_ins: Mapping[str, HandIn], rules: Rules, jobs: int) -> Iterat
 
 
 def _round(hand_ins: Mapping[str, HandIn], rules: Rules, jobs: int) -> Iterator[tuple[str, Score | Exception]]:
-    """Those that are ready before a process dies."""
+    """The results that are ready before a process dies."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["grading.score", f"kdcourse.checks.{rules.name}"])
     with ProcessPoolExecutor(max(min(jobs, len(hand_ins)), 1), context, torch.set_num_threads, (1,)) as pool:

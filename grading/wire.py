@@ -1,6 +1,6 @@
-"""Plain values as JSON text and back, between a grader and the worker that runs strangers' code.
+"""Conversion of plain values to JSON text and back, between a grader and the worker that runs students' code.
 
-Decoding trusts nothing: what is not one of the kinds below, or too large, is a ValueError.
+Decoding trusts nothing: anything that is not one of the kinds below, or is too large, raises a ValueError.
 """
 
 import base64
@@ -13,22 +13,22 @@ from torch import Tensor
 from kdcourse.checks.trying import DEEPEST, DTYPES, WIDEST, Foreign
 
 LONGEST = 16 * 2**20
-"""Bytes of one message, and of one tensor."""
+"""Largest size of a message, and of a tensor, in bytes."""
 
 MOST_ITEMS = 100_000
-"""Of all lists and dicts of one value together."""
+"""Most items in all lists and dicts of one value together."""
 
 MOST_MARKS = 10 * MOST_ITEMS
-"""Commas and brackets of one message: what is parsed takes thirty times the memory of its text."""
+"""Most commas and brackets in a message, since parsing takes thirty times the memory of its text."""
 
 
 def too_large(line: bytes) -> bool:
-    """Whether a message is not to be parsed."""
+    """Whether a message is too large to be parsed."""
     return len(line) >= 2 * LONGEST or sum(map(line.count, (b",", b"[", b"{"))) > MOST_MARKS
 
 
 def readable(text: str) -> str:
-    """A stranger's text as one that can be written down: no lone surrogates, no control characters but line ends."""
+    """A text that can be written safely: without lone surrogates and control characters, except line ends."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
@@ -37,10 +37,10 @@ def encode(value: Any, depth: int = 0) -> Any:
     """A plain value, see :func:`kdcourse.checks.trying.plain`, for ``json.dumps``.
 
     Raises:
-        ValueError: anything else, or too deep, too wide, too large.
+        ValueError: the value is of another kind, or too deep, too wide or too large.
     """
     if depth > DEEPEST:
-        raise ValueError(f"values lie more than {DEEPEST} deep within each other")
+        raise ValueError(f"values are nested more than {DEEPEST} deep")
     if isinstance(value, Tensor):
         return _encode_tensor(value)
     if isinstance(value, Foreign):
@@ -49,7 +49,7 @@ def encode(value: Any, depth: int = 0) -> Any:
         return value
     if type(value) is int:
         if not -(2**63) <= value < 2**63:
-            raise ValueError("a whole number does not fit 64 bits")
+            raise ValueError("a whole number does not fit into 64 bits")
         return value
     if type(value) is float:
         return value if math.isfinite(value) else {"float": repr(value)}
@@ -73,9 +73,9 @@ def decode(sent: Any, depth: int = 0, most: int = MOST_ITEMS) -> Any:
     """The value that was encoded.
 
     Args:
-        sent: what ``json.loads`` gave.
-        depth: of lists and dicts that it lies in.
-        most: items that it may have, those of its items among them.
+        sent: the result of ``json.loads``.
+        depth: number of lists and dicts around it.
+        most: largest number of items, including nested ones.
 
     Raises:
         ValueError: it was not made by :func:`encode`.

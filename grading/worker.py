@@ -1,10 +1,10 @@
-"""The worker: runs one student's cells and calls their functions. It shares a process with strangers' code.
+"""The worker: it runs one student's cells and calls their functions, in the same process as their code.
 
-So nothing it says is believed: it is sent inputs, and what it sends back is checked elsewhere. A line of JSON comes in,
-a line of JSON goes out. What cells print goes nowhere.
+So its answers are not trusted: it gets inputs, and its results are checked elsewhere. Each request and each answer is
+one line of JSON. The output of cells is discarded.
 
-A function can be kept: a copy of the whole process (a fork) waits with it, as everything was when its check was
-reached. Later, when the notebook is through, the copy is sent the inputs that nobody may see.
+A function can be kept: a copy of the whole process (a fork) waits in the state at its check. After the last cell the
+copy gets the held-out inputs.
 """
 
 import json
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _give_up_rights() -> None:
-    """Become a user who owns nothing, where it is root who grades; no more processes and threads than are allowed."""
+    """Become a user who owns nothing, if the grader is root, and limit the number of processes and threads."""
     nobody = int(os.environ.pop("GRADING_UID", "0"))
     if nobody:
         os.setgroups([])
@@ -122,7 +122,7 @@ def _keep(shell: object, kept: dict, name: str) -> dict:
         ours.close()
         import torch
 
-        torch.set_num_threads(1)  # a pool of threads does not live on in a copy
+        torch.set_num_threads(1)  # a pool of threads does not survive in a copy
         torch.set_num_threads = lambda _: None
         _serve(shell, {}, theirs.makefile("r", encoding="utf-8"), theirs.makefile("w", encoding="utf-8"))
     finally:

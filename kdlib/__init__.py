@@ -33,7 +33,7 @@ former_paths.install()
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for (PEP 562): ``import kdlib`` itself needs no PyTorch."""
+    """Import names on first use (PEP 562), so that ``import kdlib`` itself needs no PyTorch."""
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     elif name in _MODULES or f"kdlib.{name}" in former_paths.PATHS:

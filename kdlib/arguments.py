@@ -1,4 +1,4 @@
-"""How the command reads its arguments: kinds of values, one line for what is wrong, help with real defaults."""
+"""Parsing of the command's arguments: kinds of values, errors in one line, help with real defaults."""
 
 import argparse
 import math
@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import NoReturn
 
 LARGEST = 999_999_999
-"""The largest whole number that an argument may be, where its kind does not say another."""
+"""The default upper limit of whole numbers as arguments."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help shows defaults, where there are any, and whose errors are one line."""
+    """A parser whose help shows defaults, if there are any, and whose errors are one line."""
 
     def __init__(self, **settings: object) -> None:
         super().__init__(formatter_class=_Help, **settings)
 
     def error(self, message: str) -> NoReturn:
-        """End with status 2, the message, and where to find help."""
+        """Exit with status 2, the message, and a pointer to the help."""
         self.exit(2, f"{self.prog}: {message} (help: {self.prog} --help)\n")
 
 
@@ -68,7 +68,7 @@ def number(smallest: float, largest: float = math.inf, *, above: bool = False) -
 
 
 def path(text: str) -> str:
-    """A kind of argument: the name of a file or folder, which is not empty."""
+    """A kind of argument: a non-empty name of a file or folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     return text

@@ -1,4 +1,4 @@
-"""The command ``kdlib``: the library's work from a shell. Its help and its list of data sets come without PyTorch."""
+"""The command ``kdlib``: the library in a shell. Its help and its list of data sets need no PyTorch."""
 
 import argparse
 import io
@@ -25,10 +25,10 @@ MEGABYTE = 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    """Run a command; returns the exit status: 0 success, 1 a check failed, 2 bad input, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a console that has no × or ≥ shows a question mark
+            stream.reconfigure(errors="replace")  # a console without × or ≥ shows a question mark
     command = "kdlib"
     try:
         options = _parser().parse_args(arguments)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{command}: {' '.join(notes)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\n{command}: interrupted; no file was left half written", file=sys.stderr)
+        print(f"\n{command}: interrupted; no file was left half-written", file=sys.stderr)
         return 130
 
 
@@ -115,24 +115,24 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def load(options: argparse.Namespace) -> "Dataset":
-    """The data set that a command's options name."""
+    """The data set given by a command's options."""
     return kdlib.load(options.data, options.folder, download=options.download, source=options.source)
 
 
 def _load_model(path: str, data: "Dataset", split: str = "test") -> "Fitted":
-    """A saved model that may teach on these data, or be judged on a split of them; ValueError if it may not."""
+    """A saved model that may teach on these data, or be evaluated on a split of them; ValueError if it may not."""
     from kdlib import training
 
     if not Path(path).exists():
-        raise FileNotFoundError(f"there is no file {path}; teachers that come with kdlib: {', '.join(TEACHERS)}")
+        raise FileNotFoundError(f"there is no file {path}; teachers in kdlib: {', '.join(TEACHERS)}")
     fitted = training.load_fitted(path)
     run = fitted.record["run"]
     about = f"{path} holds {run['model']}, trained on {run['data']} ({run['source']})"
     if run["data"] != data.name and run["data"] in known_data.KNOWN:
-        raise ValueError(f"{about}, and these data are {data.name}: its answers would be about something else")
+        raise ValueError(f"{about}, but these data are {data.name}: its answers would be about other data")
     if tuple(run["classes"]) != data.classes:
         ours, theirs = ", ".join(data.classes), ", ".join(run["classes"])
-        raise ValueError(f"{about}, which has the classes {theirs}, and these data have {ours}")
+        raise ValueError(f"{about}, which has the classes {theirs}, but these data have {ours}")
     training.check_unseen(fitted, data)
     if split == "validation" and (run["data"], run["source"], data.source) == ("mnist", "offline", "full"):
         raise ValueError(
@@ -140,14 +140,17 @@ def _load_model(path: str, data: "Dataset", split: str = "test") -> "Fitted":
             f"full MNIST. Use --split test"
         )
     if run["data"] == data.name and run["source"] != data.source and "own" in (run["source"], data.source):
-        print(f"{about}, and these data are {data.source}: make sure that it saw no {split} image", file=sys.stderr)
+        print(
+            f"{about}, but these data are {data.source}: make sure that it was not trained on {split} images",
+            file=sys.stderr,
+        )
     try:
         logits = fitted.predict(data.train.inputs[:1])
     except RuntimeError as error:
         shape = tuple(data.train.inputs.shape[1:])
-        raise ValueError(f"{about}, and does not take the inputs {shape} of {data.name}") from error
+        raise ValueError(f"{about}, but does not accept the inputs {shape} of {data.name}") from error
     if logits.shape[1:] != (len(data.classes),):
-        raise ValueError(f"{about}, and gives {tuple(logits.shape[1:])} logits for {len(data.classes)} classes")
+        raise ValueError(f"{about}, but gives {tuple(logits.shape[1:])} logits for {len(data.classes)} classes")
     return fitted
 
 
@@ -159,7 +162,7 @@ def _fit_and_save(options: argparse.Namespace, objective: Callable[["Dataset"], 
     objective = objective(data)
     side = data.train.inputs.shape[-1]
     if "shift" in options.augment and options.padding >= side:
-        raise ValueError(f"--padding must be below the images' side, which is {side}, not {options.padding}")
+        raise ValueError(f"--padding must be below the side of the images, {side}, not {options.padding}")
     model = models.from_text(options.model, data.train.inputs.shape[1:], len(data.classes), options.seed)
     _check_outputs(options, 4 * models.count_parameters(model) + MEGABYTE)
     if options.labels is not None:
@@ -193,21 +196,21 @@ def _fit_and_save(options: argparse.Namespace, objective: Callable[["Dataset"], 
 
 
 def _check_outputs(options: argparse.Namespace, size: int = MEGABYTE) -> None:
-    """Refuse before training what could not be written after it, or would be lost; ``size`` in bytes, of a model."""
+    """Refuse outputs, before training, that cannot be written or would overwrite a file; ``size``: bytes of a model."""
     from kdlib import files
 
     files.check_writable(options.out, size)
     former = Path(options.out).read_bytes()[:MEGABYTE] if Path(options.out).exists() else b""
     if former and b"kdlib-model" not in former:
-        raise ValueError(f"{options.out} is no model of kdlib, and would be overwritten: give --out another name")
+        raise ValueError(f"{options.out} is not a kdlib model, and would be overwritten: use another name for --out")
     written = [Path(options.out).resolve()]
-    if options.checkpoint is not None:  # weights, best weights, two moments of each; the old file stays for a while
+    if options.checkpoint is not None:  # weights, best weights, two moments of each, and the old file meanwhile
         files.check_writable(options.checkpoint, 8 * size)
         written.append(Path(options.checkpoint).resolve())
     if len(set(written)) < len(written):
-        raise ValueError(f"--out and --checkpoint both name {options.out}: they are two files")
+        raise ValueError(f"--out and --checkpoint both name {options.out}: use two different files")
     if Path(getattr(options, "teacher", os.devnull)).resolve() in written:
-        raise ValueError(f"the teacher's file {options.teacher} would be overwritten: give --out another name")
+        raise ValueError(f"the teacher's file {options.teacher} would be overwritten: use another name for --out")
 
 
 # --- the command line ----------------------------------------------------------------------------
@@ -224,12 +227,12 @@ def _parser() -> Parser:
         return command
 
     where = argparse.ArgumentParser(add_help=False)
-    where.add_argument("--folder", type=path, help="look for data here and nowhere else (see kdlib data list)")
-    where.add_argument("--download", action="store_true", help="fetch data that are missing")
+    where.add_argument("--folder", type=path, help="the only folder to look for data (see kdlib data list)")
+    where.add_argument("--download", action="store_true", help="fetch missing data")
     where.add_argument(
         "--source",
         choices=known_data.SOURCES,
-        help="full forbids what is used where data are missing, offline asks for it; without it, KDLIB_SOURCE or auto",
+        help="full forbids the fallback for missing data, offline uses it; without it, KDLIB_SOURCE or auto",
     )
     which = argparse.ArgumentParser(add_help=False)
     which.add_argument("--data", default="mnist", help=" or ".join(known_data.KNOWN))
@@ -238,22 +241,28 @@ def _parser() -> Parser:
     option = training.add_argument
     option("--model", default="mlp(64)", help="a call such as mlp(64), lenet, convnet(width=16)")
     option("--epochs", type=whole(1), default=10, help="passes over the training images")
-    option("--batch-size", type=whole(1), default=128, help="images a step")
+    option("--batch-size", type=whole(1), default=128, help="images per step")
     option("--lr", type=number(0, above=True), default=2e-3, help="AdamW's highest learning rate")
-    option("--weight-decay", type=number(0), default=1e-2, help="AdamW's")
-    option("--augment", nargs="*", choices=("flip", "shift", "cutout"), default=[], help="in turn; without it, none")
-    option("--padding", type=whole(0), default=2, help="pixels of the shift")
-    option("--labels", type=whole(1), help="train on this many images, classes in proportion; without it, on all")
-    option("--seed", type=whole(0, 2**32 - 1), default=0, help="of weights, order, augmentation, and choice of labels")
+    option("--weight-decay", type=number(0), default=1e-2, help="AdamW's weight decay")
+    option(
+        "--augment",
+        nargs="*",
+        choices=("flip", "shift", "cutout"),
+        default=[],
+        help="applied in turn; without it, none",
+    )
+    option("--padding", type=whole(0), default=2, help="largest shift in pixels")
+    option("--labels", type=whole(1), help="train on this many images, stratified by class; without it, on all")
+    option("--seed", type=whole(0, 2**32 - 1), default=0, help="for weights, order, augmentation, and choice of labels")
     option("--keep", choices=("last", "best"), default="last", help="weights of the last epoch, or of the best one")
-    option("--device", default="auto", help="auto, cpu or cuda; auto takes CUDA where there is one")
+    option("--device", default="auto", help="auto, cpu or cuda; auto takes CUDA if available")
     option(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="bfloat16 is mixed precision; auto: float32 on a CPU, bfloat16 for convolutions on CUDA that has it",
+        help="bfloat16 is mixed precision; auto: float32 on a CPU, bfloat16 for convolutions on CUDA with bfloat16",
     )
-    option("--checkpoint", type=path, help="file written after every epoch; if it is there, go on from it")
+    option("--checkpoint", type=path, help="file written after every epoch; if it exists, resume from it")
     option("--out", type=path, default="runs/model.safetensors", help="file for the trained model")
 
     command = add("data", _data, "List, fetch or verify data sets.")
@@ -266,7 +275,7 @@ def _parser() -> Parser:
 
     command = add("distill", _distill, "Train a student with a teacher.", which, where, training)
     command.add_argument("--teacher", type=path, required=True, help=f"a saved model, or {' or '.join(TEACHERS)}")
-    command.add_argument("--temperature", type=number(1e-3, 1e4), default=4.0, help="softens both sides' logits")
+    command.add_argument("--temperature", type=number(1e-3, 1e4), default=4.0, help="softens the logits of both")
     command.add_argument("--alpha", type=number(0, 1), default=0.9, help="weight of the soft loss")
     command.add_argument("--soft", choices=SOFT_LOSSES, default="forward_kl", help="loss towards the teacher")
     command.add_argument("--hard", choices=HARD_LOSSES, default="cross_entropy", help="loss towards the labels")
@@ -274,12 +283,12 @@ def _parser() -> Parser:
 
     command = add("evaluate", _evaluate, "Errors of saved models on one split.", which, where)
     command.add_argument("files", nargs="+", type=path, help="files written by kdlib train or kdlib distill")
-    command.add_argument("--split", choices=("validation", "test"), default="test", help="images to judge on")
+    command.add_argument("--split", choices=("validation", "test"), default="test", help="images for the evaluation")
 
-    add("check", _check, "Does this machine work? For pasting into a bug report.")
+    add("check", _check, "Check this machine; paste the output into a bug report.")
     for plugin in entry_points(group="kdlib.commands"):
         try:
             plugin.load()(add, where)
-        except (Exception, SystemExit) as error:  # somebody else's package: the other commands go on to work
+        except (Exception, SystemExit) as error:  # another package's error must not stop the other commands
             print(f"kdlib: no commands from {plugin.value}: {type(error).__name__}: {error}", file=sys.stderr)
     return parser

@@ -1,4 +1,4 @@
-"""Files that are never half written, and safetensors files whose content is checked when they are read."""
+"""Atomic writing of files, and safetensors files with a checksum that is verified on reading."""
 
 import hashlib
 import json
@@ -22,11 +22,11 @@ from kdlib.user_warnings import warn
 
 @contextmanager
 def atomically(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path to write to; put it in the place of ``path`` when the block ends well.
+    """Provide a temporary path to write to, which replaces ``path`` if the block ends without an error.
 
-    Whenever the process dies, ``path`` holds either its old content or all of the new one. If the block raises
-    (Ctrl-C too), nothing is left behind. What a killed process left is swept up an hour later. The file may be read by
-    whoever may read a file that this user creates, whatever wrote it.
+    If the process dies at any time, ``path`` has either its old content or all of the new one. If the block raises
+    (also on Ctrl-C), nothing is left behind. Files left by a killed process are deleted an hour later. The file gets
+    the usual permissions of new files of this user, whatever wrote it.
 
     >>> import tempfile; folder = Path(tempfile.mkdtemp())
     >>> with atomically(folder / "note.txt") as temporary:
@@ -44,11 +44,11 @@ def atomically(path: str | os.PathLike) -> Iterator[Path]:
         temporary.touch()
         usual = temporary.stat().st_mode
         yield temporary
-        os.chmod(temporary, usual)  # safetensors makes files that only their owner may read
+        os.chmod(temporary, usual)  # safetensors makes files readable by their owner only
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
-    except SafetensorError as error:  # what the safetensors library makes of a full disk
+    except SafetensorError as error:  # raised by safetensors on a full disk
         temporary.unlink(missing_ok=True)
         raise OSError(f"{path} cannot be written: {error}") from error
     except BaseException:
@@ -63,7 +63,7 @@ def atomically(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """Where this process writes what will be put in the place of ``path``."""
+    """The temporary path of this process for ``path``."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
@@ -78,7 +78,7 @@ def digest_of(tensors: dict[str, Tensor], text: str = "") -> str:
 
 
 def write_safetensors(path: str | os.PathLike, key: str, content: Any, tensors: dict[str, Tensor]) -> None:
-    """Write tensors, with ``content`` as JSON under ``key`` in the header and a checksum of both, atomically."""
+    """Write tensors atomically, with ``content`` as JSON under ``key`` in the header, and a checksum of both."""
     text = json.dumps(content)
     with atomically(path) as temporary:
         save_file(tensors, temporary, metadata={key: text, "sha256": digest_of(tensors, text)})
@@ -92,15 +92,15 @@ def read_safetensors(
     Args:
         path: of the file.
         key: as in :func:`write_safetensors`.
-        kind: what the file should be, in words, for errors.
-        checked_already: the caller has compared the file's checksum.
+        kind: the expected kind of file in words, for errors.
+        checked_already: whether the caller has already compared the file's checksum.
 
     Raises:
         FileNotFoundError: there is no such file, or it is a folder.
-        ValueError: it is no such file, is truncated, or a bit of it was flipped.
+        ValueError: the file is of another kind, is truncated, or is damaged.
 
     Warns:
-        UserWarning: the file was written before files had checksums.
+        UserWarning: the file is older than checksums.
     """
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder: name the file in it")
@@ -115,16 +115,16 @@ def read_safetensors(
         raise ValueError(f"{path} is not {kind}, or is damaged ({type(error).__name__}: {error})") from error
     if "sha256" in metadata:
         if digest_of(tensors, metadata[key]) != metadata["sha256"]:
-            raise ValueError(f"{path} is damaged: its content does not have the checksum it was written with")
+            raise ValueError(f"{path} is damaged: its content does not match its checksum")
     elif not checked_already:
-        warn(f"{path} was written before kdlib's files had checksums: whether it is damaged cannot be told")
+        warn(f"{path} was written before kdlib's files had checksums, so it cannot be checked for damage")
     return content, tensors
 
 
 def check_writable(path: str | os.PathLike, size: int = 0) -> None:
-    """Raise OSError, saying why, unless a file of ``size`` bytes can be written to ``path``; leaves nothing behind.
+    """Raise OSError, with the reason, unless ``size`` bytes can be written to ``path``; leaves nothing behind.
 
-    For the start of a long computation: whoever writes at its end learns now that it will fail.
+    Use it at the start of a long computation, so that it does not fail when it writes its result.
 
     >>> check_writable("no-such-folder/note.txt"), Path("no-such-folder").exists()
     (None, False)

@@ -1,7 +1,6 @@
 """Former paths of modules, kept for one release: ``import kdlib.train`` gives :mod:`kdlib.training`.
 
-Notebooks that were handed out before the house was rebuilt go on to run. Nothing here imports a module before it is
-asked for.
+Notebooks that were handed out before the modules moved still run. Modules are imported only on use.
 """
 
 import importlib
@@ -30,7 +29,7 @@ PATHS = {
     "kdlib.train": "kdlib.training",
     "kdlib.zoo": "kdlib.teachers",
 }
-"""Where each module that moved is now."""
+"""The new path of each module that moved."""
 
 
 class _Former(MetaPathFinder, Loader):

@@ -1,4 +1,4 @@
-"""Does this machine work? One line a fact, OK, FAIL or -- (not there, not needed), for pasting into a bug report."""
+"""A check of this machine: one line per fact, with OK, FAIL or -- (missing but not needed), for bug reports."""
 
 import importlib
 import os
@@ -30,7 +30,7 @@ NEEDED = (
     "platformdirs",
     "tqdm",
 )
-"""What the library does not work without."""
+"""Packages that the library needs."""
 
 EXTRAS = {
     "lab": ("lessons and exercises", ("jupyterlab", "ipywidgets")),
@@ -42,15 +42,15 @@ EXTRAS = {
         ("lightning", "transformers", "accelerate", "tensorboard"),
     ),
 }
-"""Extras of the package: what each is for, and what it brings."""
+"""Extras of the package: their purpose and their packages."""
 
 
 def lines() -> list[tuple[bool | None, str]]:
-    """Look at everything the course needs; takes a few seconds.
+    """Check everything that the course needs; this takes a few seconds.
 
     Returns:
-        Pairs (fine, what was found), in the order a person would look; None instead of True or False for what is not
-        there and which the library does without.
+        Pairs (fine, finding), the most basic first; None instead of True or False for missing things that the library
+        does not need.
     """
     found = versions()
     result = [(sys.version_info >= OLDEST_PYTHON, f"python {found['python']} (3.11 or newer), {found['system']}")]
@@ -79,7 +79,7 @@ def report() -> tuple[bool, str]:
 def _import(package: str) -> tuple[bool, str]:
     try:
         module = importlib.import_module(package)
-    except Exception as error:  # any failure to import is the finding
+    except Exception as error:  # any error on import is the finding
         return False, f"{package} cannot be imported: {type(error).__name__}: {error}"
     return True, f"{package} {getattr(module, '__version__', '')}".rstrip()
 
@@ -98,7 +98,7 @@ def _extra(name: str) -> tuple[bool | None, str]:
 
 
 def _short(folder: Path) -> str:
-    """A path without the user's name in it."""
+    """A path without the user's name."""
     return f"~/{folder.relative_to(Path.home())}" if folder.is_relative_to(Path.home()) else str(folder)
 
 
@@ -129,7 +129,7 @@ def _data(name: str) -> tuple[bool, str]:
 
 
 def _speed() -> tuple[bool, str]:
-    """Samples a second through forward, backward and step of the demonstration's student, and of a matrix product."""
+    """Speed: samples per second in training the demonstration's student, and GFLOP/s of a matrix product."""
     inputs = torch.randint(256, (12_800, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     data = Dataset.from_tensors(inputs, torch.arange(12_800) % 10, validation=None)
     fitted = fit(models.mlp(64), data, epochs=2, progress=False)
@@ -140,4 +140,4 @@ def _speed() -> tuple[bool, str]:
         a @ a
     gigaflops = 5 * 2 * 1024**3 / (time.perf_counter() - started) / 1e9
     rate = len(inputs) / fitted.history[-1]["seconds"]
-    return True, f"speed: {rate:,.0f} digits a second into mlp(64); {gigaflops:,.0f} GFLOP/s in float32"
+    return True, f"speed: {rate:,.0f} digits per second into mlp(64); {gigaflops:,.0f} GFLOP/s in float32"

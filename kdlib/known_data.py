@@ -1,4 +1,4 @@
-"""The data sets that :func:`kdlib.load` knows, and where it looks for them: all that can be said without PyTorch."""
+"""The data sets that :func:`kdlib.load` knows, and where it looks for them; this module needs no PyTorch."""
 
 import os
 from dataclasses import dataclass
@@ -7,25 +7,25 @@ from pathlib import Path
 import platformdirs
 
 SOURCES = ("auto", "full", "offline")
-"""What :func:`kdlib.load` takes as ``source``."""
+"""The values of ``source`` in :func:`kdlib.load`."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a data set before it is found.
+    """Facts about a data set that are known before it is loaded.
 
     Attributes:
         title: its name in prose.
         classes: their names, in the order of their numbers.
-        channels: of an image.
-        size: pixels of an image's side.
+        channels: channels of an image.
+        size: side of an image in pixels.
         train: number of published training images.
         test: number of published test images.
-        mean: of each channel, of pixels from 0 to 1.
-        std: standard deviation, likewise.
-        megabytes: of its download.
+        mean: mean per channel, of pixels from 0 to 1.
+        std: standard deviation per channel, likewise.
+        megabytes: size of its download.
         published: the folder of the published files, in torchvision's layout, below a data folder.
-        fallback: what is used, without any file, where it is not found.
+        fallback: the replacement, without any file, if it is not found.
     """
 
     title: str
@@ -66,34 +66,35 @@ KNOWN = {
         std=(0.2470, 0.2435, 0.2616),
         megabytes=170,
         published=Path("cifar-10-batches-py"),
-        fallback="a generated stand-in, for mechanics and no claims",
+        fallback="a generated stand-in, for testing mechanics only",
     ),
 }
 """The data sets, by name."""
 
 
 def data_folder(folder: str | os.PathLike | None = None) -> Path:
-    """The folder data is looked for in: the one that is named, else ``KDLIB_DATA``, else the user's data folder."""
+    """The folder in which data are looked for: ``folder``, or else ``KDLIB_DATA``, or else the user's data folder."""
     default = os.environ.get("KDLIB_DATA") or platformdirs.user_data_dir("kdlib", appauthor=False)
     return Path(default if folder is None else folder).expanduser()
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: decoded images, unpacked digits."""
+    """The folder for files that can be made again: decoded images, unpacked digits."""
     return Path(platformdirs.user_cache_dir("kdlib", appauthor=False))
 
 
 def place_of(name: str, folder: Path) -> Path | None:
-    """Where below ``folder`` a data set lies: its published files, else an image folder; None if there is no trace.
+    """The place of a data set below ``folder``: its published files, or else an image folder; None if there is no
+    trace.
 
     Raises:
-        NotADirectoryError: ``folder`` is something else.
+        NotADirectoryError: ``folder`` is not a folder.
 
     >>> place_of("mnist", Path("no-such-folder")) is None
     True
     """
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder: name the folder that holds the data")
+        raise NotADirectoryError(f"{folder} is not a folder: name the folder that contains the data")
     published = folder / KNOWN[name].published
     if published.is_dir() and any(published.iterdir()):
         return published
@@ -101,7 +102,7 @@ def place_of(name: str, folder: Path) -> Path | None:
 
 
 def whereabouts(name: str, folder: str | os.PathLike | None = None) -> str:
-    """Where a data set lies, or what :func:`kdlib.load` takes in its place and how to fetch it; no file is read.
+    """Where a data set is, or its fallback in :func:`kdlib.load` and how to fetch it; no file is read.
 
     >>> print(whereabouts("mnist", "none"))
     MNIST: not here, and a named folder has no fallback. To fetch it (11 MB): kdlib data fetch mnist --folder "none"
@@ -118,7 +119,7 @@ def whereabouts(name: str, folder: str | os.PathLike | None = None) -> str:
     elif source == "full":
         instead = ", and KDLIB_SOURCE=full forbids the fallback"
     elif source != "offline" and os.environ.get("KDLIB_DATA") and empty:
-        instead = ", and KDLIB_DATA names a folder without any data, which is an error: mend or unset it"
+        instead = ", and KDLIB_DATA names a folder without any data, which is an error: correct or unset it"
     else:
         instead = f"; used instead: {known.fallback}"
     return f"{known.title}: not here{instead}. To fetch it ({known.megabytes} MB): kdlib data fetch {name}{option}"

@@ -18,14 +18,14 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run decided once about where and how it computes. Recorded with every result.
+    """Where and how a run computes. It is decided once and recorded with every result.
 
     Attributes:
-        device: as PyTorch names it, ``"cpu"``, ``"cuda"`` …
+        device: PyTorch's name, ``"cpu"``, ``"cuda"`` …
         precision: ``"float32"``, or ``"bfloat16"`` for mixed precision: forward passes in bfloat16 where PyTorch
-            holds that safe; weights, losses and every judged number in float32.
-        channels_last: whether image batches and convolutions lie in memory as N, H, W, C.
-        threads: of one CPU operation. The same numbers bit for bit need the same threads.
+            considers it safe; weights, losses and all evaluations in float32.
+        channels_last: whether image batches and convolutions are stored as N, H, W, C.
+        threads: number of threads of a CPU operation. Bit-identical results need the same number of threads.
     """
 
     device: str
@@ -34,7 +34,7 @@ class Machine:
     threads: int
 
     def autocast(self) -> torch.autocast:
-        """The context a training step's forward pass runs in."""
+        """The context for the forward pass of a training step."""
         return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     @property
@@ -43,7 +43,7 @@ class Machine:
 
     @contextmanager
     def threads_set(self) -> Iterator[None]:
-        """Use the recorded number of threads inside, the former one afterwards."""
+        """Use the recorded number of threads inside the context, and the former one afterwards."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -53,15 +53,16 @@ class Machine:
 
 
 def decide(model: nn.Module, device: str = "auto", precision: str = "auto") -> Machine:
-    """Choose where and how to train ``model``; the same model on the same machine gets the same answer.
+    """Choose where and how to train ``model``; the same model on the same machine gets the same choice.
 
-    ``device="auto"`` takes CUDA where there is one, else the CPU. Convolutions go channels-last. ``precision="auto"``
-    means float32 on a CPU, where bfloat16 makes some nets faster and most of this library's slower, and bfloat16 for
-    convolutions on a CUDA device that multiplies it natively (``benchmarks/loops.md``).
+    ``device="auto"`` takes CUDA if available, else the CPU. Convolutions use the channels-last layout.
+    ``precision="auto"`` means float32 on a CPU, where bfloat16 makes some nets faster and most of this library's
+    slower, and bfloat16 for convolutions on a CUDA device with native bfloat16 multiplication
+    (``benchmarks/loops.md``).
 
     Raises:
-        ValueError: an unknown precision, or a device PyTorch does not know.
-        RuntimeError: a device that is not there.
+        ValueError: the precision or the device is unknown.
+        RuntimeError: the device is not available.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
@@ -72,7 +73,7 @@ def decide(model: nn.Module, device: str = "auto", precision: str = "auto") -> M
     except RuntimeError as error:
         raise ValueError(f"device {device!r} is unknown: use 'auto', 'cpu' or 'cuda'") from error
     if kind == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("device 'cuda' was asked for, but PyTorch sees no CUDA device: use device='cpu' or 'auto'")
+        raise RuntimeError("device is 'cuda', but PyTorch finds no CUDA device: use device='cpu' or 'auto'")
     modules = model.modules() if isinstance(model, nn.Module) else ()
     convolutional = any(isinstance(module, nn.Conv2d) for module in modules)
     if precision == "auto":
@@ -88,7 +89,7 @@ def has_native_bfloat16(device_type: str = "cpu") -> bool:
 
 
 def as_number(value: Any) -> Any:
-    """A Python number for a NumPy scalar, or a tensor or array of one element; anything else as it is.
+    """A Python number for a NumPy scalar, or a tensor or array of one element; anything else unchanged.
 
     >>> as_number(torch.tensor(0.5)), as_number(3)
     (0.5, 3)
@@ -99,7 +100,7 @@ def as_number(value: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on, by name."""
+    """Versions of the software that results depend on, by name."""
 
     def of(package: str) -> str:
         try:

@@ -1,4 +1,4 @@
-"""Seeds: one stream of randomness for each purpose, run and epoch."""
+"""Seeds: one stream of random numbers for each purpose, run and epoch."""
 
 import hashlib
 
@@ -6,10 +6,10 @@ import torch
 
 
 def stream_seed(stream: str, seed: int, epoch: int = 0) -> int:
-    """A seed for one stream of randomness (weights, order, augmentation …) of one run and epoch.
+    """A seed for one stream of random numbers (weights, order, augmentation …) in one run and epoch.
 
-    Streams with different names, seeds or epochs are unrelated. Nothing has to be carried from one epoch to the
-    next, so a resumed run draws exactly what an uninterrupted one draws.
+    Streams with different names, seeds or epochs are independent. No state is carried from one epoch to the next, so a
+    resumed run draws the same numbers as an uninterrupted one.
     """
     digest = hashlib.sha256(f"{stream} {seed} {epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

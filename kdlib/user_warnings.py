@@ -9,7 +9,7 @@ PASSED_THROUGH = (HERE, "contextlib.py", "functools.py")
 
 
 def warn(message: str) -> None:
-    """Issue a UserWarning at the line outside the library that called into it."""
+    """Issue a UserWarning that points at the line outside the library that called it."""
     level, frame = 1, sys._getframe()
     while frame is not None and (
         frame.f_code.co_filename.startswith(HERE) or frame.f_code.co_filename.endswith(PASSED_THROUGH[1:])

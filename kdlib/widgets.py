@@ -1,4 +1,4 @@
-"""Pictures with controls, and the library's source, for notebooks. The only file that knows of notebooks."""
+"""Figures with controls, and the library's source, for notebooks. This is the only file for notebooks."""
 
 import inspect
 import io
@@ -18,17 +18,17 @@ except ImportError as error:
 
 
 def explore(draw: Callable[..., tuple[Figure, str]], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
-    """Controls above a picture that is drawn again whenever one of them moves.
+    """Show controls above a figure that is drawn again whenever one of them changes.
 
-    The picture is a PNG, so that ``draw`` called by hand gives the same figure for print. What it shows is also said in
-    a sentence below it, for those who cannot see it. Sliders answer to the arrow keys.
+    The figure is a PNG, so that ``draw`` called directly gives the same figure for print. A sentence below it says what
+    it shows, for those who cannot see it. Sliders react to the arrow keys.
 
     Args:
-        draw: takes each control's value under the control's name; returns a figure and a sentence about it.
+        draw: takes the value of each control under the control's name; returns a figure and a sentence about it.
         controls: widgets with a value. One without a ``description`` is labelled with its name.
 
     Returns:
-        The widget; a cell that ends with it shows it.
+        The widget, which a cell shows as its last value.
 
     >>> def draw(width):
     ...     return Figure(figsize=(width, 1)), f"{width} inches wide"
@@ -59,7 +59,7 @@ def _close(figure: Figure) -> None:
 
 
 def source(*things: Callable) -> Markdown:
-    """The library's own source of functions or classes, to read in a lesson instead of a copy that ages.
+    """Source code of functions or classes, for reading in a lesson instead of a copy that may become outdated.
 
     >>> from kdlib.losses import check_fraction
     >>> print(source(check_fraction).data.splitlines()[2])

@@ -346,11 +346,11 @@ HOSTILE = {
     "system exit": Hostile(released_with("raise SystemExit", solved=PARTS), "harmless", PARTS),
     "check deleted": Hostile(changed(delete_checks, PARTS), "robbed", PARTS, "is missing"),
     "answer deleted": Hostile(changed(delete_first_answer, PARTS), "harmless", PARTS[1:], "is missing"),
-    "cells doubled": Hostile(changed(double, PARTS[:2]), "broken", PARTS[:2], "is there 2 times"),
+    "cells doubled": Hostile(changed(double, PARTS[:2]), "broken", PARTS[:2], "occurs 2 times"),
     "cells reordered": Hostile(changed(reverse, PARTS), "robbed", PARTS),
     "checks edited": Hostile(changed(edit_checks), "fooled", flagged="was edited"),
     "points edited": Hostile(changed(edit_points, PARTS[:1]), "fooled", PARTS[:1]),
-    "marks stripped": Hostile(changed(strip, PARTS), "robbed", PARTS, "marks of the assignment's cells are gone"),
+    "marks stripped": Hostile(changed(strip, PARTS), "robbed", PARTS, "marks of the assignment's cells are missing"),
     "unknown kernel": Hostile(unknown_kernel, "broken", PARTS),
     "gradebook written": Hostile(released_with(overwrite), "harmed"),
     "neighbour deleted": Hostile(released_with(delete_the_neighbours), "harmed"),
@@ -361,7 +361,7 @@ HOSTILE = {
         PARTS,
     ),
     "forged answers": Hostile(released_with(FORGE), "broken"),
-    "answers that nest": Hostile(released_with(NESTED), "broken", flagged="wrote where only answers belong"),
+    "answers that nest": Hostile(released_with(NESTED), "broken", flagged="wrote into the channel for answers"),
     "worker rewritten": Hostile(
         released_with("import __main__\n__main__._attempt = lambda *_: {'value': True, 'error': None}"), "harmless"
     ),

@@ -331,10 +331,10 @@ def doubled(x, noise):
         (vectors, ValueError, r"augmentation vectors gives uint8 \(4, 210\) for uint8 \(4, 3, 7, 10\)"),
         (doubled, ValueError, "augmentation doubled gives float64"),
         (lambda x, noise: None, ValueError, "gives NoneType"),
-        (lambda x: x, TypeError, r"it must be a function \(raw inputs \[n, …\], generator\)"),
-        (3, TypeError, "int is no augmentation"),
-        ("flip", TypeError, "str is no augmentation"),
-        (mixup, TypeError, "mixup is no augmentation|mixes"),
+        (lambda x: x, TypeError, r"use a function \(raw inputs \[n, …\], generator\)"),
+        (3, TypeError, "int is not an augmentation"),
+        ("flip", TypeError, "str is not an augmentation"),
+        (mixup, TypeError, "mixup is not an augmentation|mixes"),
     ],
 )
 def test_what_cannot_augment_is_refused_at_the_door(augmentation, error, says):
@@ -362,7 +362,7 @@ def test_a_change_of_shape_is_refused_in_a_run_too():
         augment(BIGGER, images(5), seeded())
     with pytest.raises(TypeError, match="need a generator"):
         augment(flip, images(5), None)
-    with pytest.raises(ValueError, match="for images, and these inputs are a dict"):
+    with pytest.raises(ValueError, match="for images, but these inputs are a dict"):
         check_augmentations([CROP], Dataset.from_tensors({"x": torch.zeros(9, 3, 7, 10)}, torch.arange(9) % 3))
 
 

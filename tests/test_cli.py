@@ -425,13 +425,13 @@ def test_augmentation_and_losses_reach_the_record(here, trained, tmp_path):
     ("arguments", "says"),
     [
         (["train", "--data", "mnits"], "did you mean 'mnist'"),
-        (["train", "--model", "resnet50"], "'resnet50' is no model: write it like mlp"),
-        (["train", "--model", "__import__('os')"], "is no model"),
-        (["train", "--model", "__import__('os').mkdir('fallen')"], "is no model"),
-        (["train", "--model", "mlp(__import__('os').mkdir('fallen'))"], "is no model"),
-        (["train", "--model", "mlp(8"], "is no model"),
-        (["train", "--model", "lambda: 0"], "is no model"),
-        (["train", "--model", ""], "is no model"),
+        (["train", "--model", "resnet50"], "'resnet50' is not a model: write it like mlp"),
+        (["train", "--model", "__import__('os')"], "is not a model"),
+        (["train", "--model", "__import__('os').mkdir('fallen')"], "is not a model"),
+        (["train", "--model", "mlp(__import__('os').mkdir('fallen'))"], "is not a model"),
+        (["train", "--model", "mlp(8"], "is not a model"),
+        (["train", "--model", "lambda: 0"], "is not a model"),
+        (["train", "--model", ""], "is not a model"),
         (["train", "--model", "mlp(8, depth=3)"], "unexpected keyword argument 'depth'"),
         (["train", "--model", "mlp(0)"], "hidden must be a whole number above 0"),
         (["train", "--data", "imagenet"], "there is no data set 'imagenet'"),
@@ -720,7 +720,7 @@ def test_ctrl_c_ends_a_run_with_130_and_no_half_written_file(tmp_path):
     process.send_signal(signal.SIGINT)
     status, _, err = finish(process)
     assert status == 130 and "Traceback" not in err
-    assert err.splitlines()[-1] == "kdlib train: interrupted; no file was left half written"
+    assert err.splitlines()[-1] == "kdlib train: interrupted; no file was left half-written"
     assert files_in(tmp_path) == ["run.ckpt"]
     with pytest.raises(ValueError, match="is the checkpoint of another run"):  # read to its end, so it is whole
         digits = kdlib.load("mnist", source="offline", verbose=False)
@@ -735,7 +735,7 @@ def test_ctrl_c_while_importing_ends_with_130_and_no_traceback(tmp_path):
     for command in (["train"], ["check"], ["demo"], ["data", "verify"]):
         status, out, err = run(tmp_path, *command, PYTHONPATH=path)
         assert (status, out) == (130, "") and "Traceback" not in err
-        assert err == f"\nkdlib {command[0]}: interrupted; no file was left half written\n"
+        assert err == f"\nkdlib {command[0]}: interrupted; no file was left half-written\n"
 
 
 @pytest.mark.skipif(not POSIX, reason="SIGINT to oneself is POSIX")
@@ -743,7 +743,7 @@ def test_ctrl_c_while_a_plug_in_is_imported_ends_with_130_too(tmp_path):
     code = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
     path = os.pathsep.join([str(planted(tmp_path / "theirs", "slow", code)), os.environ.get("PYTHONPATH", "")])
     status, out, err = run(tmp_path, "--help", PYTHONPATH=path)
-    assert (status, out, err) == (130, "", "\nkdlib: interrupted; no file was left half written\n")
+    assert (status, out, err) == (130, "", "\nkdlib: interrupted; no file was left half-written\n")
 
 
 # --- the demonstration ---------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def test_an_empty_notebook_does_not_replace_one_with_answers(tmp_path):
     put(tmp_path, "al/ex01.ipynb", "bo/ex01.ipynb", content=b"")
     found = collect.collect(tmp_path, "ex01")
     assert found.counted["al"].place == "al/answers.ipynb" and found.counted["bo"].content == b""
-    assert found.doubts == {"bo": ["the notebook is empty, and handed in beside it was: bo/notes.pdf"]}
+    assert found.doubts == {"bo": ["the notebook is empty; also handed in: bo/notes.pdf"]}
 
 
 def test_another_assignments_folders_are_left_alone(tmp_path):
@@ -140,7 +140,7 @@ def test_a_folder_inside_of_somebodys_names_nobody(tmp_path):
 def test_what_may_be_a_whole_download_in_one_folder_is_said(tmp_path):
     put(tmp_path, "download/al.ipynb", "download/bo.ipynb")
     (doubts,) = collect.collect(tmp_path, "ex01").doubts.values()
-    assert "are they several students'" in doubts[0]
+    assert "if they are from several students" in doubts[0]
 
 
 def test_python_files_beside_the_notebook_come_with_it(tmp_path):
@@ -184,7 +184,7 @@ def test_a_notebook_of_another_kind_of_name_is_read_where_there_is_no_other(tmp_
     found = collect.collect(tmp_path, "ex01")
     assert [one.place for one in found.counted.values()] == [*names, "fay/ex01.ipynb"]
     assert all(notebook.read_cells(found.counted[name].content)[0] for name in ("al", "bo", "cy", "dee", "eva"))
-    assert set(found.doubts) == {"al", "bo", "cy"} and "is not named as one" in found.doubts["al"][0]
+    assert set(found.doubts) == {"al", "bo", "cy"} and "its name is not that of one" in found.doubts["al"][0]
 
 
 def test_what_is_no_file_is_named_and_never_waited_for(tmp_path):
@@ -388,7 +388,7 @@ def test_what_of_a_students_hand_ins_was_not_read_is_for_a_person(tmp_path):
     found = collect.collect(tmp_path, "ex01", [Student("al"), Student("bo")])
     assert "al/later.zip: File is not a zip file; it was not read" in found.doubts["al"]
     said = told(found, "bo") + "".join(found.doubts["bo"])
-    assert "bo.zip" in said and "bo.pdf" in said and "handed in, too: " in said
+    assert "bo.zip" in said and "bo.pdf" in said and "also handed in: " in said
     assert not found.missing
 
 

@@ -292,7 +292,7 @@ def test_a_spread_needs_two_seeds_and_trains_nothing_without(wide, seeds):
     def never(seed):
         raise AssertionError("trained")
 
-    with pytest.raises(ValueError, match="at least two seeds"):
+    with pytest.raises(ValueError, match="at least two different seeds"):
         compare_over_seeds(never, never, on=wide.test, seeds=seeds)
 
 

@@ -36,7 +36,7 @@ def test_lateness_counts_days_begun_since_the_platforms_date():
 def test_without_a_platforms_date_nothing_is_deducted_and_a_person_is_told():
     days, doubt = collect.lateness(handed_in(None), DUE)
     assert days == 0 and "the file's own, 2026-03-09 00:00, proves nothing" in doubt
-    assert "'never' is none" in collect.lateness(handed_in(None, odd_date="never"), DUE)[1]
+    assert "'never' is not a date" in collect.lateness(handed_in(None, odd_date="never"), DUE)[1]
     assert collect.lateness(handed_in(None), None) == (0, "")
 
 
@@ -45,7 +45,7 @@ def test_canvas_says_what_is_late_but_not_by_how_much():
     assert days == 1 and "does not say by how much" in doubt
     assert collect.lateness(handed_in(None, system="canvas"), DUE) == (0, "")
     assert collect.lateness(handed_in(DUE + timedelta(days=3), late=True), DUE) == (3, "")
-    assert "its date does not" in collect.lateness(handed_in(DUE, late=True), DUE)[1]
+    assert "but its date is not late" in collect.lateness(handed_in(DUE, late=True), DUE)[1]
 
 
 def test_a_students_own_dates_count_for_nothing(tmp_path):
@@ -79,10 +79,10 @@ def test_odd_dates_are_a_sentence(tmp_path, text):
     put(tmp_path, "al/ex01/timestamp.txt", content=text.encode())
     one = collected(tmp_path, "exchange")["al"]
     days, doubt = collect.lateness(one, DUE)
-    assert one.handed_in is None and days == 0 and "is none" in doubt and len(doubt) < 300
+    assert one.handed_in is None and days == 0 and "is not a date" in doubt and len(doubt) < 300
     (tmp_path / "dates.csv").write_text(f"id,when\nal,{text or 'x'}\n", encoding="utf-8")
     one = collected(tmp_path, tmp_path / "dates.csv")["al"]
-    assert one.handed_in is None and "is none" in collect.lateness(one, DUE)[1]
+    assert one.handed_in is None and "is not a date" in collect.lateness(one, DUE)[1]
 
 
 def test_a_file_may_say_it_was_changed_whenever(tmp_path):
@@ -119,14 +119,14 @@ def test_blackboards_names_hold_the_date_of_the_attempt(tmp_path):
     put(tmp_path, "ex01_al_attempt_2026-03-03-12-00-00_ex01.ipynb", "ex01_bo_attempt_2026-99-03-12-00-00_ex01.ipynb")
     found = collected(tmp_path)
     assert collect.lateness(found["blackboard-al"], DUE) == (2, "")
-    assert "'2026-99-03-12-00-00' is none" in collect.lateness(found["blackboard-bo"], DUE)[1]
+    assert "'2026-99-03-12-00-00' is not a date" in collect.lateness(found["blackboard-bo"], DUE)[1]
 
 
 def test_a_later_attempt_without_a_notebook_is_for_a_person(tmp_path):
     put(tmp_path, "ex01_al_attempt_2026-03-01-12-00-00_ex01.ipynb", "ex01_al_attempt_2026-03-02-12-00-00.txt")
     found = collect.collect(tmp_path, "ex01")
     assert found.counted["blackboard-al"].handed_in == DUE
-    assert "a later attempt, of 2026-03-02 12:00, holds no notebook" in found.doubts["blackboard-al"][0]
+    assert "a later attempt, of 2026-03-02 12:00, contains no notebook" in found.doubts["blackboard-al"][0]
 
 
 def test_a_zip_was_handed_in_as_a_whole(tmp_path):

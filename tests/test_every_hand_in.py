@@ -66,4 +66,4 @@ def test_where_nothing_can_be_graded_it_is_said_why(tmp_path, capsys):
     (tmp_path / "roster.csv").write_text("id\nal\n")
     assert main(["grade", "ex01", str(tmp_path / "in"), "--roster", str(tmp_path / "roster.csv")]) == 2
     said = capsys.readouterr().err
-    assert "of nobody on the roster: doejane_1_7_ex01.ipynb; not read: list.pdf: no notebook" in said
+    assert "of students not on the roster: doejane_1_7_ex01.ipynb; not read: list.pdf: no notebook" in said

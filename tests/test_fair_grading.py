@@ -288,8 +288,8 @@ def test_where_the_stored_output_and_grading_differ_a_person_is_told():
             cell["outputs"] = [said if mark(cell) == "soften_check" else wrong]
     flags = score(json.dumps(notebook).encode(), assignments.load("ex01"), Limits(), BOX).flags
     assert flags == [
-        "soften: the notebook shows ✓, grading found it not right",
-        "entropy: the notebook shows ✗, grading found it right",
+        "soften: the notebook shows ✓, but grading found it wrong",
+        "entropy: the notebook shows ✗, but grading found it right",
     ]
 
 
@@ -297,7 +297,7 @@ def test_a_person_is_told_where_an_answer_lacks_what_the_student_may_have_had():
     notebook = answered(notebook_of("ex01"), {"soften": "from at_home import soften"})
     result = score(json.dumps(notebook).encode(), assignments.load("ex01"), Limits(), BOX)
     said = "code cell 4 stopped with ModuleNotFoundError: No module named 'at_home'"
-    assert result.flags == [f"{said}: was it there where the student worked?"]
+    assert result.flags == [f"{said}: was this available on the student's machine?"]
 
 
 def test_a_function_that_is_right_at_the_end_only_has_its_points_and_a_flag():
@@ -311,7 +311,7 @@ def test_a_function_that_is_right_at_the_end_only_has_its_points_and_a_flag():
     notebook["cells"][place]["source"] = "def soften(logits, temperature):\n    return logits"
     result = score(json.dumps(notebook).encode(), assignments.load("ex01"), Limits(), BOX)
     assert result.parts["soften"]["points"] == 2.0
-    assert result.flags == ["soften: not right where it is checked, right at the end of the notebook"]
+    assert result.flags == ["soften: wrong at its check, right at the end of the notebook"]
 
 
 # --- no point that was not earned ----------------------------------------------------------------
@@ -432,7 +432,7 @@ def test_held_out_inputs_never_reach_what_a_student_reads(tmp_path):
     notebook["cells"].append(dict(nbformat.v4.new_code_cell("raise RuntimeError(str(SEEN))")))
     result = score(json.dumps(notebook).encode(), assignment, Limits(), BOX)
     assert result.parts["stable_softmax"]["points"] == 0.0
-    assert "not on others" in result.parts["stable_softmax"]["text"]
+    assert "not on other valid inputs" in result.parts["stable_softmax"]["text"]
     numbers = {f"{one:.4f}" for case in assignment.held_out(part) for one in case["logits"].flatten().tolist()}
     numbers = {one for one in numbers if len(set(one)) > 4}
     read = " ".join([*(said["text"] for said in result.parts.values()), *result.stopped, *result.problems])

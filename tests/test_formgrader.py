@@ -114,7 +114,9 @@ def test_an_instructors_own_settings_stay_and_are_told(course, tmp_path):
     own = tmp_path / "nbgrader_config.py"
     own.write_text("c = get_config()\nc.CourseDirectory.course_id = 'kd'\n")
     (told,) = gradebook.configure(tmp_path)
-    assert "nbgrader_config.py is your own, and lacks the line load_subconfig(" in told and "'kd'" in own.read_text()
+    assert (
+        "nbgrader_config.py is your own file and lacks the line load_subconfig(" in told and "'kd'" in own.read_text()
+    )
     own.write_text(own.read_text() + (course / "nbgrader_config.py").read_text())
     assert gradebook.configure(tmp_path) == []
 

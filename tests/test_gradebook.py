@@ -199,7 +199,7 @@ def test_bad_input_is_told(tmp_path, capsys):
     for wrong in ("-0.1", "10"):
         with pytest.raises(SystemExit):
             main(["grade", "ex01", str(tmp_path), "--late", wrong])
-    assert "10 is no share from 0 to 1" in capsys.readouterr().err
+    assert "10 is not a share from 0 to 1" in capsys.readouterr().err
     assert main(["grade", "ex01", str(tmp_path)]) == 2
     assert "there is no notebook of ex01 in" in capsys.readouterr().err
 

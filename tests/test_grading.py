@@ -158,10 +158,18 @@ def test_the_solution_has_all_points_the_release_none_and_halves_what_they_solve
     [
         (b"", "the file is empty", 0.0),
         (b'{"cells": []}', "", 0.0),
-        (b"not json", "the file is no notebook", None),
+        (b"not json", "the file is not a notebook", None),
         (b'{"cells": [3, {"cell_type": "code"}]}', "cells that could not be read: 2", None),
-        (json.dumps({"cells": [{"cell_type": "code", "source": "a,"}] * 2_000}).encode(), "it was not graded", 0.0),
-        (json.dumps({"cells": [{"cell_type": "code", "source": "a," * 200_000}]}).encode(), "it was not graded", 0.0),
+        (
+            json.dumps({"cells": [{"cell_type": "code", "source": "a,"}] * 2_000}).encode(),
+            "the notebook was not graded",
+            0.0,
+        ),
+        (
+            json.dumps({"cells": [{"cell_type": "code", "source": "a," * 200_000}]}).encode(),
+            "the notebook was not graded",
+            0.0,
+        ),
     ],
 )
 def test_what_cannot_be_read_waits_for_a_person_and_what_is_empty_does_not(content, problem, points, assignment):

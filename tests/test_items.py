@@ -79,7 +79,7 @@ def test_each_item_is_read_once_and_a_few_once_more():
     ("items", "options", "error", "says"),
     [
         ([(torch.zeros(2, 3), 0), (torch.zeros(2, 4), 1)], {}, ValueError, r"sample 1 has shape \(2, 4\), sample 0"),
-        ([(Image.new("L", (4, 4)), 0), (Image.new("RGB", (4, 4)), 1)], {}, ValueError, "all must agree"),
+        ([(Image.new("L", (4, 4)), 0), (Image.new("RGB", (4, 4)), 1)], {}, ValueError, "all shapes must be equal"),
         ([(torch.zeros(2), 0), (torch.zeros(2), 5)], {"classes": 3}, ValueError, "train target 5"),
         ([(torch.zeros(2).int(), 0)] * 2, {}, TypeError, "not torch.int32"),
         ([], {}, ValueError, "N ≥ 1|no samples|empty"),
@@ -212,18 +212,22 @@ class Stream(IterableDataset):
         ([{"text": "hello", "label": 0}], TypeError, "train sample 0.* not str: turn text into token ids first"),
         ([{"x": torch.zeros(2), "text": "hello", "label": 0}], TypeError, r"sample 0\['text'\].* not str"),
         ([{"x": torch.zeros(2), "y": 0}], TypeError, "a dict with 'x', 'y': .* under one of label, labels, target"),
-        ([{"label": 0}], TypeError, "it must hold inputs"),
+        ([{"label": 0}], TypeError, "it must have inputs"),
         ([{"x": torch.zeros(2), "label": 0, "labels": 1}], TypeError, "under one of"),
         ([(torch.zeros(2), "cat")], TypeError, "sample 0 has the target 'cat': it must be a class number"),
         ([(torch.zeros(2), None)], TypeError, "has the target None"),
-        ([(torch.zeros(2), {"boxes": 1})], TypeError, "a target that is no number or tensor: dict"),
-        ([(torch.zeros(2), 0), (torch.zeros(2), torch.zeros(3))], ValueError, "numbers for some samples, and tensors"),
+        ([(torch.zeros(2), {"boxes": 1})], TypeError, "a target that is neither a number nor a tensor: dict"),
+        ([(torch.zeros(2), 0), (torch.zeros(2), torch.zeros(3))], ValueError, "numbers for some samples and tensors"),
         ([(torch.zeros(2), torch.zeros(2)), (torch.zeros(2), torch.zeros(3))], ValueError, "pad sequences"),
         ([(torch.zeros(2), 0, 1)], TypeError, "must be a pair .* not 3 things"),
         ([torch.zeros(2)], TypeError, "must be a pair .* not Tensor"),
         ([(torch.zeros(2), 0), (torch.zeros(2).double(), 1)], ValueError, "sample 1 has dtype torch.float64, sample 0"),
         ([(torch.zeros(2), 0), ({"x": torch.zeros(2)}, 1)], ValueError, "sample 1 has shape"),
-        (DataLoader(TensorDataset(torch.zeros(4, 2), torch.zeros(4))), TypeError, "of a DataLoader, give its .dataset"),
+        (
+            DataLoader(TensorDataset(torch.zeros(4, 2), torch.zeros(4))),
+            TypeError,
+            "for a DataLoader, pass its .dataset",
+        ),
         (Stream(), TypeError, "must be a map-style data set"),
         (3, TypeError, "must be a map-style data set, .* not int"),
     ],
@@ -265,7 +269,7 @@ def test_a_random_transform_is_noticed_once_at_the_users_line(transform):
         fake = datasets.FakeData(40, (3, 8, 8), 4, transform=transforms.Compose([*steps, transforms.ToTensor()]))
         return Dataset.from_torchvision(fake, classes=4)
 
-    with pytest.warns(UserWarning, match=r"random transform, .* now frozen.*augment=\[transform\]") as caught:
+    with pytest.warns(UserWarning, match=r"random transform, .* now fixed.*augment=\[transform\]") as caught:
         read(transform)
     (warning,) = caught
     assert warning.filename == __file__

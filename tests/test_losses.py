@@ -80,7 +80,7 @@ def test_the_worked_examples_of_the_course():
 @pytest.mark.parametrize("classes", [1, 2, 10, 1000])
 def test_soft_losses_are_their_definitions(soft, temperature, classes):
     if classes == 1 and soft is not squared_logits:
-        with pytest.raises(ValueError, match="a softmax over one is always 1"):
+        with pytest.raises(ValueError, match="a softmax over one class is always 1"):
             soft(logits(5, 1), logits(5, 1), temperature)
         return
     student, teacher = logits(5, classes, seed=1), logits(5, classes, seed=2)
@@ -359,8 +359,8 @@ def test_the_class_axis_is_where_dim_says():
 TEMPERATURES = {
     "number": 2.5,
     "scalar": torch.tensor(2.5, dtype=torch.float64),
-    "one a sample": torch.tensor([0.5, 4.0], dtype=torch.float64)[:, None, None],
-    "one a position": torch.linspace(0.5, 6, 24, dtype=torch.float64).view(2, 3, 4),
+    "one per sample": torch.tensor([0.5, 4.0], dtype=torch.float64)[:, None, None],
+    "one per position": torch.linspace(0.5, 6, 24, dtype=torch.float64).view(2, 3, 4),
 }
 
 
@@ -796,7 +796,7 @@ MAP = torch.zeros(2, 3, 5, 4)
         (lambda: cross_entropy(Z, Y, label_smoothing=2), ValueError, "label_smoothing"),
         (lambda: squared_error(Z, Y.int()), TypeError, "int64"),
         (lambda: forward_kl(torch.zeros(5), torch.zeros(5)), ValueError, r"not \(5,\).*unsqueeze\(0\).*two_logits"),
-        (lambda: squared_logits(torch.zeros(5), torch.zeros(5)), ValueError, r"unsqueeze\(-1\) one number a sample"),
+        (lambda: squared_logits(torch.zeros(5), torch.zeros(5)), ValueError, r"unsqueeze\(-1\) one number per sample"),
         (lambda: cross_entropy(torch.zeros(5), torch.tensor(1)), ValueError, r"two_logits\(logits\)"),
         (lambda: distillation_loss(torch.zeros(5), torch.zeros(5), alpha=1), ValueError, "student_logits must have"),
         (lambda: forward_kl(Z[:, :1], Z[:, :1]), ValueError, r"one class.*two_logits\(student_logits.squeeze\(-1\)\)"),
@@ -830,7 +830,7 @@ MAP = torch.zeros(2, 3, 5, 4)
         (lambda: cross_entropy(Z, Y, weight=torch.tensor([1.0, -1.0, 1.0])), ValueError, "weight must be finite"),
         (lambda: mean_squared_error(Z, Y), TypeError, "targets must be a floating-point.*int64"),
         (lambda: mean_squared_error(Z, torch.zeros(2)), ValueError, r"\(2, 3\) and targets \(2,\)"),
-        (lambda: mean_squared_error(torch.zeros(4), torch.zeros(4, 4)), ValueError, "must be the same"),
+        (lambda: mean_squared_error(torch.zeros(4), torch.zeros(4, 4)), ValueError, "must be equal"),
         (lambda: mean_squared_error(Z, torch.full((2, 3), math.nan)), ValueError, "finite, but 6 of 6 are not"),
         (lambda: two_logits(Y), TypeError, "int64"),
         (lambda: two_logits([0.5]), TypeError, "list"),

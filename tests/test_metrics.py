@@ -406,9 +406,9 @@ def test_one_logit_a_sample_is_taken_for_two(width):
 )  # fmt: skip
 def test_what_is_no_classification_is_sent_elsewhere(targets):
     split = Split(torch.zeros(4, 6), targets, torch.arange(4))
-    with pytest.raises(ValueError, match=r"one class a sample .* are measured by kdlib\.training\.measure"):
+    with pytest.raises(ValueError, match=r"one class per sample .* use kdlib\.training\.measure"):
         metrics.predictions(student(), split, lambda inputs: inputs)
-    with pytest.raises(ValueError, match="one class a sample"):
+    with pytest.raises(ValueError, match="one class per sample"):
         kdlib.evaluate(student(), on=split, normalise=lambda inputs: inputs)
     with pytest.raises(TypeError, match=r"split must be a split, such as data\.test, not Tensor"):
         metrics.predictions(student(), targets)

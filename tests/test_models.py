@@ -135,7 +135,7 @@ def test_sizes_named_in_the_text_are_true():
         (lambda: models.mlp(8, dropout=1.5), "dropout"),
         (lambda: models.mlp(8, dropout=-0.1), "dropout"),
         (lambda: models.lenet(channels=0), "lenet: channels"),
-        (lambda: models.lenet(image_size=11), "at least 12 pixels"),
+        (lambda: models.lenet(image_size=11), "at least 12 × 12 pixels"),
         (lambda: models.convnet(width=0), "convnet: width"),
         (lambda: models.resnet(blocks=0), "resnet: blocks"),
         (lambda: models.resnet(first_stride=0), "resnet: first_stride"),

@@ -77,13 +77,13 @@ def test_many_mebibytes_of_outputs_are_cut_out(answered, lines):
     [
         (b"", "the file is empty"),
         (b" \n" * 9_000_000, "the file is empty"),
-        (b"not json", "the file is no notebook"),
-        (b"[1, 2]", "the file is no notebook"),
-        (b'{"cells": 3}', "the file is no notebook"),
-        (b"%PDF-1.7", "the file is no notebook, but a PDF"),
-        (b"<!doctype html>", "the file is no notebook, but a web page"),
-        (b"PK\x03\x04", "the file is no notebook, but a zip"),
-        (b"[" * 100_000, "the file is no notebook"),
+        (b"not json", "the file is not a notebook"),
+        (b"[1, 2]", "the file is not a notebook"),
+        (b'{"cells": 3}', "the file is not a notebook"),
+        (b"%PDF-1.7", "the file is not a notebook, but a PDF"),
+        (b"<!doctype html>", "the file is not a notebook, but a web page"),
+        (b"PK\x03\x04", "the file is not a notebook, but a zip"),
+        (b"[" * 100_000, "the file is not a notebook"),
         (b"\xff\xfe\x00 nothing", "not UTF-8"),
         (b'{"cells": [3, {"cell_type": "code"}]}', "cells that could not be read: 2"),
         (b'{"cells": [' + b"3," * 20_000 + b"3]}", "it was not read"),
@@ -115,9 +115,11 @@ def test_a_torn_file_is_read_up_to_the_tear_and_told(answered):
     content, whole = dumped(answered).encode(), sources(dumped(answered).encode())
     cells, problems = read_cells(content[: len(content) // 2])
     assert 0 < len(cells) < len(whole) and [cell.source for cell in cells] == whole[: len(cells)]
-    assert "damaged after its cell" in problems[0] and "a person should look" in problems[0]
+    assert "damaged after cell" in problems[0] and "a person should look" in problems[0]
     cells, problems = read_cells(content + b'\n{"cells": []}\n')
-    assert len(cells) == len(whole) and problems == ["the file goes on after the notebook's end; that was left out"]
+    assert len(cells) == len(whole) and problems == [
+        "the file continues after the end of the notebook; the rest was left out"
+    ]
     bad = content.replace(b'"cell_type": "code",', b'"cell_type": code,', 1)
     cells, problems = read_cells(bad)
     assert len(cells) == len(whole) - 1 and problems == ["cells that could not be read: 1"]
@@ -134,8 +136,8 @@ def test_of_a_file_with_conflict_marks_one_side_is_read_and_told(answered):
     whole = sources(text.encode())
     other = line.replace("Zoë", "Bo")
     for ours, theirs, words in (
-        (line, other, "the first side, above =======, was read, the other holds other answers"),
-        (line, other.rstrip(",") + ' "', "the first side, above =======, was read, the other is no notebook"),
+        (line, other, "the first side, above =======, was read, the other has other answers"),
+        (line, other.rstrip(",") + ' "', "the first side, above =======, was read, the other is not a notebook"),
     ):
         for ends in ("\n", "\r\n"):
             content = text.replace(f"{line}\n", conflict(ours, theirs, "base")).replace("\n", ends)
@@ -147,7 +149,9 @@ def test_of_a_file_with_conflict_marks_one_side_is_read_and_told(answered):
     count = next(line for line in text.split("\n") if '"execution_count"' in line)
     harmless = text.replace(f"{count}\n", conflict(count, '   "execution_count": 7,'), 1)
     assert sources(harmless.encode()) == whole
-    assert read_cells(harmless.encode())[1] == ["the file holds git's conflict marks; both sides hold the same answers"]
+    assert read_cells(harmless.encode())[1] == [
+        "the file contains git's conflict marks; both sides have the same answers"
+    ]
     neither = "<<<<<<< a\n{\n=======\n[\n>>>>>>> b\n" + '"no": 1'
     assert read_cells(neither.encode())[0] == [] and "neither side" in read_cells(neither.encode())[1][0]
 

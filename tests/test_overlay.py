@@ -80,35 +80,38 @@ SOFTEN = {"logits": [[1.0, 2.0]], "temperature": 3.0}
     [
         ("{", "cannot be read as JSON"),
         ("[" * 100_000, "cannot be read as JSON"),
-        ([5], "must hold a dict"),
+        ([5], "must contain a dict"),
         ({}, '"seeds" must be a list of at least one'),
         ({"seeds": []}, '"seeds" must be a list of at least one'),
         ({"seeds": 5}, '"seeds" must be a list of at least one'),
-        ({"seeds": ["5"]}, 'and "5" is not'),
-        ({"seeds": [5.0]}, "and 5.0 is not"),
-        ({"seeds": [True]}, "and true is not"),
+        ({"seeds": ["5"]}, 'not "5"'),
+        ({"seeds": [5.0]}, "not 5.0"),
+        ({"seeds": [True]}, "not true"),
         ({"seeds": [2**63]}, "a whole number from 0 to 9223372036854775807"),
-        ({"seeds": [-1]}, "and -1 is not"),
-        ({"seeds": [5, 6, 5]}, "the seed 5 stands there twice"),
+        ({"seeds": [-1]}, "not -1"),
+        ({"seeds": [5, 6, 5]}, "the seed 5 occurs twice"),
         ({"seeds": [0]}, "0 is the seed of the inputs that students see"),
         ({"seeds": [5], "case": {}}, '"case" is unknown'),
         ('{"seeds": [5], "cases": {"soften": []}, "cases": {}}', '"cases" twice'),
         ({"seeds": [5], "cases": []}, '"cases" must be a dict'),
-        ({"seeds": [5], "cases": {"sofen": []}}, "there are cases for sofen, and the parts are stable_softmax, soften"),
+        ({"seeds": [5], "cases": {"sofen": []}}, "there are cases for sofen, but the parts are stable_softmax, soften"),
         ({"seeds": [5], "cases": {"dark_knowledge": []}}, "there are cases for dark_knowledge"),
         ({"seeds": [5], "cases": {"soften": SOFTEN}}, "the cases of soften must be a list"),
-        ({"seeds": [5], "cases": {"soften": [[1, 2]]}}, "case 1 of soften: a case is a dict"),
+        ({"seeds": [5], "cases": {"soften": [[1, 2]]}}, "case 1 of soften: a case must be a dict"),
         ({"seeds": [5], "cases": {"soften": [SOFTEN, {"logits": [[1]]}]}}, "case 2 of soften: temperature is missing"),
         ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "T": 1}]}}, 'no argument "T", only logits, temperature'),
-        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "temperature": [3.0]}]}}, "is [3.0], and a number belongs"),
-        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "temperature": True}]}}, "is true, and a number belongs"),
-        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "temperature": "3"}]}}, 'is "3", and a number belongs'),
-        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "logits": [1.0, 2.0]}]}}, "and a list of lists of numbers"),
+        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "temperature": [3.0]}]}}, "is [3.0], but must be a number"),
+        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "temperature": True}]}}, "is true, but must be a number"),
+        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "temperature": "3"}]}}, 'is "3", but must be a number'),
+        (
+            {"seeds": [5], "cases": {"soften": [{**SOFTEN, "logits": [1.0, 2.0]}]}},
+            "but must be a list of lists of numbers",
+        ),
         ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "logits": [[1], [1, 2]]}]}}, "rows of different lengths"),
-        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "logits": [["1"]]}]}}, 'logits holds "1"'),
-        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "logits": [[None]]}]}}, "logits holds null"),
+        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "logits": [["1"]]}]}}, 'logits contains "1"'),
+        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "logits": [[None]]}]}}, "logits contains null"),
         ('{"seeds": [5], "cases": {"soften": [{"logits": [[NaN, 1]], "temperature": 1}]}}', "answer gives NaN"),
-        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "temperature": 10**400}]}}, "a number belongs"),
+        ({"seeds": [5], "cases": {"soften": [{**SOFTEN, "temperature": 10**400}]}}, "but must be a number"),
     ],
 )
 def test_each_wrong_field_is_a_sentence(load, content, says):
@@ -125,8 +128,8 @@ def test_each_wrong_field_is_a_sentence(load, content, says):
         }, "the right answer stops with"),
         ("ex02", "sequence_loss", {
             "student_logits": [[[1.0]]], "teacher_logits": [[[1.0]]], "real": [[1]], "temperature": 1,
-        }, "holds 1, and a list of lists of true or false"),
-        ("ex04", "class_means", {"probabilities": [[1.0]], "targets": [0.5]}, "holds 0.5, and a list of whole numbers"),
+        }, "contains 1, but must be a list of lists of true or false"),
+        ("ex04", "class_means", {"probabilities": [[1.0]], "targets": [0.5]}, "contains 0.5, but must be a list of whole numbers"),
         ("ex05", "flattened_features", {"image_size": 8, "layers": [{"channels": 3}]}, "is a dict of channels"),
         ("ex03", "paired_interval", {"baseline_errors": [1, 2.5], "student_errors": [1, 2]}, "at place 1 is 2.5"),
     ],
@@ -155,7 +158,7 @@ def test_a_refusal_that_the_part_asks_for_is_a_fine_case(load):
 
 @pytest.mark.parametrize("file", ["heldout.json", "ex1.ipynb"])
 def test_a_misspelled_file_is_told_instead_of_public_inputs_used(load, file):
-    with pytest.raises(ValueError, match="which is not read: it may hold ex01.ipynb and held_out.json"):
+    with pytest.raises(ValueError, match="which is not read: it may contain ex01.ipynb and held_out.json"):
         load({"seeds": [5]}, file=file)
 
 
@@ -165,7 +168,7 @@ def test_a_misspelled_file_is_told_instead_of_public_inputs_used(load, file):
         (lambda cells: cells.append(cells[-1]), "twice"),
         (lambda cells: [cell["metadata"]["nbgrader"].update(points=None) for cell in cells], "a number above 0"),
         (lambda cells: cells.clear(), "does not grade"),
-        (lambda cells: cells.append(5), "is no notebook"),
+        (lambda cells: cells.append(5), "is not a notebook"),
     ],
 )
 def test_a_private_notebook_that_cannot_be_graded_is_told(load, change, says):

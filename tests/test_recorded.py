@@ -139,7 +139,7 @@ def test_other_data_and_longer_runs_are_refused(data, teacher):
 
 @pytest.mark.filterwarnings("ignore:the teacher agrees with only")
 def test_what_cannot_be_recorded_is_refused_at_the_door(data, teacher):
-    with pytest.raises(TypeError, match="a table knows nothing of augmented samples"):
+    with pytest.raises(TypeError, match="a table has no answers about augmented samples"):
         record(kdlib.logits_table(teacher, data.train), data, epochs=1, **VIEWS)
     with pytest.raises(ValueError, match="use kdlib.logits_table"):
         record(teacher, data, epochs=1, **VIEWS | {"augment": []})

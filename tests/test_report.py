@@ -74,8 +74,8 @@ def test_an_answer_given_again_is_marked_wherever_its_earlier_points_stand(assig
     files = write([line(assignment, "ann", prose=3.0, again=["dark_knowledge"])])
     (grade,) = rows(files["grades.csv"])
     assert grade["waits for a person"] == "dark_knowledge" and grade["dark_knowledge"] == "3.0"
-    assert grade["total"] == "17.0" and "3 points of a person are for an earlier answer" in grade["flags"]
-    assert "dark_knowledge: 3/3 for an earlier answer, to be read again" in files["moodle.csv"]
+    assert grade["total"] == "17.0" and "3 points from a person are for an earlier answer" in grade["flags"]
+    assert "dark_knowledge: 3/3 for an earlier answer, to be graded again" in files["moodle.csv"]
     assert "3 of 3, for your earlier answer" in files["feedback/ann.html"] and "so far" in files["feedback/ann.html"]
     assert [row["id"] for row in rows(files["needs_a_person.csv"])] == ["ann"]
     (difficulty,) = [row for row in rows(files["difficulty.csv"]) if row["part"] == "dark_knowledge"]
@@ -91,7 +91,7 @@ def test_changed_points_stand_in_a_file_and_on_the_page(assignment, write):
     files = write([line(assignment, "ann", by_hand=["soften"]), line(assignment, "ben")], changes=changes)
     assert [list(row.values()) for row in rows(files["changes.csv"])] == [
         ["ben", "dark_knowledge", "a person reads", "0", "the hand-in changed", "2026-12-02 10:00"],
-        ["ann", "soften", "0", "2", "the checks changed; the points that a person gave stand", "2026-12-01 10:00"],
+        ["ann", "soften", "0", "2", "the checks changed; the points from a person are kept", "2026-12-01 10:00"],
     ]
     assert "a person reads → 0" in files["report.html"]
     assert "None since the first grading" in write([line(assignment, "ann")])["report.html"]

@@ -269,7 +269,7 @@ def test_a_broken_student_is_refused(judged, overlapping):
 
 def test_missing_splits_and_models_are_refused(judged, overlapping):
     taught, teacher = judged[1:3]
-    with pytest.raises(ValueError, match="split must be 'test' or 'validation', and there"):
+    with pytest.raises(ValueError, match="split must be 'test' or 'validation', and must exist"):
         kdlib.scorecard(taught[0], teacher, dataclasses.replace(overlapping, test=None), **FAST)
     with pytest.raises(ValueError, match="the list is empty"):
         kdlib.scorecard([], teacher, overlapping, **FAST)
@@ -310,7 +310,7 @@ def test_a_curve_that_does_not_rise_and_a_flawless_validation_can_be_kept(judged
 def test_other_tasks_and_lost_models_are_noticed(judged, overlapping):
     taught, teacher = judged[1:3]
     sequences = dataclasses.replace(overlapping.test, targets=overlapping.test.targets[:, None].repeat(1, 5))
-    with pytest.raises(ValueError, match=r"one class a sample .* kdlib\.training\.measure"):
+    with pytest.raises(ValueError, match=r"one class per sample .* kdlib\.training\.measure"):
         kdlib.scorecard(taught[0], teacher, dataclasses.replace(overlapping, test=sequences), **FAST)
     history = [{**row, "validation_error": 0.01} for row in taught[0].history]
     moved = dataclasses.replace(overlapping.test, targets=(overlapping.test.targets + 1) % 3)

@@ -78,7 +78,7 @@ def test_what_is_no_image_is_refused():
 
 def test_a_table_cannot_see_shifted_images():
     data = make_images()
-    with pytest.raises(TypeError, match="a table holds answers to the images as they are"):
+    with pytest.raises(TypeError, match="a table has answers about the original images only"):
         shifts.under_shifts(torch.zeros(len(data.train), 3), data.train)
 
 
@@ -98,5 +98,5 @@ def test_a_split_sorted_by_class_is_looked_at_from_end_to_end():
 
     table = shifts.under_shifts(FirstClass(), ordered, data.normalise, samples=30, shifts={})
     assert table["accuracy"].tolist() == pytest.approx([1 / 3], abs=0.04)
-    with pytest.raises(ValueError, match="nothing was shifted"):
+    with pytest.raises(ValueError, match="there are no shifted images"):
         shifts.summary(table)

@@ -1,4 +1,4 @@
-"""Data sets as tensors: found, checked and split; batched and augmented a whole batch at a time."""
+"""Data sets as tensors: loading, checks and splits; batches and augmentation of whole batches."""
 
 from kdlib.data.augmentation import Augmentation, cutout, flip, shifted_crop
 from kdlib.data.augmented import check_augmentations

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from kdlib.data.mixing import Mixing
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor] | Mixing | nn.Module
-"""What ``augment=`` takes: ``augmentation(raw inputs [n, …], generator) -> inputs of the same shape and dtype``; what
-:func:`mixup` and :func:`cutmix` make; or a module from one raw image to another, such as a torchvision v2 transform."""
+"""What ``augment=`` takes: ``augmentation(raw inputs [n, …], generator) -> inputs of the same shape and dtype``;
+results of :func:`mixup` or :func:`cutmix`; or a module from one raw image to another, such as a torchvision v2
+transform."""
 
 
 def flip(images: Tensor, noise: torch.Generator) -> Tensor:
@@ -25,7 +26,7 @@ def flip(images: Tensor, noise: torch.Generator) -> Tensor:
 
 
 def shifted_crop(images: Tensor, noise: torch.Generator, padding: int = 4) -> Tensor:
-    """Shift each image by up to ``padding`` pixels each way; black moves in at the edges.
+    """Shift each image by up to ``padding`` pixels in each direction; pixels that become free are black.
 
     For another padding: ``functools.partial(shifted_crop, padding=2)``.
 
@@ -47,17 +48,17 @@ def shifted_crop(images: Tensor, noise: torch.Generator, padding: int = 4) -> Te
 
 
 def cutout(images: Tensor, noise: torch.Generator, size: int = 8) -> Tensor:
-    """Paint a square of each image, anywhere inside it, in that image's mean colour (DeVries and Taylor 2017).
+    """Fill a random square inside each image with the image's mean colour (DeVries and Taylor 2017).
 
     For another size: ``functools.partial(cutout, size=12)``.
 
     Args:
         images: [n, C, H, W].
         noise: a CPU generator.
-        size: pixels a side, at most the smaller of H and W.
+        size: side of the square in pixels, at most the smaller of H and W.
 
     Raises:
-        ValueError: a size that is 0 or does not fit.
+        ValueError: the size is 0 or does not fit.
 
     >>> cutout(torch.eye(4).view(1, 1, 4, 4), torch.Generator().manual_seed(0), size=4).unique()
     tensor([0.2500])

@@ -1,4 +1,4 @@
-"""How a batch is augmented, whatever kind of augmentation it is, and what is checked before a run starts."""
+"""Augmenting a batch with any kind of augmentation, and the checks before a run starts."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ def augmented(
 ) -> tuple[Inputs, Tensor]:
     """A batch's raw inputs and targets after one augmentation.
 
-    A torchvision transform, or another module that takes one image, is applied image by image: on a whole batch it
-    would draw once for all. What it draws comes from ``noise``, and PyTorch's global generators stay as they were.
+    A torchvision transform, or another module that takes one image, is applied to each image: on a whole batch it would
+    draw only once. Its random numbers come from ``noise``, and PyTorch's global generators are not changed.
 
     Raises:
-        ValueError: shape or dtype changes; targets are to be mixed that cannot be.
-        TypeError: there is no generator to draw from.
+        ValueError: shape or dtype changes, or targets cannot be mixed.
+        TypeError: there is no generator.
     """
     if noise is None:
         raise TypeError("augmentations need a generator to draw from: pass noise=torch.Generator()")
@@ -36,16 +36,18 @@ def augmented(
 
 
 def takes_one(augmentation: Any) -> bool:
-    """Whether this is applied to one image at a time: torchvision's transforms, and modules that take one argument."""
+    """Whether an augmentation takes one image at a time: torchvision transforms, and modules with one argument."""
     if type(augmentation).__module__.startswith("torchvision.transforms"):
         return True
     return isinstance(augmentation, nn.Module) and not _takes(augmentation.forward, 2)
 
 
 def one_by_one(transform: Callable[[Tensor], Tensor], images: Tensor, noise: torch.Generator) -> Tensor:
-    """``transform`` of each image [C, H, W] in a batch, with random numbers that follow from ``noise`` alone."""
+    """``transform`` of each image [C, H, W] in a batch, with random numbers that depend on ``noise`` only."""
     if not isinstance(images, Tensor):
-        raise ValueError(f"{_name(transform)} is for images, and these inputs are a dict: augment them by a function")
+        raise ValueError(
+            f"{_name(transform)} is for images, but these inputs are a dict: use a function as augmentation"
+        )
     seed = int(torch.randint(2**62, (), generator=noise))
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         torch.default_generator.manual_seed(seed)
@@ -60,17 +62,17 @@ def one_by_one(transform: Callable[[Tensor], Tensor], images: Tensor, noise: tor
 def check_augmentations(augment: Sequence[Augmentation], data: Dataset, *, needs_labels: bool = True) -> None:
     """Try augmentations on a few samples before a run starts.
 
-    Mixing gives an unlabelled sample's partner no target that could be used. So it is refused where a loss of labels
-    needs one (``needs_labels``) and some sample has none; if only a teacher is listened to, targets do not matter.
+    An image mixed with an unlabelled one has no usable target. So mixing is refused if the loss needs targets
+    (``needs_labels``) and some sample has no label; if only a teacher is used, targets do not matter.
 
     Args:
-        augment: as of :func:`kdlib.fit`.
-        data: what is going to be augmented.
-        needs_labels: whether the loss looks at targets.
+        augment: as in :func:`kdlib.fit`.
+        data: the data set to augment.
+        needs_labels: whether the loss uses targets.
 
     Raises:
-        TypeError: something that is no augmentation.
-        ValueError: one that changes shape or dtype, or that mixes what cannot be mixed.
+        TypeError: an element is not an augmentation.
+        ValueError: an augmentation changes shape or dtype, or mixes targets that cannot be mixed.
     """
     if callable(augment) or not isinstance(augment, Sequence):
         raise TypeError(f"augment must be a list of augmentations, not {_name(augment)}: write augment=[…]")
@@ -79,16 +81,16 @@ def check_augmentations(augment: Sequence[Augmentation], data: Dataset, *, needs
     for augmentation in augment:
         if isinstance(augmentation, Mixing):
             if data.task != "classification":
-                raise ValueError(f"{augmentation} mixes images and class numbers, and the task is {data.task}")
+                raise ValueError(f"{augmentation} mixes images and class numbers, but the task is {data.task}")
             unlabelled = int((~data.train.labelled).sum())
             if needs_labels and unlabelled:
                 raise ValueError(
                     f"{augmentation} mixes targets, but {unlabelled:,} of {len(data.train):,} training samples have no "
-                    f"label: learn from the teacher alone (alpha=1), or leave those samples or the mixing out"
+                    f"label: learn from the teacher alone (alpha=1), or leave out those samples or the mixing"
                 )
         elif not callable(augmentation) or not (takes_one(augmentation) or _takes(augmentation, 2)):
             raise TypeError(
-                f"{_name(augmentation)} is no augmentation: it must be a function (raw inputs [n, …], generator), "
+                f"{_name(augmentation)} is not an augmentation: use a function (raw inputs [n, …], generator), "
                 f"mixup(…) or cutmix(…), or a torchvision transform"
             )
         inputs, targets = augmented(augmentation, inputs, targets, noise, len(data.classes))
@@ -98,7 +100,7 @@ def check_augmentations(augment: Sequence[Augmentation], data: Dataset, *, needs
 
 
 def _takes(function: Callable, count: int) -> bool:
-    """Whether a function can be called with so many arguments, each of which has a name."""
+    """Whether a function can be called with this many arguments, each of which has a name."""
     try:
         parameters = inspect.signature(function).parameters.values()
         inspect.signature(function).bind(*range(count))
@@ -114,9 +116,9 @@ def _takes(function: Callable, count: int) -> bool:
 def _check_mixing(augmentation: Mixing, inputs: Inputs, targets: Tensor, classes: int | None) -> None:
     if not isinstance(inputs, Tensor) or inputs.dim() != 4 or inputs.dtype == torch.int64:
         found = f"{inputs.dtype} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else "a dict"
-        raise ValueError(f"{augmentation} mixes images [n, C, H, W], and these inputs are {found}")
+        raise ValueError(f"{augmentation} mixes images [n, C, H, W], but these inputs are {found}")
     if targets.dim() != 1 and not targets.is_floating_point():
-        raise ValueError(f"{augmentation} mixes class numbers [n], and these targets are {tuple(targets.shape)}")
+        raise ValueError(f"{augmentation} mixes class numbers [n], but these targets are {tuple(targets.shape)}")
     if classes is None:
         raise ValueError(f"{augmentation} needs the number of classes: pass classes= to batches")
 

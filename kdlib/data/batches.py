@@ -1,4 +1,4 @@
-"""Batches: samples looked up by row, augmented and normalised a whole batch at a time."""
+"""Batches: samples looked up by row, augmented and normalised batch by batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -13,14 +13,14 @@ from kdlib.losses import IGNORED
 
 
 class Batch(NamedTuple):
-    """What models and an objective see of some samples.
+    """A batch as models and objectives get it.
 
     Attributes:
         inputs: prepared [n, …], or a dict of them.
         targets: [n, …] as the split's; floating [n, C] where an augmentation mixed them.
-        index: int64 [n], each sample's row in the user's order.
+        index: int64 [n], the row of each sample in the user's order.
         raw: the inputs, augmented and not yet normalised, for models with a preparation of their own.
-        epoch: whose views these are, counted from 0.
+        epoch: the epoch of these views, counted from 0.
     """
 
     inputs: Inputs
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 
 def steps_of(samples: int, batch_size: int) -> int:
-    """How many batches an epoch has: a last batch of one sample is left out, unless it is the only one.
+    """Number of batches per epoch: a last batch of one sample is left out, unless it is the only one.
 
     >>> [steps_of(samples, 4) for samples in (1, 4, 5, 6)], steps_of(3, 1)
     ([1, 1, 1, 2], 3)
@@ -78,7 +78,7 @@ def batches(
 
 
 def parts_of(batch: Batch, size: int) -> Iterator[Batch]:
-    """A batch in parts of so many samples; a rest of one, of no use to batch normalisation, joins the part before."""
+    """A batch in parts of ``size`` samples; a last part of one (batch norm needs two) joins the part before."""
     if len(batch.index) <= size:
         yield batch
         return
@@ -94,7 +94,7 @@ def parts_of(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def counted(batch: Batch) -> int | Tensor:
-    """Over how much of a batch its loss is a mean: samples, or the positions of sequences that are not ignored."""
+    """Number of items that a batch's loss averages: samples, or in sequences the positions that are not ignored."""
     targets = batch.targets
     if targets.dim() == 1 or targets.is_floating_point():
         return len(batch.index)
@@ -110,10 +110,10 @@ def shuffled(split: Split, generator: torch.Generator) -> Tensor:
 
 
 def balanced(split: Split, generator: torch.Generator) -> Tensor:
-    """N rows of a split, int64 [N], drawn with replacement: each class that occurs is equally likely at each place.
+    """N rows of a split, int64 [N], drawn with replacement: all classes that occur are equally likely in each place.
 
     Raises:
-        ValueError: targets that are no class numbers, or samples without a label.
+        ValueError: targets are not class numbers, or samples have no label.
 
     >>> split = Split(torch.zeros(1000, 1), torch.tensor([0] * 900 + [1] * 100), torch.arange(1000))
     >>> split.targets[balanced(split, torch.Generator().manual_seed(0))].bincount()

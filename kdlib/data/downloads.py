@@ -1,4 +1,4 @@
-"""Data sets fetched from the servers that torchvision names."""
+"""Downloading data sets from the servers listed in torchvision."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ from kdlib.known_data import KNOWN
 from kdlib.machine import progress_is_off
 
 TIMEOUT = 10.0
-"""Seconds a server may stay silent before the next mirror is tried."""
+"""Seconds without an answer after which the next mirror is tried."""
 
 OFFLINE = "Nothing was downloaded: KDLIB_OFFLINE=1"
 
@@ -26,13 +26,13 @@ def is_offline() -> bool:
 
 
 def download(name: str, folder: Path) -> None:
-    """Fetch a data set into ``folder``, in torchvision's layout, from the servers torchvision names.
+    """Fetch a data set into ``folder``, in torchvision's layout, from the servers listed in torchvision.
 
-    Each file is compared with its published MD5 before it gets its name, and files that are there already are kept.
+    Each file is compared with its published MD5 before it gets its name. Files that are already there are kept.
 
     Raises:
-        ConnectionError: every mirror failed; the message says how each did and where files could be put by hand. Or
-            ``KDLIB_OFFLINE=1``: nothing was tried.
+        ConnectionError: every mirror failed (the message gives each error, and where files can be put by hand), or
+            nothing was tried because of ``KDLIB_OFFLINE=1``.
     """
     from torchvision.datasets import CIFAR10, MNIST
 
@@ -55,7 +55,7 @@ def download(name: str, folder: Path) -> None:
 
 
 def _unpack_cifar10(archive: Path, batches: Path) -> None:
-    """Unpack the archive's regular files beside ``batches``, then rename: the folder appears whole or not at all."""
+    """Unpack the archive's regular files next to ``batches``, then rename: the folder appears whole or not at all."""
     temporary = batches.with_name(f".{batches.name}.{os.getpid()}.part")
     temporary.mkdir(parents=True)
     with tarfile.open(archive) as tar:
@@ -66,7 +66,7 @@ def _unpack_cifar10(archive: Path, batches: Path) -> None:
 
 
 def _fetch(urls: list[str], md5: str, path: Path) -> None:
-    """Download the first URL that gives a file with this MD5 to ``path``, atomically, with a progress bar."""
+    """Download a file with this MD5 from the first URL that has it, atomically, with a progress bar."""
     if path.exists() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5:
         return
     failures = []
@@ -84,7 +84,7 @@ def _fetch(urls: list[str], md5: str, path: Path) -> None:
                         digest.update(block)
                         bar.update(len(block))
                 if digest.hexdigest() != md5:
-                    raise OSError("the file's checksum is wrong, so it was thrown away")
+                    raise OSError("the file's checksum is wrong, so it was deleted")
             return
         except (OSError, http.client.HTTPException) as error:
             failures.append(f"{url}: {error}")

@@ -1,4 +1,4 @@
-"""Image folders ``NAME/{train,test}/<class>/*.{png,jpg}``, decoded once and kept in the cache."""
+"""Image folders ``NAME/{train,test}/<class>/*.{png,jpg}``, decoded once and stored in the cache."""
 
 import hashlib
 import os
@@ -19,11 +19,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 IGNORED_FILES = ("thumbs.db", "desktop.ini")
 
 CHUNK = 256
-"""Images decoded by one task of the pool."""
+"""Number of images decoded by one task of the pool."""
 
 
 class ImageFile(NamedTuple):
-    """An image file: its class number, name, size in bytes and time of its last change in nanoseconds."""
+    """An image file: class number, name, size in bytes, and time of its last change in nanoseconds."""
 
     target: int
     name: str
@@ -35,12 +35,12 @@ def read_image_folder(name: str, folder: Path) -> tuple[dict[str, Tensor], str, 
     """Images and targets of an image folder, with the kind and detail of the source.
 
     Returns:
-        ``train_images``, ``train_targets``, ``test_images`` and ``test_targets``; ``"full"`` where there are as many
-        as were published, else ``"own"``; and the source in words.
+        ``train_images``, ``train_targets``, ``test_images`` and ``test_targets``; ``"full"`` if there are as many
+        images as were published, else ``"own"``; and the source in words.
 
     Raises:
         FileNotFoundError: train/ or test/ is missing.
-        ValueError: folders that are no classes, files that are no images or have another size.
+        ValueError: a folder is not a class, or a file is not an image or has another size.
     """
     known = KNOWN[name]
     parts, listing = {}, hashlib.sha256()
@@ -67,17 +67,17 @@ def read_image_folder(name: str, folder: Path) -> tuple[dict[str, Tensor], str, 
 
 
 def list_images(folder: Path, classes: tuple[str, ...]) -> list[ImageFile]:
-    """Image files with class numbers, in the order of their numeric names where all names are numbers."""
+    """Image files with class numbers, in numeric order if all their names are numbers."""
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder} is missing: an image folder needs train/ and test/, each with a folder a class"
+            f"{folder} is missing: an image folder needs train/ and test/, each with one folder per class"
         )
     entries = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
     if entries != set(classes):
         missing, unknown = sorted(set(classes) - entries), sorted(entries - set(classes))
         raise ValueError(
-            f"{folder} must hold one folder for each class: {', '.join(classes)}. "
-            f"Missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
+            f"{folder} must have one folder per class: {', '.join(classes)}. Missing: {', '.join(missing) or 'none'}; "
+            f"unknown: {', '.join(unknown) or 'none'}"
         )
     files = []
     for target, class_name in enumerate(classes):
@@ -85,7 +85,7 @@ def list_images(folder: Path, classes: tuple[str, ...]) -> list[ImageFile]:
             if entry.name.startswith(".") or entry.name.lower() in IGNORED_FILES:
                 continue
             if not entry.name.lower().endswith(IMAGE_SUFFIXES) or not entry.is_file():
-                raise ValueError(f"{entry.path} is no png or jpg file: an image folder holds nothing else")
+                raise ValueError(f"{entry.path} is not a png or jpg file: an image folder must not hold anything else")
             status = entry.stat()
             files.append(ImageFile(target, entry.name, status.st_size, status.st_mtime_ns))
     if not files:
@@ -97,7 +97,7 @@ def list_images(folder: Path, classes: tuple[str, ...]) -> list[ImageFile]:
 
 
 def decode_images(folder: Path, files: list[ImageFile], known: Known, title: str) -> Tensor:
-    """Decode files into one tensor uint8 [N, C, size, size]; errors name file, class and number."""
+    """Decode files into one tensor, uint8 [N, C, size, size]; errors name file, class and number."""
     from PIL import Image, UnidentifiedImageError
 
     images = torch.empty(len(files), known.channels, known.size, known.size, dtype=torch.uint8)
@@ -113,7 +113,7 @@ def decode_images(folder: Path, files: list[ImageFile], known: Known, title: str
                     raise ValueError(f"{path} is {image.width}×{image.height}: {known.title} needs {size} ({place})")
                 pixels = np.array(image.convert("L" if known.channels == 1 else "RGB"))
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(f"{path} is damaged or no image ({place}): {error}") from error
+            raise ValueError(f"{path} is damaged or not an image ({place}): {error}") from error
         images[number] = torch.from_numpy(pixels).view(known.size, known.size, known.channels).permute(2, 0, 1)
 
     def decode_chunk(start: int) -> int:

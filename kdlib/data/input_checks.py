@@ -1,4 +1,4 @@
-"""Inputs and targets looked at when they come in: what cannot be right is refused, with the part of the data named."""
+"""Checks of inputs and targets when a data set is made; errors name the part of the data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +11,14 @@ from kdlib.data.splits import Inputs, Split, map_inputs
 from kdlib.losses import IGNORED, UNLABELLED
 
 TASKS = ("classification", "sequences", "labels", "regression")
-"""What targets can be: class numbers [N]; [N, L] of them; several yes-or-no labels [N, K]; numbers [N] or [N, D]."""
+"""Kinds of targets: class numbers [N]; sequences of them [N, L]; yes-or-no labels [N, K]; numbers [N] or [N, D]."""
 
 COLOURS = (1, 3, 4)
-"""How many channels an image has."""
+"""Possible numbers of channels of an image."""
 
 SOFT_LABELS = (
-    "Soft labels (each row sums to 1) are what a teacher answers: pass class numbers, or None and classes=, as targets "
-    "and the rows as kdlib.Distillation(rows, table_holds='probabilities', temperature=1, alpha=1)"
+    "Soft labels (each row sums to 1) are treated as a teacher's answers: pass class numbers, or None and classes=, as "
+    "targets and the rows as kdlib.Distillation(rows, table_holds='probabilities', temperature=1, alpha=1)"
 )
 
 
@@ -26,14 +26,14 @@ def checked_split(part: str, inputs: Any, targets: Any = None, task: str = "clas
     """A split of inputs and targets that fit together.
 
     Args:
-        part: of the data set, for errors.
-        inputs, targets: as of :meth:`kdlib.data.Dataset.from_tensors`.
+        part: the part of the data set, for errors.
+        inputs, targets: as in :meth:`kdlib.data.Dataset.from_tensors`.
         task: one of :data:`TASKS`.
-        labels: how many there are, for the task ``"labels"`` where targets are None.
+        labels: number of labels, for the task ``"labels"`` if targets are None.
 
     Raises:
-        TypeError: inputs or targets of a kind that cannot be used.
-        ValueError: lengths or shapes that do not fit, no samples, NaN.
+        TypeError: inputs or targets are of an unusable kind.
+        ValueError: lengths or shapes do not fit, there are no samples, or NaN.
     """
     inputs = checked_inputs(part, inputs)
     samples = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
@@ -45,7 +45,7 @@ def checked_split(part: str, inputs: Any, targets: Any = None, task: str = "clas
 
 
 def checked_inputs(part: str, inputs: Any) -> Inputs:
-    """Inputs as tensors on the CPU, if they can be used; a mapping, such as a tokenizer gives, as a dict."""
+    """Inputs as tensors on the CPU, after a check; a mapping, such as a tokenizer's output, becomes a dict."""
     inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
     if not isinstance(inputs, dict):
         return _checked_input(f"{part} inputs", inputs)
@@ -54,7 +54,7 @@ def checked_inputs(part: str, inputs: Any) -> Inputs:
     inputs = {name: _checked_input(f"{part} inputs[{name!r}]", tensor, in_dict=True) for name, tensor in inputs.items()}
     lengths = map_inputs(len, inputs)
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"{part} inputs must agree in the number of samples, their first dimension, not {lengths}")
+        raise ValueError(f"{part} inputs must have the same number of samples, their first dimension, not {lengths}")
     return inputs
 
 
@@ -71,13 +71,13 @@ def _checked_input(what: str, inputs: Any, in_dict: bool = False) -> Tensor:
         raise ValueError(f"{what} must have shape [N, ...] with N ≥ 1, not {shape}")
     if inputs.dtype == torch.uint8 and inputs.dim() == 3:
         raise ValueError(
-            f"{what} of shape {shape} are taken for grey images without a channel dimension: use .unsqueeze(1) for "
-            f"[N, 1, H, W], or .float() if they are no images"
+            f"{what} of shape {shape} look like grey images without a channel dimension: use .unsqueeze(1) for [N, 1, "
+            f"H, W], or .float() if they are not images"
         )
     if inputs.dtype == torch.uint8 and inputs.dim() == 4 and shape[3] in COLOURS and shape[1] not in COLOURS:
         raise ValueError(
             f"{what} of shape {shape} have their channels last: use .permute(0, 3, 1, 2) for [N, C, H, W], or .float() "
-            f"if they are no images"
+            f"if they are not images"
         )
     if inputs.dtype == torch.int64 and not in_dict and inputs.dim() != 2:
         raise ValueError(
@@ -92,7 +92,7 @@ def _checked_input(what: str, inputs: Any, in_dict: bool = False) -> Tensor:
 
 
 def tensor_of(value: Any) -> Any:
-    """A NumPy array as a tensor, which shares its memory where that can be written to; anything else as it is."""
+    """A NumPy array as a tensor, which shares its memory if that is writable; anything else unchanged."""
     if not isinstance(value, np.ndarray):
         return value
     if not value.flags.writeable or any(stride < 0 for stride in value.strides):
@@ -120,7 +120,7 @@ def _kind(value: Any) -> str:
 
 
 def task_of(targets: Any) -> str:
-    """The task that targets are for, by their kind and shape."""
+    """The task of targets, inferred from their kind and shape."""
     targets = tensor_of(targets)
     if not isinstance(targets, Tensor):
         return "classification"
@@ -134,11 +134,11 @@ def task_of(targets: Any) -> str:
 def _checked_targets(part: str, targets: Any, samples: int, task: str, labels: int) -> Tensor:
     if targets is None:
         if task in ("sequences", "regression"):
-            raise ValueError(f"{part} targets are None, but the task {task!r} needs some")
+            raise ValueError(f"{part} targets are None, but the task {task!r} needs targets")
         return torch.full((samples, labels) if task == "labels" else (samples,), UNLABELLED)
     targets = tensor_of(targets)
     if not isinstance(targets, Tensor) or targets.is_complex():
-        raise TypeError(f"{part} targets must be a tensor, [N] of class numbers for one, not {_kind(targets)}")
+        raise TypeError(f"{part} targets must be a tensor, for example class numbers [N], not {_kind(targets)}")
     targets = targets.detach().cpu()
     if task == "regression":
         return _checked_numbers(part, targets, samples)
@@ -150,7 +150,7 @@ def _checked_targets(part: str, targets: Any, samples: int, task: str, labels: i
             f"{part} targets of shape {tuple(targets.shape)} must be class numbers, not torch.bool: use .long() "
             f"for two classes, and [N, K] for K yes-or-no labels"
         )
-    dimensions, one_of = (1, "one label a sample, [N]") if task == "classification" else (2, f"[N, …] for {task}")
+    dimensions, one_of = (1, "one label per sample, [N]") if task == "classification" else (2, f"[N, …] for {task}")
     if targets.dim() != dimensions or len(targets) != samples or 0 in targets.shape[1:]:
         hint = "; use .squeeze(1)" if targets.shape == (samples, 1) else ""
         raise ValueError(
@@ -177,14 +177,14 @@ def _are_probabilities(targets: Tensor) -> bool:
 
 
 def check_task(targets: Any, task: str | None, has_classes: bool) -> str:
-    """The task, said or inferred; refuses what could be meant in two ways.
+    """The task, given or inferred; ambiguous targets are refused.
 
     Raises:
-        TypeError: floating targets beside class names, or soft labels.
+        TypeError: floating targets with class names, or soft labels.
         ValueError: an unknown task.
     """
     if task is not None and task not in TASKS:
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, or None to go by the targets, not {task!r}")
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, or None to infer it from the targets, not {task!r}")
     inferred = task_of(targets)
     if inferred != "regression" or task == "regression":
         if task == "regression" and has_classes:
@@ -203,7 +203,7 @@ def check_task(targets: Any, task: str | None, has_classes: bool) -> str:
 
 
 def check_labels(part: str, split: Split, classes: int, task: str = "classification") -> None:
-    """Raise ValueError unless each label is a class number, or says in its task's way that there is none."""
+    """Raise ValueError unless each label is a class number, or the task's value for a missing label."""
     if task == "regression":
         return
     targets = split.targets
@@ -222,4 +222,4 @@ def check_labels(part: str, split: Split, classes: int, task: str = "classificat
             f"{meaning}"
         )
     if task == "labels" and targets.shape[1] != classes:
-        raise ValueError(f"{part} targets have {targets.shape[1]} labels a sample, but {classes} have names")
+        raise ValueError(f"{part} targets have {targets.shape[1]} labels per sample, but {classes} have names")

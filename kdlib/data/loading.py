@@ -1,4 +1,4 @@
-"""MNIST and CIFAR-10 as tensors: from a folder, a download if asked for, or what is at hand offline."""
+"""MNIST and CIFAR-10 as tensors: from a folder, a download on request, or an offline fallback."""
 
 import difflib
 import os
@@ -11,7 +11,7 @@ from kdlib.data.splits import cut
 from kdlib.known_data import KNOWN, SOURCES, data_folder
 
 VALIDATION = {"full": 5_000, "offline": 500, "stand-in": 1_000}
-"""Training images kept for validation, by kind of source."""
+"""Number of training images used for validation, by kind of source."""
 
 _failed_downloads: dict[str, str] = {}
 
@@ -24,30 +24,30 @@ def load(
     source: str | None = None,
     verbose: bool = True,
 ) -> Dataset:
-    """Load MNIST or CIFAR-10 as tensors: from a folder, a download if asked for, or else what is at hand offline.
+    """Load MNIST or CIFAR-10 as tensors: from a folder, a download on request, or an offline fallback.
 
-    Looks in ``folder``, else in ``KDLIB_DATA``, else in the user data folder, for torchvision's layout or an image
-    folder ``NAME/{train,test}/<class>/*.{png,jpg}``. Where there is nothing, and nothing is downloaded, MNIST falls
-    back to 5,000 real digits and CIFAR-10 to a generated stand-in. Which it was is printed, and recorded in the result.
-    A sample's index (``Split.index``) is its row in the order of the files, for training and validation alike.
+    It looks in ``folder``, or else in ``KDLIB_DATA``, or else in the user data folder, for torchvision's layout or an
+    image folder ``NAME/{train,test}/<class>/*.{png,jpg}``. If it finds nothing, and nothing is downloaded, it uses a
+    fallback: 5,000 real digits for MNIST, a generated stand-in for CIFAR-10. The source is printed, and recorded in the
+    result. A sample's index (``Split.index``) is its row in the order of the files, in training and validation alike.
 
     Args:
         name: ``"mnist"`` or ``"cifar10"``.
-        folder: look here and nowhere else; without this data in it, there is no fallback. (Nor is there one where
+        folder: the only place to look; if it lacks the data, there is no fallback. (Neither is there one if
             ``KDLIB_DATA`` names a folder without any data.)
-        download: fetch what is missing, with its size and progress. Not tried where ``KDLIB_OFFLINE=1``, nor again in
-            a session where it failed.
-        source: ``"auto"``; ``"full"`` forbids the fallback; ``"offline"`` asks for it. None takes
-            ``KDLIB_SOURCE`` if no folder is named, or auto.
+        download: fetch missing data, showing size and progress. Not tried with ``KDLIB_OFFLINE=1``, nor again in a
+            session in which it failed.
+        source: ``"auto"``; ``"full"`` forbids the fallback; ``"offline"`` uses it. None means ``KDLIB_SOURCE`` if no
+            folder is named, or else auto.
         verbose: print what was found.
 
     Returns:
-        uint8 images [N, C, H, W], int64 targets [N], split into train, validation (cut from train, always the same,
-        classes in proportion) and test.
+        uint8 images [N, C, H, W], int64 targets [N], split into train, validation (split off train, always the same,
+        stratified by class) and test.
 
     Raises:
-        ValueError: an unknown name or source; a truncated or foreign file.
-        FileNotFoundError: incomplete data; or none, and no fallback allowed.
+        ValueError: the name or source is unknown; a file is truncated or foreign.
+        FileNotFoundError: data are incomplete, or missing and no fallback is allowed.
         ConnectionError: the download failed, and no fallback is allowed.
     """
     if name not in KNOWN:
@@ -69,7 +69,7 @@ def load(
 def _look(
     name: str, folder: str | os.PathLike | None, source: str, download: bool
 ) -> tuple[sources.Source | None, str]:
-    """What a folder holds or a download brings, or None where the fallback is allowed; and why a download failed."""
+    """Data from a folder or a download, or None if the fallback is allowed; and why a download failed."""
     place, why = Path(folder).expanduser() if folder is not None else data_folder(), ""
     try:
         found = sources.find(name, place)
@@ -107,13 +107,13 @@ def _unknown(name: str) -> str:
     else:
         hint = f"; did you mean {close[0]!r}?" if close else "."
     return (
-        f"there is no data set {name!r} here{hint} Known are {' and '.join(map(repr, KNOWN))}; for your own, see "
-        f"Dataset.from_tensors"
+        f"there is no data set {name!r} here{hint} Known data sets: {' and '.join(map(repr, KNOWN))}; for your own "
+        f"data, see Dataset.from_tensors"
     )
 
 
 def _try_download(name: str, folder: Path) -> str:
-    """Download unless that is pointless; return why there is nothing, or an empty string."""
+    """Download unless this is known to fail; return the reason of a failure, or an empty string."""
     if downloads.is_offline():
         return downloads.OFFLINE
     if name not in _failed_downloads:

@@ -1,4 +1,4 @@
-"""Map-style data sets (torchvision's, or anything with ``len()`` and ``[i]``) read into tensors."""
+"""Reading map-style data sets (torchvision's, or anything with ``len()`` and ``[i]``) into tensors."""
 
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -13,31 +13,32 @@ from kdlib.losses import UNLABELLED
 from kdlib.user_warnings import warn
 
 TARGET_KEYS = ("label", "labels", "target", "targets")
-"""Where the target stands in an item that is a dict."""
+"""Keys of the target in an item that is a dict."""
 
 READ_AGAIN = 8
-"""How many items are read twice, to see whether they stay the same."""
+"""Number of items that are read twice, to see whether they stay the same."""
 
 
 def read_items(part: str, items: Any, names: tuple[str, ...] = ()) -> tuple[Inputs, Tensor]:
     """Inputs and targets of a map-style data set.
 
-    The items go straight into one tensor each of inputs, so that memory holds the data once.
+    Items are read directly into the final tensors, so that the data are in memory only once.
 
     Args:
         part: ``"train"``, ``"validation"`` or ``"test"``, for errors.
         items: the data set.
-        names: the training data's class names. If ``items`` has names of its own, its class numbers become those of
-            the same names here.
+        names: the training data's class names. If ``items`` has class names, its class numbers are matched to these by
+            name.
 
     Raises:
-        TypeError: items that cannot be used.
-        ValueError: no items; items of different shapes, or that cannot be read; class names unknown to training.
+        TypeError: items cannot be used.
+        ValueError: there are no items; items have different shapes or cannot be read; class names are unknown in
+            training.
     """
     if not (hasattr(items, "__getitem__") and hasattr(items, "__len__")):
         raise TypeError(
-            f"{part} must be a map-style data set, with len() and [i], not {type(items).__name__}; of a DataLoader, "
-            f"give its .dataset"
+            f"{part} must be a map-style data set, with len() and [i], not {type(items).__name__}; for a DataLoader, "
+            f"pass its .dataset"
         )
     if len(items) == 0:
         raise ValueError(f"the {part} data set is empty")
@@ -58,10 +59,10 @@ def read_items(part: str, items: Any, names: tuple[str, ...] = ()) -> tuple[Inpu
 
 
 def class_names(items: Any) -> tuple[str, ...]:
-    """Class names of a map-style data set, seen through ``Subset`` and ``ConcatDataset``; empty if it has none.
+    """Class names of a map-style data set, also inside ``Subset`` and ``ConcatDataset``; empty if it has none.
 
     Raises:
-        ValueError: a ``ConcatDataset`` of data sets with different classes, where one number means several.
+        ValueError: a ``ConcatDataset`` joins data sets with different classes, so that numbers are ambiguous.
     """
     if names := getattr(items, "classes", None):
         return tuple(map(str, names))
@@ -74,19 +75,19 @@ def class_names(items: Any) -> tuple[str, ...]:
 
 
 def name_of(items: Any) -> str:
-    """The name of a data set's type, or of the one that a ``Subset`` is of."""
+    """The name of a data set's type; for a ``Subset``, that of its data set."""
     inner = getattr(items, "dataset", None)
     return type(items).__name__ if inner is None else name_of(inner)
 
 
 def _parts(items: Any) -> list | None:
-    """What a ``ConcatDataset`` is made of."""
+    """The parts of a ``ConcatDataset``."""
     parts = getattr(items, "datasets", None)
     return parts if parts is not None and hasattr(items, "cumulative_sizes") else None
 
 
 def file_of(items: Any, row: int) -> str | None:
-    """The file an item is read from, where the data set knows it (``.samples`` or ``.imgs``)."""
+    """The file an item is read from, if the data set has it (``.samples`` or ``.imgs``)."""
     if (parts := _parts(items)) is not None:
         number = bisect_right(items.cumulative_sizes, row)
         return file_of(parts[number], row - (items.cumulative_sizes[number - 1] if number else 0))
@@ -111,7 +112,7 @@ def _read(part: str, items: Any, row: int) -> tuple[Inputs, Any]:
     """One item: tensors of its sample, and its target as a number or tensor."""
     try:
         item = items[row]
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL says of files
+    except (OSError, SyntaxError, ValueError) as error:  # PIL's errors about files
         raise ValueError(f"{_where(part, items, row)} cannot be read: {type(error).__name__}: {error}") from error
     except Exception as error:
         error.add_note(f"raised by {_where(part, items, row)}")
@@ -130,8 +131,9 @@ def _taken_apart(part: str, row: int, item: Any) -> tuple[Any, Any]:
         rest = {key: value for key, value in item.items() if key not in TARGET_KEYS}
         if len(found) != 1 or not rest:
             raise TypeError(
-                f"{part} sample {row} is a dict with {', '.join(map(repr, item))}: it must hold inputs, and the target "
-                f"under one of {', '.join(TARGET_KEYS)}. Else wrap the data set so that an item is (sample, target)"
+                f"{part} sample {row} is a dict with {', '.join(map(repr, item))}: it must have inputs, and the target "
+                f"under one of the keys {', '.join(TARGET_KEYS)}. Otherwise wrap the data set so that an item is "
+                f"(sample, target)"
             )
         return (next(iter(rest.values())) if len(rest) == 1 else rest), item[found[0]]
     if not isinstance(item, (tuple, list)) or len(item) != 2:
@@ -159,13 +161,13 @@ def _target_value(part: str, row: int, target: Any) -> Any:
     """A target as a Python number, or a tensor of one or more dimensions."""
     if isinstance(target, str) or target is None:
         raise TypeError(
-            f"{part} sample {row} has the target {target!r}: it must be a class number, or {UNLABELLED} for none"
+            f"{part} sample {row} has the target {target!r}: it must be a class number, or {UNLABELLED} for no label"
         )
     try:
         value = torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
-            f"{part} sample {row} has a target that is no number or tensor: {type(target).__name__}"
+            f"{part} sample {row} has a target that is neither a number nor a tensor: {type(target).__name__}"
         ) from error
     return value.detach().cpu() if value.dim() else value.item()
 
@@ -174,12 +176,14 @@ def _check_alike(part: str, row: int, sample: Inputs, inputs: Inputs) -> None:
     found = map_inputs(lambda x: tuple(x.shape), sample)
     if isinstance(sample, dict) != isinstance(inputs, dict) or found != shapes_of(inputs):
         raise ValueError(
-            f"{part} sample {row} has shape {found}, sample 0 {shapes_of(inputs)}: all must agree (resize or crop "
-            f"images, pad sequences)"
+            f"{part} sample {row} has shape {found}, sample 0 {shapes_of(inputs)}: all shapes must be equal (resize or "
+            f"crop images, pad sequences)"
         )
     kinds = [{name: x.dtype for name, x in named.items()} for named in map(_named, (sample, inputs))]
     if kinds[0] != kinds[1]:
-        raise ValueError(f"{part} sample {row} has dtype {_said(kinds[0])}, sample 0 {_said(kinds[1])}: all must agree")
+        raise ValueError(
+            f"{part} sample {row} has dtype {_said(kinds[0])}, sample 0 {_said(kinds[1])}: all must be equal"
+        )
 
 
 def _named(inputs: Inputs) -> dict[str, Tensor]:
@@ -197,9 +201,9 @@ def _check_steady(part: str, items: Any, inputs: Inputs) -> None:
         first = _named(map_inputs(lambda x, row=row: x[row], inputs))
         if not all(torch.equal(again[name], first[name]) for name in first):
             warn(
-                f"{_where(part, items, row)} is another each time it is read: the data set has a random transform, "
-                f"which was drawn once and is now frozen. Give the data set without it, and the transform to kdlib.fit "
-                f"as augment=[transform], which draws anew every epoch"
+                f"{_where(part, items, row)} differs each time it is read: the data set has a random transform, which "
+                f"was drawn once and is now fixed. Pass the data set without it, and the transform to kdlib.fit as "
+                f"augment=[transform], which draws again in every epoch"
             )
             return
 
@@ -208,32 +212,32 @@ def _check_steady(part: str, items: Any, inputs: Inputs) -> None:
 
 
 def _as_tensor(part: str, targets: list, names: tuple[str, ...]) -> Tensor:
-    """Targets of all items as one tensor; floating ones are refused where there are class names."""
+    """Targets of all items as one tensor; floating ones are refused if there are class names."""
     if all(isinstance(target, Tensor) for target in targets):
         if len({target.shape for target in targets}) > 1:
             raise ValueError(f"{part} targets have different shapes: pad sequences to one length, with −100")
         values = torch.stack(targets)
     elif any(isinstance(target, Tensor) for target in targets):
-        raise ValueError(f"{part} targets are numbers for some samples, and tensors for others")
+        raise ValueError(f"{part} targets are numbers for some samples and tensors for others")
     else:
         values = torch.tensor(targets)
     if names and values.is_floating_point():
         raise TypeError(
             f"{part} targets are floating ({values.flatten()[0].item():g} for sample 0), but the data set has class "
-            f"names: class numbers must be whole, and for regression the data set must have no .classes"
+            f"names: class numbers must be whole numbers, and for regression the data set must have no .classes"
         )
     return values
 
 
 def _numbered(part: str, targets: Tensor, own: tuple[str, ...], names: tuple[str, ...]) -> Tensor:
-    """Class numbers of ``targets``, whose classes are called ``own``, as numbers of ``names``."""
+    """Class numbers of ``targets``, with the class names ``own``, converted to numbers of ``names``."""
     if not names or not own or own == names:
         return targets
     if unknown := [name for name in own if name not in names]:
         raise ValueError(
-            f"{part} has classes that training data have not: {', '.join(unknown)}. Training knows {', '.join(names)}"
+            f"{part} has classes that the training data lack: {', '.join(unknown)}. Training has {', '.join(names)}"
         )
     if int(targets.max()) >= len(own) or int(targets.min()) < UNLABELLED:
         raise ValueError(f"{part} targets go up to {int(targets.max())}, but the data set names {len(own)} classes")
-    numbers = torch.tensor([*(names.index(name) for name in own), UNLABELLED])  # −1 finds the last: no label
+    numbers = torch.tensor([*(names.index(name) for name in own), UNLABELLED])  # −1 indexes the last: no label
     return numbers[targets]

@@ -12,14 +12,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, repr=False)
 class Mixing:
-    """An augmentation that also changes targets: each image is mixed with one of the same batch.
+    """An augmentation that also changes targets: each image is mixed with another one of the same batch.
 
-    Teacher and student see the same mixed images, and their targets become soft, floating [n, C]. Only for images
+    Teacher and student see the same mixed images, and targets become soft, floating [n, C]. It is only for images
     [n, C, H, W] and class numbers.
 
     Attributes:
         name: for records.
-        strength: of the Beta(strength, strength) distribution that the share of each image is drawn from.
+        strength: parameter of the Beta(strength, strength) distribution from which the share of each image is drawn.
         blend: ``blend(images, partners, share [n], generator) -> mixed images, share of the first image [n]``
     """
 
@@ -35,13 +35,13 @@ class Mixing:
 
         Args:
             images: [n, C, H, W], uint8 or floating.
-            targets: int64 [n], or floating [n, classes] where they were mixed before.
+            targets: int64 [n], or floating [n, classes] if they were already mixed.
             noise: a CPU generator.
-            classes: how many.
+            classes: number of classes.
 
         Returns:
-            Images of the same shape and dtype, and float32 targets [n, classes] whose rows sum to 1; NaN in the rows
-            of unlabelled samples and of samples that were mixed with one.
+            Images of the same shape and dtype, and float32 targets [n, classes] whose rows sum to 1; NaN in the rows of
+            unlabelled samples and of samples mixed with one.
         """
         partner = torch.randperm(len(images), generator=noise).to(images.device, non_blocking=True)
         seed = int(torch.randint(2**32, (), generator=noise))
@@ -53,7 +53,7 @@ class Mixing:
 
 
 def as_soft_targets(targets: Tensor, classes: int) -> Tensor:
-    """Class numbers as float32 rows of zeros and a one, NaN for unlabelled samples; soft targets as they are.
+    """Class numbers as one-hot rows, float32, NaN for unlabelled samples; soft targets unchanged.
 
     >>> as_soft_targets(torch.tensor([1, -1]), 2)
     tensor([[0., 1.],
@@ -68,8 +68,8 @@ def as_soft_targets(targets: Tensor, classes: int) -> Tensor:
 def mixup(strength: float = 0.2) -> Mixing:
     """Mixup: each image becomes λ · itself + (1 − λ) · another of its batch, and so do the targets.
 
-    Zhang, Cissé, Dauphin and Lopez-Paz 2018, "mixup: Beyond Empirical Risk Minimization", equation 1, with one λ a pair
-    as the equation has it (the authors' code draws one a batch). uint8 images are rounded.
+    Zhang, Cissé, Dauphin and Lopez-Paz 2018, "mixup: Beyond Empirical Risk Minimization", equation 1, with one λ per
+    pair as in the equation (the authors' code draws one per batch). uint8 images are rounded.
 
     Args:
         strength: α of λ ~ Beta(α, α), above 0; the paper uses 0.1 to 0.4 on ImageNet, 1 on CIFAR-10.
@@ -83,11 +83,12 @@ def mixup(strength: float = 0.2) -> Mixing:
 
 
 def cutmix(strength: float = 1.0) -> Mixing:
-    """CutMix: a rectangle of each image comes from another of its batch; targets mix by the areas.
+    """CutMix: a rectangle of each image comes from another one of its batch; targets are mixed by area.
 
     Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", equations
-    1 and 2: the rectangle has a share 1 − λ of the area and any centre; what lies outside the image is cut off, and the
-    targets go by what is left. One λ and one rectangle an image (the authors' code draws one a batch).
+    1 and 2: the rectangle has a share 1 − λ of the area and a random centre; the part outside the image is cut off, and
+    the targets are mixed by the remaining area. There is one λ and one rectangle per image (the authors' code draws one
+    per batch).
 
     Args:
         strength: α of λ ~ Beta(α, α), above 0; the paper uses 1.
@@ -99,7 +100,7 @@ def checked_strength(strength: float) -> float:
     """The strength as a number above 0.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a finite number above 0.
     """
     number = strength.item() if isinstance(strength, (Tensor, np.generic)) else strength
     if not isinstance(number, Real) or isinstance(number, bool) or not 0 < number < float("inf"):

@@ -1,6 +1,6 @@
 """MNIST and CIFAR-10 as published, read from torchvision's layout.
 
-Nothing is parsed before its checksum was compared, and no pickle may name anything but arrays.
+Checksums are compared before anything is parsed, and pickles may contain nothing but arrays.
 """
 
 import gzip
@@ -27,7 +27,7 @@ def _check_complete(folder: Path, wanted: list[str], present: Callable[[str], bo
     if missing := [name for name in wanted if not present(name)]:
         raise FileNotFoundError(
             f"{folder} is incomplete: {', '.join(missing)} missing ({len(wanted) - len(missing)} of {len(wanted)} "
-            f"files are there). Delete the folder and fetch the data again, or complete it"
+            f"files are there). Delete the folder and fetch the data again, or add the missing files"
         )
 
 
@@ -35,12 +35,12 @@ def _check_md5(path: Path, content: bytes, expected: str) -> None:
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != expected:
         raise ValueError(
             f"{path} is not the published file: {len(content):,} bytes with another checksum, so it is truncated, "
-            f"damaged or foreign. Delete it and fetch the data again; other images belong in an image folder"
+            f"damaged or foreign. Delete it and fetch the data again; put other images into an image folder"
         )
 
 
 def read_mnist(raw: Path) -> dict[str, Tensor]:
-    """Images and targets of ``train`` and ``test`` from MNIST's four files, packed or not."""
+    """Images and targets of ``train`` and ``test`` from MNIST's four files, compressed or not."""
 
     def path_of(file: str) -> Path:
         return raw / file if (raw / file).is_file() else raw / f"{file}.gz"
@@ -69,7 +69,7 @@ def read_mnist(raw: Path) -> dict[str, Tensor]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles lists, dicts, numbers, strings and NumPy arrays; refuses to name anything else."""
+    """An unpickler for lists, dicts, numbers, strings and NumPy arrays, which refuses anything else."""
 
     ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
@@ -82,7 +82,7 @@ class _ArraysOnly(pickle.Unpickler):
         try:
             return self.ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which a file of images has no need of") from None
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which a file of images does not need") from None
 
 
 def _unpickle_batch(path: Path, content: bytes) -> tuple[Tensor, list[int]]:

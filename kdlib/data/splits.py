@@ -1,4 +1,4 @@
-"""Samples held as tensors: a split, how it is normalised, and how a part of it is drawn."""
+"""Samples as tensors: splits, normalisation, and the choice of a part."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ from torch import Tensor
 from kdlib.losses import UNLABELLED
 
 Inputs = Tensor | dict[str, Tensor]
-"""A tensor [N, …], or tensors by name that agree in N."""
+"""A tensor [N, …], or a dict of tensors with the same N."""
 
 
 def map_inputs(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
-    """``function`` of a tensor, or of each tensor in a dict.
+    """Apply ``function`` to a tensor, or to each tensor in a dict.
 
     >>> map_inputs(len, {"tokens": torch.zeros(3, 2), "mask": torch.zeros(3, 2)})
     {'tokens': 3, 'mask': 3}
@@ -27,16 +27,15 @@ def map_inputs(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
 
 
 def shapes_of(inputs: Inputs) -> dict[str, tuple[int, ...]] | tuple[int, ...]:
-    """Shape of one sample, or of one sample's tensors by name."""
+    """Shape of one sample, or of its tensors by name."""
     return map_inputs(lambda tensor: tuple(tensor.shape[1:]), inputs)
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Turns raw inputs into a model's: uint8 goes to 0 … 1, then ``(x − mean) / std`` by channel (dimension 1).
+    """Convert raw inputs to a model's: uint8 is scaled to 0 … 1, then ``(x − mean) / std`` per channel (dimension 1).
 
-    Whole numbers of other kinds (token ids, masks) stay as they are. Of a dict, every floating and uint8 tensor is
-    treated alike.
+    Other integers (token ids, masks) are not changed. In a dict, all floating and uint8 tensors are treated alike.
 
     >>> Normaliser((0.5,), (0.25,))(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)).item()
     2.0
@@ -65,7 +64,7 @@ class Normaliser:
 
 
 def takes_numbers(inputs: Tensor) -> bool:
-    """Whether these are quantities (floating, or uint8 pixels), not token ids or a mask."""
+    """Whether inputs are quantities (floating, or uint8 pixels), not token ids or a mask."""
     return inputs.is_floating_point() or inputs.dtype == torch.uint8
 
 
@@ -76,11 +75,11 @@ class Split:
     Attributes:
         inputs: [N, …], uint8 (images [N, C, H, W]), floating, or int64 token ids [N, L]; or a dict of such tensors, in
             which masks may be bool.
-        targets: int64 [N], class numbers, or :data:`kdlib.losses.UNLABELLED`. By the data set's task also int64
-            [N, L] (sequences), int64 [N, K] (yes-or-no labels), floating [N] or [N, D] (regression).
-        index: int64 [N], each sample's row in the user's order, for life: what a table of teacher logits is looked up
-            by. Cutting validation off, selecting and shuffling keep it; concatenating shifts it.
-        rows: how many rows the user's order has, at least the largest index plus one; None takes just that.
+        targets: int64 [N], class numbers, or :data:`kdlib.losses.UNLABELLED`. Depending on the data set's task, also
+            int64 [N, L] (sequences), int64 [N, K] (yes-or-no labels), or floating [N] or [N, D] (regression).
+        index: int64 [N], the row of each sample in the user's order, by which a table of teacher logits is looked up.
+            Splitting off validation, selecting and shuffling keep it; concatenating shifts it.
+        rows: number of rows in the user's order, at least the largest index plus one; None means exactly that.
     """
 
     inputs: Inputs
@@ -107,14 +106,14 @@ class Split:
         return Split(inputs, self.targets.to(device), self.index.to(device), self.rows)
 
     def concatenate(self, *others: "Split") -> "Split":
-        """These samples and, after them, those of other splits.
+        """These samples, followed by those of other splits.
 
-        The samples of each further split are numbered on from the rows of the splits before it (all rows of the
-        user's order, not only those that are in a split). So ``torch.cat`` of two tables of teacher logits, each in
-        its user's order, is the table of both.
+        The index of each further split is shifted by the number of rows of the splits before it (all rows of the user's
+        order, not only those in the split). So ``torch.cat`` of two tables of teacher logits, each in its user's order,
+        is the table for both.
 
         Raises:
-            ValueError: samples of different shapes or kinds.
+            ValueError: samples have different shapes or kinds.
 
         >>> first = Split(torch.zeros(2, 3), torch.tensor([0, 1]), torch.tensor([4, 1]), rows=5)
         >>> both = first.concatenate(Split(torch.ones(1, 3), torch.tensor([1]), torch.tensor([2])))
@@ -134,7 +133,7 @@ class Split:
         return Split(inputs, torch.cat([part.targets for part in parts]), index, starts[-1])
 
     def by_index(self, values: Tensor) -> Tensor:
-        """Values [N, …], one for each sample, as a table [rows, …] to be looked up by sample index.
+        """Values [N, …], one per sample, as a table [rows, …] that is looked up by sample index.
 
         Rows of the user's order that are not in this split are NaN.
 
@@ -147,7 +146,7 @@ class Split:
 
     @property
     def labelled(self) -> Tensor:
-        """bool [N]: which samples have a label (of several, at least one)."""
+        """bool [N]: which samples have a label (for several labels per sample, at least one)."""
         if self.targets.is_floating_point():
             return torch.ones(len(self), dtype=torch.bool, device=self.targets.device)
         return (self.targets >= 0).flatten(1).any(dim=1) if self.targets.dim() > 1 else self.targets != UNLABELLED
@@ -182,14 +181,15 @@ def _kind(split: Split) -> str:
 
 
 def stratified(targets: Tensor, count: int, seed: int = 0) -> np.ndarray:
-    """Positions of ``count`` samples, sorted, every class in proportion (to within one sample).
+    """Positions of ``count`` samples, sorted, stratified by class (to within one sample).
 
-    Drawn with NumPy's legacy generator, whose stream is frozen: the same choice on every machine, in every year.
+    They are drawn with NumPy's legacy generator, whose stream never changes, so the choice is the same on every
+    machine.
 
     Args:
-        targets: int64 [N], all ≥ 0. Of targets of another kind, samples are drawn without regard to them.
+        targets: int64 [N], all ≥ 0. Targets of another kind are ignored.
         count: 0 … N.
-        seed: of the choice; with one seed, a smaller count chooses a subset of a larger one's.
+        seed: of the choice; with the same seed, a smaller choice is a subset of a larger one.
 
     >>> stratified(torch.tensor([0, 0, 0, 0, 1, 1]), 3).size
     3
@@ -205,13 +205,13 @@ def stratified(targets: Tensor, count: int, seed: int = 0) -> np.ndarray:
 
 
 def cut(train: Split, count: int, *, in_place: bool = False) -> tuple[Split, Split]:
-    """Training and validation split: ``count`` labelled samples cut off; all keep their index.
+    """Training and validation split: ``count`` labelled samples are split off; all keep their index.
 
     Args:
         train: the samples, on the CPU.
-        count: how many go to validation, every class in proportion.
-        in_place: let the training split take the memory of ``train``, which must not be used any more: large data
-            are not held twice.
+        count: number of validation samples, stratified by class.
+        in_place: let the training split use the memory of ``train``, which must not be used afterwards; so large data
+            are not stored twice.
     """
     labelled = torch.nonzero(train.labelled).squeeze(1)
     chosen = labelled[torch.from_numpy(stratified(train.targets[labelled], count))]
@@ -225,7 +225,7 @@ def cut(train: Split, count: int, *, in_place: bool = False) -> tuple[Split, Spl
 
 
 def _moved_up(tensor: Tensor, kept: Tensor) -> Tensor:
-    """The rows ``kept`` (ascending) of a tensor, moved to its beginning: each goes up or stays, so none is lost."""
+    """The rows ``kept`` (ascending) of a tensor, moved to its beginning: each moves up or stays, so none is lost."""
     done = 0
     for rows in kept.split(max(1, len(kept) // 64)):
         tensor[done : done + len(rows)] = tensor[rows]

@@ -1,9 +1,9 @@
-"""A generated stand-in for CIFAR-10, for machines that have neither the data nor a network.
+"""A generated stand-in for CIFAR-10, for machines without the data and without a network.
 
 Ten classes, five shapes in two textures, 32×32 in colour: each image shows one large shape, anywhere, at any angle, in
 any two colours, over small distracting shapes, shading and noise. A linear classifier does badly, a small convolutional
-net fairly, a residual net well. It carries mechanics (shapes, gradients, cost). It is no evidence that distillation
-helps on anything.
+net fairly, a residual net well. It is meant for testing mechanics (shapes, gradients, cost), and gives no evidence
+about distillation on real images.
 """
 
 import math
@@ -21,7 +21,7 @@ def generate(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draw stand-in images.
 
     Args:
-        count: how many; the classes are as equally frequent as ``count`` allows, in random order.
+        count: number of images; the classes are as balanced as ``count`` allows, in random order.
         seed: the same seed gives the same images.
 
     Returns:

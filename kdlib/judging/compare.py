@@ -32,10 +32,10 @@ PAIRED = (
     "augmentation_seed",
     "keep",
 )
-"""What two runs of a pair must have in common (keys of ``Fitted.record["run"]``), beside their precision.
+"""The settings that two runs of a pair must share (keys of ``Fitted.record["run"]``), in addition to precision.
 
-Epochs are those allowed: a run may stop before, and its record says when. Objective, optimizer and schedule may
-differ: they are what each side is tuned by.
+Epochs are the maximum: a run may stop earlier, and its record says when. Objective, optimizer and schedule may differ:
+each side may tune its own.
 """
 
 
@@ -45,22 +45,22 @@ def evaluate(
     """Errors of models on one split.
 
     Args:
-        models: results of :func:`kdlib.fit` or :func:`kdlib.load_fitted`, or anything else that can be asked, see
+        models: results of :func:`kdlib.fit` or :func:`kdlib.load_fitted`, or any other kind of model, see
             :mod:`kdlib.models.asking`.
-        on: the split, one class a sample; its labelled samples count.
+        on: the split, one class per sample; its labelled samples count.
         normalise: ``data.normalise``, for models without a preparation of their own.
-        classes: ``data.classes``, to which the models' class names are matched.
+        classes: ``data.classes``; the models' classes are matched to them by name.
 
     Returns:
-        A row a model: model, errors, of (samples), accuracy (a share), loss (mean cross-entropy in nats); then what is
-        known of its training, else missing: objective, parameters, labels (training samples), epochs, seconds.
+        One row per model: model, errors, of (samples), accuracy (a share), loss (mean cross-entropy in nats); then, if
+        known, facts about its training: objective, parameters, labels (training samples), epochs, seconds.
 
     Raises:
-        TypeError: something that cannot be asked, or ``on`` no Split.
-        ValueError: no labels, or other targets than one class a sample; the preparation of inputs is not known; classes
-            that differ.
+        TypeError: something is not a model, or ``on`` is not a Split.
+        ValueError: there are no labels, or other targets than one class per sample; the preparation of inputs is
+            unknown; classes differ.
 
-    A model that guesses here, and did not on its own validation split, is warned about.
+    It warns about a model that is no better than guessing here, but was on its own validation split.
     """
     check_split(on, "on")
     _check_classes(models, classes)
@@ -77,7 +77,7 @@ def evaluate(
 
 
 def _training_of(model: Any) -> dict:
-    """What is known of a model's training, for a row of :func:`evaluate`."""
+    """Known facts about a model's training, for a row of :func:`evaluate`."""
     if isinstance(model, Fitted):
         run = model.record["run"]
         return {
@@ -95,26 +95,26 @@ def _training_of(model: Any) -> dict:
 
 
 def _check_classes(models: Sequence[Any], classes: Sequence[str]) -> None:
-    """Without the split's class names, at least those of the models must be the same."""
+    """Raise ValueError if models have different class names and the split's names are unknown."""
     named = {asking.class_names(model): model for model in models if asking.is_known(model)}
     named.pop((), None)
     if len(named) > 1 and not classes:
         (names, model), (other_names, other) = list(named.items())[:2]
         raise ValueError(
-            f"{title_of(model)} and {title_of(other)} know other classes, or the same in another order "
-            f"({', '.join(names[:10])} against {', '.join(other_names[:10])}): pass classes=data.classes, "
-            f"so that they are matched by name"
+            f"{title_of(model)} and {title_of(other)} have different classes, or the same in another order "
+            f"({', '.join(names[:10])} against {', '.join(other_names[:10])}): pass classes=data.classes, so that they "
+            f"are matched by name"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Paired runs over seeds: what taught students gained over baselines, in errors on one split.
+    """Paired runs over seeds: the gain of taught students over baselines, in errors on one split.
 
     Attributes:
-        runs: a row a seed: seed, baseline_errors, student_errors, saved (their difference; above 0 the student is
-            better), and both runs' validation errors, epochs (those used) and seconds.
-        samples: of the split they were judged on.
+        runs: one row per seed: seed, baseline_errors, student_errors, saved (their difference; above 0 the student is
+            better), and both runs' validation errors, epochs used and seconds.
+        samples: number of samples in the split used for evaluation.
         confidence: of the interval.
     """
 
@@ -124,17 +124,17 @@ class Comparison:
 
     @property
     def mean(self) -> float:
-        """Errors saved, the mean over seeds."""
+        """Mean over seeds of the errors saved."""
         return float(self.runs["saved"].mean())
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Student's t-interval of :attr:`mean`: where the mean over many seeds lies, this teacher given."""
+        """Student's t-interval for :attr:`mean`, over seeds, for this teacher."""
         return t_interval(self.runs["saved"], self.confidence)
 
     @property
     def wins(self) -> int:
-        """Seeds in which the student made fewer errors."""
+        """Number of seeds with fewer errors for the student."""
         return int((self.runs["saved"] > 0).sum())
 
     def __str__(self) -> str:
@@ -161,22 +161,23 @@ def compare_over_seeds(
 ) -> Comparison:
     """Train baseline and student for each seed, and compare them pair by pair.
 
-    A pair must share training data and their order, initial weights, epochs allowed, batch size, augmentation, the
-    seeds of order and augmentation, precision, and how the reported epoch is chosen: that is checked, since a
-    comparison that is not paired "proves" whatever one likes.
+    A pair must share training data and their order, initial weights, maximum epochs, batch size, augmentation, the
+    seeds of order and augmentation, precision, and the choice of the reported epoch. This is checked, since other
+    differences could explain a gain.
 
     Args:
-        make_baseline, make_student: from a seed to a result of :func:`kdlib.fit`.
-        on: the split to judge by. Choose settings on validation; report on test, once.
-        seeds: how many (0, 1, …), or which; at least two.
+        make_baseline, make_student: functions from a seed to a result of :func:`kdlib.fit`.
+        on: the split for evaluation. Choose settings on validation; report on test, once.
+        seeds: their number (0, 1, …) or the seeds themselves; at least two.
 
     Raises:
         TypeError: ``on`` is no Split.
-        ValueError: no labels, fewer than two seeds or one twice, or runs that are no pair (it names what differs).
+        ValueError: there are no labels; fewer than two seeds, or one twice; runs are not a pair (the text names what
+            differs).
     """
     seeds = list(range(seeds)) if isinstance(seeds, Integral) else list(seeds)
     if len(set(seeds)) < max(2, len(seeds)):
-        raise ValueError(f"a spread needs at least two seeds, each once, not {seeds}")
+        raise ValueError(f"an interval needs at least two different seeds, not {seeds}")
     check_split(on, "on")
     rows = []
     for seed in seeds:
@@ -198,7 +199,7 @@ def compare_over_seeds(
 
 
 def _reported(fitted: Fitted) -> int | None:
-    """Validation errors of the epoch whose weights the model has."""
+    """Validation errors in the epoch whose weights the model has."""
     epoch = fitted.record["reported"]["epoch"]
     rows = [row for row in fitted.history if row["epoch"] == epoch] or fitted.history[-1:]
     return rows[0].get("validation_errors")
@@ -208,17 +209,17 @@ def check_paired(baseline: Fitted, student: Fitted) -> None:
     """Raise unless two runs are a pair, see :data:`PAIRED`.
 
     Raises:
-        TypeError: not two results of :func:`kdlib.fit`.
-        ValueError: no pair; names what differs.
+        TypeError: the runs are not results of :func:`kdlib.fit`.
+        ValueError: the runs are not a pair; the text names what differs.
     """
     for model in (baseline, student):
         if not isinstance(model, Fitted):
-            raise TypeError(f"a pair is made of two results of kdlib.fit, not of a {type(model).__name__}")
+            raise TypeError(f"a pair consists of two results of kdlib.fit, not of a {type(model).__name__}")
     ours, theirs = (
         {**fitted.record["run"], "precision": fitted.record["machine"]["precision"]} for fitted in (baseline, student)
     )
     if different := [key for key in (*PAIRED, "precision") if ours.get(key) != theirs.get(key)]:
-        if "augment" in different:  # the names say it; what they do to these images differs with them
+        if "augment" in different:  # the names are enough: the fingerprint differs with them
             different = [key for key in different if key != "augment_fingerprint"]
         changes = "; ".join(f"{key}: {ours.get(key)} against {theirs.get(key)}" for key in different)
         raise ValueError(

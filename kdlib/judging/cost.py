@@ -1,7 +1,7 @@
-"""What a model costs: parameters, bytes, floating-point operations, and time on this machine.
+"""The cost of a model: parameters, bytes, floating-point operations, and time on this machine.
 
-These need a module: a :class:`kdlib.models.Prepared`, such as a result of :func:`kdlib.fit`, is asked with raw inputs
-and its module is measured; a bare module is asked with prepared inputs.
+These functions need a module. A :class:`kdlib.models.Prepared`, such as a result of :func:`kdlib.fit`, takes raw
+inputs, and its module is measured; a bare module takes prepared inputs.
 """
 
 import logging
@@ -27,12 +27,12 @@ aten = torch.ops.aten
 
 
 class NotCountable(ValueError):
-    """Something a model is made of cannot be counted, so that no number would be right."""
+    """A part of a model cannot be counted, so that any number would be wrong."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: median and quartiles over repeats, and the threads they were measured with."""
+    """Seconds per call: median and quartiles over repeats, and the number of threads used."""
 
     median: float
     low: float
@@ -44,11 +44,11 @@ class Timing:
 
 
 def count_parameters(model: Any) -> int:
-    """How many numbers a model learned, the packed weights and biases of quantised modules among them.
+    """Number of learned parameters, including the packed weights and biases of quantised modules.
 
     Raises:
-        TypeError: not a module, nor a model with one.
-        NotCountable: the model holds something that says nothing about its weights.
+        TypeError: the model is not a module and has none.
+        NotCountable: the model has a part whose weights cannot be seen.
 
     >>> count_parameters(nn.Linear(3, 2))
     8
@@ -58,7 +58,7 @@ def count_parameters(model: Any) -> int:
 
 
 def count_bytes(model: Any) -> int:
-    """Bytes of weights and buffers in memory, packed weights of quantised modules with their scales among them.
+    """Bytes of weights and buffers in memory, including packed weights of quantised modules and their scales.
 
     Errors are those of :func:`count_parameters`.
 
@@ -91,7 +91,7 @@ def _state(module: nn.Module) -> dict[str, Any]:
 
 
 def _packed(module: nn.Module) -> list[Tensor]:
-    """Weights that are neither parameters nor buffers: quantised modules keep them in objects of their own."""
+    """Weights that are neither parameters nor buffers: quantised modules store them in other objects."""
     counted = {id(tensor) for tensor in [*module.parameters(), *module.buffers()]}
     found = {}
     for name, value in _state(module).items():
@@ -109,7 +109,7 @@ def _within(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, torch.ScriptObject) and hasattr(value, "__getstate__"):
         yield from _within(value.__getstate__())
     elif not isinstance(value, str | int | float | torch.dtype | None):
-        raise NotCountable(f"the model's state has a {type(value).__name__}, which says nothing about its weights")
+        raise NotCountable(f"the model's state has a {type(value).__name__}, whose weights cannot be counted")
 
 
 # --- operations ----------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ _MORE_PRODUCTS = {
     aten.vdot: _dot_flops,
     aten.addbmm: _addbmm_flops,
 }
-"""Products that PyTorch's counter leaves out."""
+"""Products that PyTorch's counter does not count."""
 
 _HIDDEN = {
     "_transformer_encoder_layer_fwd", "_native_multi_head_attention", "_triton_multi_head_attention",
@@ -148,15 +148,15 @@ _HIDDEN = {
     "_mixed_dtypes_linear", "_dyn_quant_matmul_4bit", "_sparse_addmm", "_sparse_mm", "_sparse_semi_structured_linear",
     "mkldnn_linear", "mkldnn_convolution",
 }  # fmt: skip
-"""Operations of PyTorch with products inside that its counter does not see."""
+"""PyTorch operations with inner products that its counter does not see."""
 
 
 _HARMLESS = ("aten", "prim", "prims", "profiler")
-"""Where operations come from that are known: all but the hidden ones have no products inside, or are counted."""
+"""Namespaces of known operations: except the hidden ones, they have no inner products, or are counted."""
 
 
 class _Uncounted(TorchDispatchMode):
-    """Notes the operations in which products may hide from the counter: fused ones, and all that are not PyTorch's."""
+    """Records the operations whose products the counter may miss: fused ones, and all that are not PyTorch's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class _Uncounted(TorchDispatchMode):
 
 @contextmanager
 def _nothing_fused() -> Iterator[None]:
-    """Let PyTorch compute attention, recurrent layers and compiled models by the operations its counter knows."""
+    """Make PyTorch compute attention, recurrent layers and compiled models with operations that its counter knows."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
     switches = [(backend, backend.enabled) for backend in (torch.backends.mkldnn, torch.backends.cudnn)]
     torch.backends.mha.set_fastpath_enabled(False)
@@ -192,18 +192,18 @@ def _nothing_fused() -> Iterator[None]:
 
 @torch.no_grad()
 def count_flops(model: Any, inputs: Any) -> int:
-    """Floating-point operations of a forward pass's matrix products and convolutions, a multiply-add counted as two.
+    """Floating-point operations of a forward pass's matrix products and convolutions; a multiply-add counts as two.
 
-    By PyTorch's own counter, with its fused paths off, in which products are not seen: biases, activations,
-    normalisation and pooling are not counted.
+    It uses PyTorch's counter, with fused operations switched off because their products are not seen. Biases,
+    activations, normalisation and pooling are not counted.
 
     Args:
         model: a module or a model with one; see the top of this file.
         inputs: [n, …], or a dict of such tensors; n = 1 gives the figure for one input.
 
     Raises:
-        TypeError: not a module, nor a model with one.
-        NotCountable: the model computes with something the counter does not know, such as quantised weights.
+        TypeError: the model is not a module and has none.
+        NotCountable: the model uses operations that the counter does not know, such as those of quantised weights.
 
     >>> count_flops(nn.Linear(10, 4), torch.zeros(1, 10))
     80
@@ -225,25 +225,25 @@ def count_flops(model: Any, inputs: Any) -> int:
 
 
 def latency(model: Any, inputs: Any, *, seconds: float = 0.5) -> Timing:
-    """Seconds to answer one input, asked alone, in eval mode, without gradients, in float32.
+    """Seconds for a single input, in eval mode, without gradients, in float32.
 
-    PyTorch's own timer, after a warm-up, on the device the model is on. Seconds depend on the machine and on what else
-    it does: compare ratios measured in one run.
+    They are measured with PyTorch's timer after a warm-up, on the model's device. Seconds depend on the machine and its
+    load: compare ratios measured in the same run.
 
     Args:
         model: a module or a model with one; see the top of this file.
-        inputs: [n, …], n ≥ 1, or a dict of such tensors; the first is asked about.
-        seconds: of measuring.
+        inputs: [n, …], n ≥ 1, or a dict of such tensors; the first input is used.
+        seconds: duration of the measurement.
 
     Raises:
-        TypeError: not a module, nor a model with one.
-        ValueError: no inputs.
+        TypeError: the model is not a module and has none.
+        ValueError: there are no inputs.
     """
     return _time(model, inputs, 1, seconds)
 
 
 def batch_time(model: Any, inputs: Any, *, batch_size: int = 256, seconds: float = 0.5) -> Timing:
-    """Seconds to answer ``batch_size`` inputs at once: throughput is ``batch_size / batch_time``.
+    """Seconds for ``batch_size`` inputs at once: throughput is ``batch_size / batch_time``.
 
     Args, errors and caveats are those of :func:`latency`; inputs are repeated to fill a batch.
     """
@@ -257,7 +257,7 @@ def _time(model: Any, inputs: Any, batch_size: int, seconds: float) -> Timing:
     parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
     if not all(len(part) for part in parts.values()):
         raise ValueError("timing needs at least one input")
-    # Importing the timer looks for a CUDA compiler, and warns where there is one but no GPU: nothing to us.
+    # Importing the timer looks for a CUDA compiler, and warns if there is one but no GPU, which is irrelevant here.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils import benchmark
 
@@ -276,7 +276,7 @@ def _time(model: Any, inputs: Any, batch_size: int, seconds: float) -> Timing:
 
 
 def _ready(model: Any, inputs: Any, purpose: str) -> tuple[nn.Module, Any]:
-    """A model's module, and the inputs that it takes: prepared, on its device, of its weights' dtype."""
+    """A model's module, and its inputs: prepared, on its device, in the dtype of its weights."""
     module = asking.module_of(model, purpose)
     inputs = asking.moved(inputs, asking.device_of(module))
     if isinstance(model, Prepared):
@@ -292,7 +292,7 @@ def _converted(inputs: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def frontier(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
-    """Which points nobody beats: positions, by rising cost, of those with no cheaper point that gains as much.
+    """The Pareto-optimal points: positions, by rising cost, of points for which no cheaper point gains as much.
 
     Points whose cost or gain is NaN are left out.
 

@@ -1,4 +1,4 @@
-"""Learning curves: how a figure changes with training set or epochs, and where it would end."""
+"""Learning curves: error as a function of training samples or epochs, and its limit."""
 
 import math
 import warnings
@@ -18,19 +18,19 @@ from kdlib.training import Fitted
 def by_size(
     make: Callable[[int, int], Fitted], sizes: Sequence[int], *, on: Split, seeds: Sequence[int] = (0, 1, 2)
 ) -> pd.DataFrame:
-    """Train with growing training sets, and measure each model on one split.
+    """Train with training sets of several sizes, and measure each model on one split.
 
     Args:
-        make: from (training samples, seed) to a result of :func:`kdlib.fit`.
-        sizes: training samples.
-        on: the split to measure on, one class a sample.
-        seeds: of each size.
+        make: a function from (training samples, seed) to a result of :func:`kdlib.fit`.
+        sizes: numbers of training samples.
+        on: the split to measure on, one class per sample.
+        seeds: the seeds per size.
 
     Returns:
-        A row a size and seed: ``size``, ``seed``, ``errors``, ``of``, ``error`` (a share).
+        One row per size and seed: ``size``, ``seed``, ``errors``, ``of``, ``error`` (a share).
 
     Raises:
-        TypeError, ValueError: ``on`` is no split that can be judged on; nothing was trained yet.
+        TypeError, ValueError: ``on`` is not a split that can be used for evaluation; nothing has been trained yet.
     """
     check_split(on, "on")
     rows = []
@@ -48,7 +48,7 @@ class PowerLaw:
 
     Attributes:
         asymptote, amplitude, exponent: all ≥ 0; the asymptote at most 1.
-        interval: of the asymptote, 95 %, cut off at 0 and 1; (NaN, NaN) where three parameters leave no freedom.
+        interval: 95 % interval of the asymptote, cut off at 0 and 1; (NaN, NaN) if no degrees of freedom are left.
     """
 
     asymptote: float
@@ -68,18 +68,19 @@ class PowerLaw:
 
 
 def fit_power_law(x: Sequence[float], error: Sequence[float]) -> PowerLaw:
-    """The error of endless training: ``a`` of a least-squares fit of ``a + b · x^(−c)`` to errors.
+    """The limit of the error: ``a`` of a least-squares fit of ``a + b · x^(−c)`` to errors.
 
-    (Cortes et al. 1993; Hestness et al. 2017.) A small part of a curve leaves it wide open: look at the interval,
-    which supposes that the law holds, that the points err independently (those of one run's epochs do not), and,
-    being linear, is rough near 0.
+    (Cortes et al. 1993; Hestness et al. 2017.) A small part of a curve determines it poorly: look at the interval. The
+    interval assumes that the law holds and that the errors of the points are independent (those of the epochs of one
+    run are not). It is a linear approximation, which is rough near 0.
 
     Args:
-        x: training samples or epochs, above 0, at least three different ones.
-        error: shares from 0 to 1 (not accuracies), one for each x; several for one x are welcome.
+        x: training samples or epochs, above 0, at least three different values.
+        error: shares from 0 to 1 (not accuracies), one for each x; an x may occur several times.
 
     Raises:
-        ValueError: lengths differ, fewer than three different x, x not above 0, errors outside 0 … 1.
+        ValueError: lengths differ, there are fewer than three different x, x is not above 0, or errors are outside 0 …
+            1.
 
     >>> x = np.array([100, 200, 400, 800, 1600])
     >>> print(fit_power_law(x, 0.05 + 2 * x**-0.5))
@@ -89,7 +90,7 @@ def fit_power_law(x: Sequence[float], error: Sequence[float]) -> PowerLaw:
     scale = float(x.min())
     start = (error.min() / 2, max(error.max() - error.min() / 2, 1e-3), 0.5)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optimize.OptimizeWarning)  # no covariance: the interval says so
+        warnings.simplefilter("ignore", optimize.OptimizeWarning)  # no covariance: the interval is NaN
         found, covariance = optimize.curve_fit(
             lambda at, asymptote, drop, exponent: asymptote + drop * (at / scale) ** -exponent,
             x,
@@ -109,18 +110,18 @@ def fit_power_law(x: Sequence[float], error: Sequence[float]) -> PowerLaw:
 
 @dataclass(frozen=True)
 class Line:
-    """``accuracy(x) = slope · x + start``: a learning curve that must pass 100 % somewhere."""
+    """``accuracy(x) = slope · x + start``: a straight learning curve, which passes 100 % somewhere if it rises."""
 
     slope: float
     start: float
 
     def __call__(self, x: float | np.ndarray) -> float | np.ndarray:
-        """The accuracy at x, beyond 1 too."""
+        """The accuracy at x, which may exceed 1."""
         return self.slope * np.asarray(x, float) + self.start
 
     @property
     def passes_one(self) -> float:
-        """Where the line says 100 % and from where on it says more; infinity if it does not rise.
+        """The x at which the line reaches 100 %; infinity if it does not rise.
 
         >>> Line(0.002, 0.8).passes_one
         100.0
@@ -129,9 +130,9 @@ class Line:
 
 
 def fit_line(x: Sequence[float], error: Sequence[float]) -> Line:
-    """Least-squares straight line through the accuracies, which must pass 100 % somewhere.
+    """Least-squares straight line through the accuracies, as a contrast to the power law.
 
-    Arguments and errors as :func:`fit_power_law`; two different x do.
+    Arguments and errors are those of :func:`fit_power_law`, but two different x are enough.
     """
     x, error = _points(x, error, least=2)
     slope, start = np.polyfit(x, 1 - error, 1)
@@ -147,5 +148,5 @@ def _points(x: Sequence[float], error: Sequence[float], least: int) -> tuple[np.
     if not (np.isfinite(x) & (x > 0)).all():
         raise ValueError("x counts samples or epochs: it must be above 0 and finite")
     if not ((error >= 0) & (error <= 1)).all():
-        raise ValueError("errors are shares from 0 to 1 (1 − accuracy); NaN or percentages are not")
+        raise ValueError("errors must be shares from 0 to 1 (1 − accuracy), not NaN or percentages")
     return x, error

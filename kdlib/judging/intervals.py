@@ -1,7 +1,7 @@
 """Figures with their 95 % intervals: Wilson's for shares of samples, the percentile bootstrap for everything else.
 
-Both speak of *other samples from the same source* and this one trained model. What another seed would have given is a
-question for :func:`kdlib.compare_over_seeds`, whose interval over seeds is Student's.
+Both are about *other samples from the same source*, for this one trained model. For the variation over seeds see
+:func:`kdlib.compare_over_seeds`, which gives Student's interval.
 """
 
 import math
@@ -17,14 +17,14 @@ from kdlib.judging.predicted import Predictions
 RESAMPLES = 500
 
 OnRows = Callable[[np.ndarray], float]
-"""``on_rows(row numbers, repeats allowed) -> the figure of these samples``"""
+"""``on_rows(row numbers, repeats allowed) -> the figure for these samples``"""
 
 
 class Estimate(float):
-    """A figure that knows its 95 % interval. It is a number like any other.
+    """A figure with its 95 % interval. It is a float and can be used like one.
 
     Attributes:
-        low, high: the interval's ends, NaN where there is none.
+        low, high: the interval's ends, NaN if there is no interval.
 
     >>> found = Estimate(0.5, 0.4, 0.6)
     >>> found, f"{found:.0%}", found.high - found
@@ -35,7 +35,7 @@ class Estimate(float):
     high: float
 
     def __new__(cls, value: float, low: float = math.nan, high: float = math.nan) -> "Estimate":
-        """A figure and, where there are any, the ends of its interval."""
+        """A figure and the ends of its interval, if there is one."""
         self = super().__new__(cls, value)
         self.low, self.high = float(low), float(high)
         return self
@@ -52,7 +52,7 @@ class Estimate(float):
 def share(hits: torch.Tensor) -> Estimate:
     """Share of True in a bool tensor [N], with Wilson's 95 % interval (Wilson 1927); NaN if N is 0.
 
-    Wilson's interval stays inside 0 … 1 and has a length even where nothing, or everything, is right.
+    Wilson's interval stays inside 0 … 1, and its length is above 0 even if none or all are True.
 
     >>> share(torch.tensor([True] * 90 + [False] * 10))
     Estimate(value=0.9, low=0.8256..., high=0.9447...)
@@ -67,14 +67,14 @@ def share(hits: torch.Tensor) -> Estimate:
 def estimate(metric: Callable[..., float], *given: Predictions, resamples: int = RESAMPLES) -> Estimate:
     """A metric with its 95 % interval: its own if it has one, else the percentile bootstrap over samples.
 
-    (Efron and Tibshirani 1993, chapter 13.) Resamples in which the metric is undefined (NaN) are left out. No use for
-    the calibration error, which is biased upwards in a sample and more so in a resample: for that, see
+    (Efron and Tibshirani 1993, chapter 13.) Resamples in which the metric is undefined (NaN) are left out. It is
+    unsuitable for the calibration error, which is biased upwards in a sample and even more in a resample: see
     :func:`kdlib.judging.metrics.calibration_floor`.
 
     Args:
-        metric: of one Predictions or, for a student and its teacher, of two about the same samples.
-        given: its arguments; the same samples are drawn from each.
-        resamples: how many.
+        metric: a function of one Predictions or, for a student and its teacher, of two for the same samples.
+        given: its arguments; each resample draws the same samples from all of them.
+        resamples: number of resamples.
     """
     value = metric(*given)
     if isinstance(value, Estimate):
@@ -91,11 +91,11 @@ def estimate(metric: Callable[..., float], *given: Predictions, resamples: int =
 
 
 def resampled(prepare: Callable[..., OnRows]) -> Callable[[Callable], Callable]:
-    """Give a metric a quick way to its value on resamples.
+    """Decorate a metric with a fast way to compute it on resamples.
 
     Args:
-        prepare: takes the metric's arguments, does what need be done once, and returns the figure as a function of row
-            numbers.
+        prepare: takes the metric's arguments, computes what is needed only once, and returns a function from row
+            numbers to the figure.
     """
 
     def mark(metric: Callable) -> Callable:
@@ -106,7 +106,7 @@ def resampled(prepare: Callable[..., OnRows]) -> Callable[[Callable], Callable]:
 
 
 def mean_of(values: Callable[..., torch.Tensor]) -> Callable[..., OnRows]:
-    """How a metric that is a mean is resampled: ``values`` gives its value for each sample [N]."""
+    """The ``prepare`` of a metric that is a mean: ``values`` gives its value for each sample [N]."""
 
     def prepare(*given: Predictions) -> OnRows:
         known = values(*given).double().numpy()
@@ -116,7 +116,7 @@ def mean_of(values: Callable[..., torch.Tensor]) -> Callable[..., OnRows]:
 
 
 def t_interval(differences: pd.Series, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's t-interval of the mean of paired differences, one a seed; NaN for fewer than two.
+    """Student's t-interval for the mean of paired differences, one per seed; NaN for fewer than two.
 
     >>> low, high = t_interval(pd.Series([1.0, 2.0, 3.0]))
     >>> round(low, 2), round(high, 2)

@@ -1,7 +1,7 @@
-"""Figures about predictions: against labels, as probabilities, and against a teacher's.
+"""Metrics of predictions: compared with labels, as probabilities, and compared with a teacher's.
 
-Every figure is a number and a function of :class:`Predictions`, for one class a sample. Its interval comes from
-:func:`estimate`; a share of samples brings its own (:class:`Estimate`).
+Every metric is a function of :class:`Predictions` and gives a number, for one class per sample. Its interval comes from
+:func:`estimate`; a share of samples has its own (:class:`Estimate`).
 """
 
 import math
@@ -61,20 +61,20 @@ def accuracy(predicted: Predictions) -> float:
 
 
 def confusion_matrix(predicted: Predictions) -> Tensor:
-    """int64 [C, C], samples: a row a label, a column an answer."""
+    """Confusion matrix, int64 [C, C], in samples: one row per label, one column per answer."""
     places = predicted.targets * predicted.classes + predicted.answers
     return torch.bincount(places, minlength=predicted.classes**2).view(predicted.classes, predicted.classes)
 
 
 def per_class(predicted: Predictions) -> pd.DataFrame:
-    """Precision, recall and F1 of each class; a row a class, shares from 0 to 1.
+    """Precision, recall and F1 of each class, one row per class, as shares from 0 to 1.
 
-    Of a class's answers, *precision* (精确率) is the share that is right; of its samples, *recall* (召回率) is the
-    share that is found; F1 is their harmonic mean (van Rijsbergen 1979). *Accuracy* (准确率) is none of them. A
-    quotient with nothing below the line counts as 0, as in scikit-learn.
+    *Precision* (精确率) is the share of the class's answers that are right; *recall* (召回率) the share of its samples
+    that are found; F1 is their harmonic mean (van Rijsbergen 1979). *Accuracy* (准确率) is none of them. A quotient
+    whose denominator is 0 counts as 0, as in scikit-learn.
 
     Returns:
-        columns ``samples`` (with this label), ``answers`` (this class was said), ``precision``, ``recall``, ``f1``.
+        columns ``samples`` (with this label), ``answers`` (that name this class), ``precision``, ``recall``, ``f1``.
     """
     hits, samples, answers = _counts(predicted.targets.numpy(), predicted.answers.numpy(), predicted.classes)
     table = pd.DataFrame({"samples": samples, "answers": answers})
@@ -84,7 +84,7 @@ def per_class(predicted: Predictions) -> pd.DataFrame:
 
 
 def _counts(labels: np.ndarray, answers: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each class: samples where both say it, where the first does, where the second does; int64 [C] each."""
+    """For each class: samples where both name it, where the first does, where the second does; int64 [C] each."""
     return tuple(np.bincount(which, minlength=classes) for which in (labels[labels == answers], labels, answers))
 
 
@@ -94,7 +94,7 @@ def _shares(name: str, hits: np.ndarray, samples: np.ndarray, answers: np.ndarra
 
 
 def _macro(name: str) -> Callable[..., float]:
-    """The formula of a macro figure, of :func:`_counts`."""
+    """The formula of a macro metric, a function of :func:`_counts`."""
 
     def mean(hits: np.ndarray, samples: np.ndarray, answers: np.ndarray) -> float:
         return float(_shares(name, hits, samples, answers)[samples + answers > 0].mean())
@@ -108,7 +108,7 @@ def _kappa(hits: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _of_counts(formula: Callable[..., float]) -> Callable[..., OnRows]:
-    """How a formula of :func:`_counts` is resampled, of one model and the labels or of a student and its teacher."""
+    """Resampling of a formula of :func:`_counts`, for one model and the labels or for a student and its teacher."""
 
     def prepare(predicted: Predictions, teacher: Predictions | None = None) -> OnRows:
         first = (predicted.targets if teacher is None else teacher.answers).numpy()
@@ -152,7 +152,7 @@ def _nats(predicted: Predictions, reduction: str = "none") -> Tensor:
 
 @resampled(mean_of(_nats))
 def negative_log_likelihood(predicted: Predictions) -> float:
-    """Mean of −log of the label's probability, in nats: 0 is perfect, log C is a shrug. A proper score."""
+    """Mean of −log of the label's probability, in nats: 0 is perfect, log C is uniform guessing. A proper score."""
     return _nats(predicted, "mean").item()
 
 
@@ -167,10 +167,10 @@ def brier_score(predicted: Predictions) -> float:
 
 
 def reliability(predicted: Predictions, bins: int = BINS) -> pd.DataFrame:
-    """How often a model is right when it is so and so sure; a row a bin of equal width.
+    """Accuracy by confidence: one row per bin of equal width.
 
-    A bin holds confidences above its low end up to its high end, so that 1.0 is in the last one. (torchmetrics 1.9
-    puts a confidence of exactly 1 into a bin of its own, its issue 3510, which is why this is our own.)
+    A bin contains confidences above its low end up to its high end, so that 1.0 is in the last one. (torchmetrics 1.9
+    puts a confidence of exactly 1 into a separate bin, see its issue 3510; therefore this function does not use it.)
 
     Returns:
         columns ``low``, ``high``, ``samples``, ``confidence`` and ``accuracy`` (means in the bin; NaN where empty).
@@ -201,8 +201,9 @@ def _binned(predicted: Predictions, bins: int) -> tuple[Tensor, Tensor]:
 def calibration_error(predicted: Predictions, bins: int = BINS) -> float:
     """Expected calibration error: the mean over samples of their bin's gap, ``abs(accuracy − confidence)``.
 
-    From 0 to 1 (Guo et al. 2017, equation 3). It depends on the number of bins, is no proper score (always saying the
-    base rates is perfectly calibrated), and is above 0 for a perfect model of finitely many samples.
+    It is from 0 to 1 (Guo et al. 2017, equation 3). It depends on the number of bins. It is not a proper score (a model
+    that always gives the base rates is perfectly calibrated), and for finitely many samples it is above 0 even for a
+    perfectly calibrated model.
     """
     table = reliability(predicted, bins)
     gaps = (table["accuracy"] - table["confidence"]).abs() * table["samples"]
@@ -210,15 +211,15 @@ def calibration_error(predicted: Predictions, bins: int = BINS) -> float:
 
 
 def calibration_floor(predicted: Predictions, bins: int = BINS, draws: int = 200) -> Estimate:
-    """The calibration error that a perfectly calibrated model with these confidences would show, by chance alone.
+    """The calibration error of a perfectly calibrated model with these confidences, by chance alone.
 
-    Answers are drawn right or wrong with their own confidence as the probability (Vaicenavicius et al. 2019, section
+    Each answer is simulated to be right with a probability equal to its confidence (Vaicenavicius et al. 2019, section
     5: consistency resampling). A calibration error inside the interval is no evidence of miscalibration.
 
     Args:
         predicted: N predictions; only the confidences matter.
         bins: as in :func:`calibration_error`.
-        draws: how many data sets are simulated.
+        draws: number of simulated data sets.
 
     Returns:
         Mean over draws, and the 2.5 % and 97.5 % points.
@@ -236,10 +237,10 @@ def calibration_floor(predicted: Predictions, bins: int = BINS, draws: int = 200
 def calibration_temperature(predicted: Predictions) -> float:
     """The temperature that minimises the negative log-likelihood (Guo et al. 2017, section 4.2), within 0.05 … 20.
 
-    NaN where there is none: if every answer is right the likelihood only grows as the temperature falls.
+    It is NaN if there is no minimum: if every answer is right, the likelihood only grows as the temperature falls.
 
-    Fit it on validation, judge with it on test: ``calibration_error(test.at(calibration_temperature(validation)))``.
-    Above 1 the model was too sure. It changes no answer. It has nothing to do with the temperature of distillation.
+    Fit it on validation and use it on test: ``calibration_error(test.at(calibration_temperature(validation)))``. Above
+    1 the model is overconfident. It changes no answer. It is unrelated to the temperature of distillation.
     """
     if predicted.correct.all():
         return math.nan
@@ -257,7 +258,7 @@ def calibration_temperature(predicted: Predictions) -> float:
 
 
 def agreement(student: Predictions, teacher: Predictions) -> Estimate:
-    """Share of samples on which both give the same answer, right or wrong (Stanton et al. 2021, eq. 2)."""
+    """Share of samples with the same answer from both, right or wrong (Stanton et al. 2021, equation 2)."""
     _check_same_samples(student, teacher)
     return share(student.answers == teacher.answers)
 
@@ -265,7 +266,7 @@ def agreement(student: Predictions, teacher: Predictions) -> Estimate:
 def agreement_where_wrong(student: Predictions, teacher: Predictions) -> Estimate:
     """Share of the teacher's errors on which the student gives the teacher's wrong answer; NaN if it has none.
 
-    Where the teacher is right, a good student agrees with it by being right. Here it has to be *like* it.
+    Where the teacher is right, any good student agrees with it. Where it is wrong, only a student *like* it does.
     """
     _check_same_samples(student, teacher)
     wrong = ~teacher.correct
@@ -274,10 +275,10 @@ def agreement_where_wrong(student: Predictions, teacher: Predictions) -> Estimat
 
 @resampled(_of_counts(_kappa))
 def kappa(student: Predictions, teacher: Predictions) -> float:
-    """Cohen's (1960) kappa: agreement beyond that of two who answer independently with the same frequencies.
+    """Cohen's (1960) kappa: agreement beyond that of independent answers with the same class frequencies.
 
-    1 is full agreement, 0 chance; NaN if both always say the same one class. Its "chance" knows nothing of accuracy:
-    two models that are good for unrelated reasons score high. For those there is the unrelated teacher.
+    1 is full agreement, 0 is chance; NaN if both always give the same single class. "Chance" does not account for
+    accuracy: two models that are good for unrelated reasons get a high kappa. The unrelated teacher controls for this.
     """
     _check_same_samples(student, teacher)
     return _of_all(_kappa, student, teacher)
@@ -289,7 +290,7 @@ def _divergences(student: Predictions, teacher: Predictions, reduction: str = "n
 
 @resampled(mean_of(_divergences))
 def divergence(student: Predictions, teacher: Predictions) -> float:
-    """Mean KL(teacher ‖ student) at temperature 1, in nats; 0 if both say the same.
+    """Mean KL(teacher ‖ student) at temperature 1, in nats; 0 if both give the same probabilities.
 
     See :func:`kdlib.losses.forward_kl`.
     """
@@ -300,8 +301,8 @@ def divergence(student: Predictions, teacher: Predictions) -> float:
 def _check_same_samples(student: Predictions, teacher: Predictions) -> None:
     if student.classes != teacher.classes:
         raise ValueError(
-            f"the student speaks of {student.classes} classes and the teacher of {teacher.classes}: agreement is "
-            f"defined for the same classes in the same order"
+            f"the student has {student.classes} classes and the teacher {teacher.classes}: agreement is defined for "
+            f"the same classes in the same order"
         )
     if not torch.equal(student.targets, teacher.targets):
-        raise ValueError("student and teacher were asked about different samples: their labels differ")
+        raise ValueError("the predictions of student and teacher are for different samples: their labels differ")

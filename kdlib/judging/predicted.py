@@ -1,4 +1,4 @@
-"""What a model predicts about samples whose labels are known, and what is refused before anything is judged."""
+"""A model's predictions for samples with known labels, and checks before they are evaluated."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Predictions:
         targets: int64 [N], 0 … C − 1. A class may be missing.
 
     Raises:
-        TypeError: logits not floating, targets not int64.
-        ValueError: no samples, fewer than two classes, NaN or infinity, a label out of range.
+        TypeError: logits are not floating, or targets are not int64.
+        ValueError: no samples, fewer than two classes, NaN or infinity, or a label out of range.
 
     >>> two_of_three = Predictions(torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 1, 0]))
     >>> two_of_three.answers.tolist(), two_of_three.correct.tolist()
@@ -46,8 +46,8 @@ class Predictions:
             object.__setattr__(self, name, getattr(self, name).detach().cpu())
         if self.logits.dim() != 2 or self.logits.shape[0] == 0 or self.logits.shape[1] < 2:
             raise ValueError(
-                f"logits have shape {tuple(self.logits.shape)}: judging needs [samples, classes] with at least one "
-                f"sample and two classes (for one logit z a sample, see kdlib.losses.two_logits)"
+                f"logits have shape {tuple(self.logits.shape)}: evaluation needs [samples, classes] with at least one "
+                f"sample and two classes (for one logit per sample, see kdlib.losses.two_logits)"
             )
         if self.targets.shape != self.logits.shape[:1]:
             raise ValueError(f"{len(self.logits):,} predictions, but targets of shape {tuple(self.targets.shape)}")
@@ -55,11 +55,11 @@ class Predictions:
             rows = int((~self.logits.isfinite().all(dim=1)).sum())
             raise ValueError(
                 f"{rows:,} of {len(self.logits):,} predictions are NaN or infinite: the model's weights or inputs are "
-                f"broken, and no figure about them means anything"
+                f"broken, so no metric would be meaningful"
             )
         if not ((self.targets >= 0) & (self.targets < self.logits.shape[1])).all():
             raise ValueError(
-                f"targets go from {int(self.targets.min())} to {int(self.targets.max())}, but the logits speak of "
+                f"targets go from {int(self.targets.min())} to {int(self.targets.max())}, but there are logits for "
                 f"{self.logits.shape[1]} classes, 0 … {self.logits.shape[1] - 1}: leave out samples without a label"
             )
 
@@ -78,16 +78,16 @@ class Predictions:
 
     @cached_property
     def correct(self) -> Tensor:
-        """bool [N]."""
+        """bool [N]: whether the answer is the label."""
         return self.answers == self.targets
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """[N, C], at temperature 1."""
+        """[N, C]: the softmax at temperature 1."""
         return losses.softened_probabilities(self.logits)
 
     def select(self, rows: Tensor | np.ndarray) -> "Predictions":
-        """Some of them: row numbers (repeats allowed) or a mask."""
+        """Some of the predictions, by row numbers (repeats allowed) or a mask."""
         rows = torch.as_tensor(rows)
         return Predictions(self.logits[rows], self.targets[rows])
 
@@ -104,16 +104,16 @@ def predictions(
 
     Args:
         model: a result of :func:`kdlib.fit`, a :class:`kdlib.models.Prepared`, a module, a function, or a table of
-            answers by sample index; see :mod:`kdlib.models.asking`. One logit z a sample is taken for two, 0 and z.
-        split: such as ``data.test``, one class a sample.
+            answers by sample index; see :mod:`kdlib.models.asking`. One logit z per sample becomes two, 0 and z.
+        split: such as ``data.test``, one class per sample.
         normalise: ``data.normalise``, for models without a preparation of their own.
-        classes: ``data.classes``, to which a model's class names are matched where it has any.
+        classes: ``data.classes``; the model's classes are matched to them by name if it has names.
 
     Raises:
-        TypeError: nothing that can be asked, or ``split`` no Split.
-        ValueError: no labels, or other targets than one class a sample; the preparation of inputs is not known; the
-            model's classes are others; it gives probabilities in place of logits; the predictions cannot be judged, see
-            :class:`Predictions`.
+        TypeError: ``model`` is not a model, or ``split`` is not a Split.
+        ValueError: there are no labels, or other targets than one class per sample; the preparation of inputs is
+            unknown; the model's classes differ; it gives probabilities instead of logits; the predictions cannot be
+            used, see :class:`Predictions`.
     """
     check_split(split, "split")
     labelled = split.select(split.labelled)
@@ -124,27 +124,27 @@ def predictions(
         raise ValueError(f"{title_of(model)} gives {logits.shape[1]} logits, but the data have {len(classes)} classes")
     if teacher_checks.look_like_probabilities(logits):
         raise ValueError(
-            f"{title_of(model)} gives probabilities: each of its answers is at least 0 and sums to 1. Logits are due: "
-            f"leave out its last softmax, or pass a function or table with their logarithm"
+            f"{title_of(model)} gives probabilities: each of its answers is at least 0 and sums to 1. Logits are "
+            f"needed: leave out its last softmax, or pass a function or table with the logarithms"
         )
     return Predictions(logits, labelled.targets)
 
 
 def check_split(split: Split, argument: str) -> None:
-    """Raise, naming the argument, unless this is a split with labels, one class a sample."""
+    """Raise, naming the argument, unless it is a split with labels, one class per sample."""
     if not isinstance(split, Split):
         raise TypeError(f"{argument} must be a split, such as data.test, not {type(split).__name__}")
     if split.targets.dim() != 1 or split.targets.is_floating_point():
         raise ValueError(
-            f"kdlib.judging is about one class a sample (int64 [N]), and these targets are {_kind(split.targets)}: "
-            f"sequences, several labels at once and numbers are measured by kdlib.training.measure"
+            f"kdlib.judging is for one class per sample (int64 [N]), but these targets are {_kind(split.targets)}: for "
+            f"sequences, several labels and numbers use kdlib.training.measure"
         )
     if not split.labelled.any():
         raise ValueError("the split has no labels to compare with")
 
 
 def title_of(model: Any) -> str:
-    """A short name of a model of any kind."""
+    """A short name for any kind of model."""
     inner = asking.inner(model)
     if isinstance(inner, nn.Module):
         return models.describe(inner)
@@ -152,14 +152,15 @@ def title_of(model: Any) -> str:
 
 
 def warn_if_lost(model: Any, found: Predictions) -> None:
-    """Warn about a trained model that does no better than guessing here, though it did on its own validation split."""
+    """Warn about a trained model that is no better than guessing here, but was on its own validation split."""
     history = model.history if isinstance(model, Fitted) else ()
     before = [row["validation_error"] for row in history if "validation_error" in row]
     wrong, guessing = 1 - int(found.correct.sum()) / len(found), 1 - 1.2 / found.classes
     if len(found) >= 50 and before and min(before) < guessing / 2 and wrong > guessing:
         warn(
-            f"{title_of(model)} is wrong about {wrong:.1%} of these samples, as if it guessed, but only about "
-            f"{min(before):.1%} of its own validation samples: are these other data, or the classes in another order?"
+            f"{title_of(model)} is wrong on {wrong:.1%} of these samples, as if it guessed, but only on "
+            f"{min(before):.1%} of its own validation samples: are the data of another kind, or the classes in another "
+            f"order?"
         )
 
 

@@ -1,4 +1,4 @@
-"""Every figure that a scorecard may hold: what it is, its unit, and what the two bounds in brackets are."""
+"""The figures of a scorecard: definitions, units, and the meaning of the two bounds in brackets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ class Score:
 
     Attributes:
         family: ``"task"``, ``"probability"``, ``"fidelity"``, ``"learning curve"``, ``"efficiency"``, ``"stability"``.
-        unit: what it is counted in, empty where it has none.
-        meaning: in a few words.
-        defined_by: the function that has the full definition.
-        bounds: what its two bounds are, empty where there are none.
-        missing: the word for NaN.
+        unit: its unit, empty if it has none.
+        meaning: its definition in a few words.
+        defined_by: the function with the full definition.
+        bounds: the kind of its two bounds, empty if there are none.
+        missing: the word shown for NaN.
     """
 
     family: str
@@ -30,10 +30,10 @@ class Score:
 WILSON, BOOTSTRAP, FIT, CHANCE = "95 %, Wilson", "95 %, bootstrap", "95 %, of the fit", "95 % of draws"
 QUARTILES, RUNS = "quartiles", "lowest, highest"
 NOT_COUNTABLE = "not countable"
-_STRANGER = "the same with the unrelated teacher, whom the student never met"
+_STRANGER = "the same with the unrelated teacher, which did not teach the student"
 
 SCORES = {
-    "errors": Score("task", "samples", "answers that are not the label", metrics.errors),
+    "errors": Score("task", "samples", "answers other than the label", metrics.errors),
     "accuracy": Score("task", "%", "samples whose answer is the label", metrics.accuracy, WILSON),
     "macro precision": Score(
         "task", "%", "of a class's answers, right; mean of classes", metrics.macro_precision, BOOTSTRAP
@@ -49,7 +49,7 @@ SCORES = {
         "probability", "%", "that of a calibrated model as confident", metrics.calibration_floor, CHANCE
     ),
     "calibration temperature": Score(
-        "probability", "", "fitted on validation; above 1: too sure", metrics.calibration_temperature
+        "probability", "", "fitted on validation; above 1: overconfident", metrics.calibration_temperature
     ),
     "calibration error, scaled": Score(
         "probability", "%", "after division by that temperature", metrics.calibration_error
@@ -61,15 +61,15 @@ SCORES = {
     "agreement where the teacher is wrong": Score(
         "fidelity", "%", "the teacher's errors made alike", metrics.agreement_where_wrong, WILSON
     ),
-    "kappa": Score("fidelity", "", "agreement beyond that of equal frequencies", metrics.kappa, BOOTSTRAP),
+    "kappa": Score("fidelity", "", "agreement beyond chance at these frequencies", metrics.kappa, BOOTSTRAP),
     "divergence": Score("fidelity", "nats", "KL(teacher || student) at temperature 1", metrics.divergence, BOOTSTRAP),
     "control: agreement": Score("fidelity", "%", _STRANGER, metrics.agreement, WILSON),
     "control: agreement where it is wrong": Score("fidelity", "%", _STRANGER, metrics.agreement_where_wrong, WILSON),
     "control: kappa": Score("fidelity", "", _STRANGER, metrics.kappa, BOOTSTRAP),
     "control: divergence": Score("fidelity", "nats", _STRANGER, metrics.divergence, BOOTSTRAP),
-    "validation error, last epoch": Score("learning curve", "%", "answers wrong on validation", metrics.accuracy),
+    "validation error, last epoch": Score("learning curve", "%", "wrong answers on validation", metrics.accuracy),
     "validation error, best epoch": Score(
-        "learning curve", "%", "the lowest, flattered by the choice", metrics.accuracy
+        "learning curve", "%", "the lowest, which makes it too optimistic", metrics.accuracy
     ),
     "asymptote by samples": Score(
         "learning curve", "%", "error of endless data, by a power law", curves.fit_power_law, FIT
@@ -80,7 +80,7 @@ SCORES = {
     "operations": Score(
         "efficiency", "MFLOP/image", "of products and convolutions", cost.count_flops, missing=NOT_COUNTABLE
     ),
-    "latency, one image": Score("efficiency", "ms", "one image, asked alone", cost.latency, QUARTILES),
+    "latency, one image": Score("efficiency", "ms", "one image at a time", cost.latency, QUARTILES),
     "throughput": Score("efficiency", "images/s", "in batches of 256", cost.batch_time, QUARTILES),
     "correct per GFLOP": Score(
         "efficiency", "images/GFLOP", "accuracy / operations", cost.count_flops, missing=NOT_COUNTABLE
@@ -92,4 +92,4 @@ SCORES = {
     "worst shift": Score("stability", "%", "accuracy under the worst of them", shifts.under_shifts),
     "kept under shifts": Score("stability", "% of clean", "mean under shifts / clean accuracy", shifts.summary),
 }
-"""Every figure a scorecard may hold, in order. Rows that begin with "control" are about the unrelated teacher."""
+"""All figures of a scorecard, in order. Rows that begin with "control" are about the unrelated teacher."""

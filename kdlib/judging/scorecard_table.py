@@ -1,4 +1,4 @@
-"""A scorecard as it is read, printed, drawn and kept."""
+"""The scorecard object: reading, printing, drawing and saving."""
 
 import json
 import math
@@ -17,18 +17,18 @@ from kdlib.judging.scorecard_rows import SCORES
 
 @dataclass(frozen=True)
 class Scorecard:
-    """Teacher, student and perhaps a baseline, judged in every way. Made by :func:`kdlib.scorecard`.
+    """The evaluation of a teacher, a student and optionally a baseline, made by :func:`kdlib.scorecard`.
 
     Attributes:
-        frame: a row a figure and model: ``family``, ``figure``, ``unit``, ``model``, ``value``, ``low``, ``high``,
-            ``interval`` (what low and high are).
-        confusion: for each model, int64 [C, C], a row a label, a column an answer.
+        frame: one row per figure and model: ``family``, ``figure``, ``unit``, ``model``, ``value``, ``low``, ``high``,
+            ``interval`` (the kind of low and high).
+        confusion: for each model, int64 [C, C], one row per label, one column per answer.
         per_class: for each model, see :func:`kdlib.judging.metrics.per_class`.
         reliability: for each model, see :func:`kdlib.judging.metrics.reliability`.
         reliability_scaled: the same after temperature scaling, for each model that has a calibration temperature.
-        shifted: for each model, see :func:`kdlib.judging.shifts.under_shifts`; empty if the inputs are no images.
+        shifted: for each model, see :func:`kdlib.judging.shifts.under_shifts`; empty if the inputs are not images.
         histories: for each model trained by :func:`kdlib.fit`, its rows.
-        about: JSON-able: data and its source, split, samples, threads, versions, and each model's record.
+        about: JSON values: data and their source, split, samples, threads, versions, and each model's record.
     """
 
     frame: pd.DataFrame
@@ -50,7 +50,7 @@ class Scorecard:
         return float(found["value"].iloc[0])
 
     def table(self) -> pd.DataFrame:
-        """For reading: a row a figure, a column a model, intervals in brackets."""
+        """A table for reading: one row per figure, one column per model, intervals in brackets."""
         frame = self.frame.assign(
             shown=[_shown(*row) for row in self.frame[["figure", "value", "low", "high"]].itertuples(index=False)],
             figure=self.frame["figure"] + self.frame["unit"].map(lambda unit: f" ({unit})" if unit else ""),
@@ -83,7 +83,7 @@ class Scorecard:
 
     @staticmethod
     def definitions() -> pd.DataFrame:
-        """What each figure is: family, unit, meaning, where its full definition is, and what its brackets hold."""
+        """Definitions of all figures: family, unit, meaning, function with the full definition, and kind of bounds."""
         rows = [
             {
                 "family": score.family,
@@ -98,7 +98,7 @@ class Scorecard:
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict:
-        """Everything, as JSON can hold it; NaN and infinity become None."""
+        """Everything as JSON values; NaN and infinity become None."""
 
         def rows(frame: pd.DataFrame) -> list[dict]:
             def json_able(value: object) -> object:
@@ -124,7 +124,7 @@ class Scorecard:
         return Path(path)
 
     def plot(self, title: str = "") -> Figure:
-        """Draw the card, one panel a family; returns the figure."""
+        """Draw the card, one panel per family; returns the figure."""
         return scorecard_figure.draw(self.frame, self.reliability, self.shifted, self.histories, title)
 
 

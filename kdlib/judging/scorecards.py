@@ -1,4 +1,4 @@
-"""The scorecard: every way this course judges a distilled student, on one page."""
+"""The scorecard: all evaluations of a distilled student in this course, on one page."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ from kdlib.training import Fitted, check_unseen
 __all__ = ["CONTROL_MARGIN", "SCORES", "Scorecard", "scorecard"]
 
 CONTROL_MARGIN = 0.005
-"""How far the accuracies of teacher and unrelated teacher may lie apart on the judged split."""
+"""The largest allowed difference between the accuracies of teacher and unrelated teacher on the split."""
 
 BATCH = 256
-"""Inputs at once, where throughput is measured."""
+"""Batch size for measuring throughput."""
 
 
 def scorecard(
@@ -38,40 +38,40 @@ def scorecard(
     split: str = "test",
     seconds: float = 0.5,
 ) -> Scorecard:
-    """Judge a student, its teacher and a baseline on one split in every way of this course.
+    """Evaluate a student, its teacher and a baseline on one split with all metrics of this course.
 
-    Models are results of :func:`kdlib.fit`, or anything else that can be asked, see :mod:`kdlib.models.asking`; bare
-    modules and functions take what ``data.normalise`` gives. What a model cannot be asked for is left out: costs of
-    what is no module; of a table, which holds answers for the judged split's samples, whatever needs other answers.
+    Models are results of :func:`kdlib.fit`, or any other kind of model, see :mod:`kdlib.models.asking`; bare modules
+    and functions take the output of ``data.normalise``. Figures that a model cannot give are left out: costs, if it is
+    not a module; for a table, which has answers for this split only, everything that needs other answers.
 
     Args:
-        student: a model; or several, of other seeds or data splits: the first is judged in full, all of them give the
-            accuracy across runs.
+        student: a model, or several with different seeds or data splits: the first one gets all figures, and all of
+            them give the accuracy across runs.
         teacher: a model.
-        data: what they are judged on, one class a sample; calibration temperatures are fitted on its validation split,
-            if there is one.
+        data: the data for the evaluation, one class per sample; calibration temperatures are fitted on its validation
+            split, if there is one.
         baseline: the student trained without a teacher; one or several.
-        unrelated: another teacher, which the student never met, of the same accuracy to within half a point: a control
-            for fidelity in the spirit of Stanton et al. 2021. Without it those figures are missing, and agreement
-            means little.
+        unrelated: another teacher, which did not teach the student, of the same accuracy to within half a point: a
+            control for fidelity (compare Stanton et al. 2021). Without it these figures are missing, and agreement is
+            hard to interpret.
         by_size: for ``"student"`` and ``"baseline"``, errors by training-set size, see
             :func:`kdlib.judging.curves.by_size`.
-        split: ``"test"``, or ``"validation"`` while choosing.
-        seconds: to measure each timing.
+        split: ``"test"``, or ``"validation"`` while you choose settings.
+        seconds: duration of each time measurement.
 
     Raises:
         TypeError: a model of the wrong kind.
-        ValueError: no such split or no labels, or other targets than one class a sample; classes that differ;
-            predictions that are NaN; a model trained on the images it is judged on; an unrelated teacher whose accuracy
+        ValueError: the split does not exist or has no labels, or other targets than one class per sample; classes
+            differ; predictions are NaN; a model was trained on images of the split; the unrelated teacher's accuracy
             differs by more than half a point.
 
-    A trained model that guesses here, and did not on its own validation split, is warned about.
+    It warns about a trained model that is no better than guessing here, but was on its own validation split.
     """
     groups = {"teacher": _several(teacher), "student": _several(student)}
     if baseline is not None:
         groups["baseline"] = _several(baseline)
     if split not in ("test", "validation") or getattr(data, split) is None:
-        raise ValueError(f"split must be 'test' or 'validation', and there: {split!r} is not")
+        raise ValueError(f"split must be 'test' or 'validation', and must exist, not {split!r}")
     judged = getattr(data, split)
     check_split(judged, f"data.{split}")
     for model in [*(model for group in groups.values() for model in group), unrelated]:
@@ -164,7 +164,7 @@ def _judge_task(add: Add, name: str, predicted: Predictions) -> None:
 
 
 def _judge_probability(add: Add, name: str, predicted: Predictions, model: Any, data: Dataset) -> float:
-    """Add the figures, and return the calibration temperature, NaN where there is none."""
+    """Add the figures, and return the calibration temperature, NaN if there is none."""
     add("negative log-likelihood", name, metrics.estimate(metrics.negative_log_likelihood, predicted))
     add("Brier score", name, metrics.estimate(metrics.brier_score, predicted))
     add("calibration error", name, metrics.calibration_error(predicted), 100)
@@ -233,7 +233,7 @@ def _judge_cost(
 
 
 def _counted(count: Callable[..., int], *given: Any) -> float:
-    """What is counted, NaN where it is not countable."""
+    """The result of a count, NaN if it is not countable."""
     try:
         return count(*given)
     except cost.NotCountable:
@@ -256,7 +256,7 @@ def _judge_shifts(add: Add, name: str, table: pd.DataFrame) -> None:
 
 
 def _what_differs(group: Sequence[Any]) -> str:
-    """In words: across what several runs of one recipe were spread."""
+    """The settings in which several runs of one recipe differ, in words."""
     if not all(isinstance(model, Fitted) for model in group):
         return f"{len(group)} models"
     varied = {
@@ -272,7 +272,7 @@ def _what_differs(group: Sequence[Any]) -> str:
 def _several(given: Any) -> list:
     several = list(given) if isinstance(given, list | tuple) else [given]
     if not several:
-        raise ValueError("there is no model to judge: the list is empty")
+        raise ValueError("there is no model to evaluate: the list is empty")
     return several
 
 
@@ -280,7 +280,7 @@ def _predictions(name: str, model: Any, judged: Split, data: Dataset) -> Predict
     try:
         return metrics.predictions(model, judged, data.normalise, classes=data.classes)
     except (TypeError, ValueError) as error:
-        error.add_note(f"(This is about the {name}.)")
+        error.add_note(f"(This concerns the {name}.)")
         raise
 
 
@@ -289,6 +289,6 @@ def _check_control(teacher: Predictions, control: Predictions) -> None:
     if abs(of_teacher - of_control) > CONTROL_MARGIN * len(teacher):
         raise ValueError(
             f"the unrelated teacher makes {of_control:,} errors and the teacher {of_teacher:,}: as a control for "
-            f"agreement it must be as good, to within {CONTROL_MARGIN * len(teacher):g} errors ({CONTROL_MARGIN:.1%}); "
-            f"train it in the same way from another seed"
+            f"agreement it must be equally good, to within {CONTROL_MARGIN * len(teacher):g} errors "
+            f"({CONTROL_MARGIN:.1%}); train it in the same way with another seed"
         )

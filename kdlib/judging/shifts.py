@@ -1,4 +1,4 @@
-"""Images as a worse camera or a careless hand would give them: to see how much of a model's accuracy remains."""
+"""Shifted images, as from a worse camera, to measure how much accuracy a model keeps."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -19,14 +19,14 @@ Shift = Callable[[Tensor, float], Tensor]
 
 
 def noise(images: Tensor, strength: float) -> Tensor:
-    """Gaussian noise with this standard deviation, in units of the full range 0 … 1; the same for all models."""
+    """Add Gaussian noise with this standard deviation, in units of the full range 0 … 1; the same for all models."""
     drawn = torch.randn(images.shape, generator=generator("noise", 0)).to(images.device)
     noisy = images.float() / 255 + strength * drawn
     return (noisy.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def blur(images: Tensor, strength: float) -> Tensor:
-    """Gaussian blur with this standard deviation, in pixels."""
+    """Apply a Gaussian blur with this standard deviation, in pixels."""
     from torchvision.transforms.v2 import functional as tv
 
     size = 2 * int(3 * strength + 0.5) + 1
@@ -34,21 +34,21 @@ def blur(images: Tensor, strength: float) -> Tensor:
 
 
 def brightness(images: Tensor, strength: float) -> Tensor:
-    """Every pixel times this factor, cut off at white."""
+    """Multiply every pixel by this factor, cut off at white."""
     from torchvision.transforms.v2 import functional as tv
 
     return tv.adjust_brightness(images, strength)
 
 
 def contrast(images: Tensor, strength: float) -> Tensor:
-    """Differences from the image's mean grey times this factor."""
+    """Multiply differences from the image's mean grey by this factor."""
     from torchvision.transforms.v2 import functional as tv
 
     return tv.adjust_contrast(images, strength)
 
 
 def rotation(images: Tensor, strength: float) -> Tensor:
-    """Turned by this many degrees, anticlockwise; black moves in."""
+    """Rotate anticlockwise by this many degrees; pixels that become free are black."""
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as tv
 
@@ -56,7 +56,7 @@ def rotation(images: Tensor, strength: float) -> Tensor:
 
 
 def translation(images: Tensor, strength: float) -> Tensor:
-    """Moved right and down by this many whole pixels; black moves in, and what leaves the frame is lost."""
+    """Move right and down by this many whole pixels; pixels that become free are black."""
     from torchvision.transforms.v2 import functional as tv
 
     return tv.affine(images, angle=0.0, translate=[round(strength)] * 2, scale=1.0, shear=[0.0, 0.0])
@@ -70,11 +70,11 @@ SHIFTS: dict[Shift, tuple[float, ...]] = {
     rotation: (10.0, 20.0, 30.0),
     translation: (2.0, 4.0, 6.0),
 }
-"""Each kind of shift, with three strengths from mild to severe."""
+"""The kinds of shift, each with three strengths from mild to severe."""
 
 
 def are_images(inputs: Any) -> bool:
-    """Whether these are uint8 images [N, C, H, W], which can be shifted."""
+    """Whether inputs are uint8 images [N, C, H, W], which can be shifted."""
     return isinstance(inputs, Tensor) and inputs.dim() == 4 and inputs.dtype == torch.uint8
 
 
@@ -90,22 +90,22 @@ def under_shifts(
     """Accuracy of a model on shifted copies of some of a split's images (Hendrycks and Dietterich 2019).
 
     Args:
-        model: anything that can be asked, but no table: its answers are about the images as they are.
-        split: uint8 images [N, C, H, W], one class a sample.
+        model: any kind of model except a table, which only has answers about the original images.
+        split: uint8 images [N, C, H, W], one class per sample.
         normalise, classes: see :func:`kdlib.judging.metrics.predictions`.
-        samples: how many labelled images, evenly spaced over the split and always the same.
+        samples: number of labelled images, evenly spaced over the split and always the same.
         shifts: kinds and strengths.
 
     Returns:
-        A row a kind and strength: ``shift``, ``strength``, ``accuracy``; the first row is ``clean``, strength 0.
+        One row per kind and strength: ``shift``, ``strength``, ``accuracy``; the first row is ``clean``, strength 0.
 
     Raises:
-        TypeError: a table.
-        ValueError: inputs that are no uint8 images; what :func:`kdlib.judging.metrics.predictions` refuses.
+        TypeError: the model is a table.
+        ValueError: inputs are not uint8 images; or as in :func:`kdlib.judging.metrics.predictions`.
     """
     check_split(split, "split")
     if asking.is_table(model):
-        raise TypeError("a table holds answers to the images as they are: shifted ones need the model itself")
+        raise TypeError("a table has answers about the original images only: shifted images need the model itself")
     if not are_images(split.inputs):
         kind = type(split.inputs).__name__
         if isinstance(split.inputs, Tensor):
@@ -131,20 +131,20 @@ def under_shifts(
 
 
 def summary(shifted: pd.DataFrame) -> dict[str, float | str]:
-    """What remains under shifts, from the rows of :func:`under_shifts`.
+    """A summary of the accuracies from :func:`under_shifts`.
 
     Returns:
         ``clean``, ``mean`` and ``worst`` accuracy, ``worst_shift`` (its name and strength), and ``kept``: mean over
-        clean. "Stability = correct across environments / total" is ``mean``. It is high for an accurate model
-        however unstable, and depends on which environments somebody chose.
+        clean. "Stability = correct across environments / total" is ``mean``. It is high for an accurate model even if
+        it is unstable, and it depends on the chosen environments.
 
     Raises:
-        ValueError: there is no row but the clean one.
+        ValueError: there is only the clean row.
     """
     clean = float(shifted.loc[shifted["shift"] == "clean", "accuracy"].iloc[0])
     changed = shifted[shifted["shift"] != "clean"]
     if changed.empty:
-        raise ValueError("nothing was shifted, so nothing can be said about what remains: pass at least one shift")
+        raise ValueError("there are no shifted images to summarise: pass at least one shift")
     worst = changed.loc[changed["accuracy"].idxmin()]
     mean = float(changed["accuracy"].mean())
     return {

@@ -1,23 +1,23 @@
 """Loss functions of logits: softened probabilities, soft (distillation) losses and hard losses.
 
-Everything here is a pure function of tensors; nothing knows of models, data or loops.
+Everything here is a pure function of tensors; nothing depends on models, data or loops.
 
 Conventions
 -----------
 * Logits have shape ``[..., C]`` with the **classes last**: ``[N, C]`` for images, ``[N, L, C]`` for sequences. If they
-  stand elsewhere, say where: ``dim=1`` for ``[N, C, H, W]``. All other dimensions are *positions*; targets and masks
+  are elsewhere, pass ``dim``: ``dim=1`` for ``[N, C, H, W]``. All other dimensions are *positions*; targets and masks
   have their shape. :func:`two_logits` makes two classes of one yes-or-no logit.
 * Every loss is the **mean over positions** of a sum over classes, in nats. Repeating a batch does not change it, and
-  neither does adding a class that nobody believes in. ``reduction="none"`` gives one value a position instead, 0 where
-  a position does not count: its sum over the number of positions that count is the mean.
-* Arithmetic is in log space, and in float32 at least: bfloat16 and float16 logits are widened first.
+  neither does adding a class to which both sides give probability 0. ``reduction="none"`` gives one value per position
+  instead, 0 where a position does not count: their sum, divided by the number of positions that count, is the mean.
+* Arithmetic is in log space, and at least in float32: bfloat16 and float16 logits are widened first.
 * A soft loss compares ``student_logits / T`` with ``teacher_logits / T`` and is multiplied by ``T**2`` unless
   ``t_squared=False`` (Hinton, Vinyals and Dean 2015, section 2: the gradients of the softened loss shrink roughly like
-  ``1 / T**2``). T is a number or a tensor that broadcasts over the positions, such as a scalar, or ``[N]`` for one T a
-  sample; a tensor that asks for a gradient gets one.
+  ``1 / T**2``). T is a number or a tensor that broadcasts over the positions, such as a scalar, or ``[N]`` for one T
+  per sample; a tensor that requires a gradient gets one.
 * **Only the student learns**: teacher logits and targets are detached. Two networks that teach each other take turns as
   the student: ``forward_kl(a, b) + forward_kl(b, a)``.
-* All losses compile as full graphs. While ``torch.compile`` traces, shapes and types are checked, values are not.
+* All losses compile as full graphs. While ``torch.compile`` traces, shapes and types are checked, but not values.
 """
 
 from kdlib.losses.distillation import distillation_loss, distillation_terms

@@ -1,4 +1,4 @@
-"""Both together: what a teacher and labels ask of a student. Conventions: :mod:`kdlib.losses`."""
+"""The distillation loss: a soft and a hard term together. Conventions: :mod:`kdlib.losses`."""
 
 from torch import Tensor
 
@@ -24,26 +24,27 @@ def distillation_loss(
 ) -> Tensor:
     """``alpha · soft + (1 − alpha) · hard`` (Hinton, Vinyals and Dean 2015, section 2).
 
-    The soft term looks at every position but the ignored ones; the hard term, at temperature 1,
-    leaves out :data:`UNLABELLED` positions as well. ``alpha=0`` returns the hard loss itself, bit
-    for bit, and never looks at the teacher; ``alpha=1`` never looks at a label's value.
+    The soft term uses every position except the ignored ones; the hard term, at temperature 1, leaves out
+    :data:`UNLABELLED` positions as well. ``alpha=0`` returns the hard loss itself, bit for bit, and never uses the
+    teacher; ``alpha=1`` never uses a label's value.
 
     Args:
         student_logits: ``[..., C]``, floating.
         teacher_logits: the same shape; detached. May be None if alpha is 0.
-        targets: int64 ``[...]``: 0 … C − 1, :data:`UNLABELLED` or ``ignore_index``. Floating ones go to the hard loss
-            as they are: soft labels ``[..., C]``, or numbers for ``mean_squared_error``. May be None if alpha is 1.
+        targets: int64 ``[...]``: 0 … C − 1, :data:`UNLABELLED` or ``ignore_index``. Floating ones are passed to the
+            hard loss unchanged: soft labels ``[..., C]``, or numbers for ``mean_squared_error``. May be None if alpha
+            is 1.
         temperature: T > 0, of the soft term only; a number or a tensor that broadcasts over the positions.
         alpha: weight of the soft term, in [0, 1]. (Texts that write λ for the hard term's weight mean 1 − alpha.)
         soft: one of the soft losses, or a function like them.
         hard: one of the hard losses, or any function of (logits, targets), classes last. While compiling, and for
-            ``reduction="none"``, it must leave out :data:`IGNORED`; else it is given labelled positions only.
+            ``reduction="none"``, it must leave out :data:`IGNORED`; otherwise it gets labelled positions only.
         t_squared: multiply the soft term by T², whatever alpha is.
-        ignore_index: target of the positions that neither term looks at.
+        ignore_index: target of the positions that neither term uses.
         dim: the dimension of the classes.
-        reduction: ``"mean"``, or ``"none"`` for one value a position, ``[...]``. There the hard term of labelled
-            positions is scaled up by the share that has labels, so that the sum over the number of positions not
-            ignored is the mean. (With class weights the mean has another denominator.)
+        reduction: ``"mean"``, or ``"none"`` for one value per position, ``[...]``. There the hard term of labelled
+            positions is divided by the share of positions with labels, so that the sum, divided by the number of
+            positions not ignored, is the mean. (With class weights the mean has another denominator.)
 
     Raises:
         TypeError, ValueError: as :func:`forward_kl` and :func:`cross_entropy`; alpha outside [0, 1]; no
@@ -86,7 +87,7 @@ def distillation_terms(
 ) -> dict[str, Tensor]:
     """The ``"loss"`` of :func:`distillation_loss` and the terms it is made of, ``"soft"`` and ``"hard"``.
 
-    A term without weight is not computed and not in the result. Arguments and errors are those of
+    A term with weight 0 is not computed and not in the result. Arguments and errors are those of
     :func:`distillation_loss`.
     """
     shared.check_fraction("alpha", alpha)
@@ -95,7 +96,8 @@ def distillation_terms(
     alpha, options = float(alpha), {} if reduction == "mean" else {"reduction": reduction}
     if targets is None and alpha < 1:
         raise ValueError(
-            f"targets are missing, but alpha={alpha} gives {1 - alpha:g} of the loss to labels: pass targets or alpha=1"
+            f"targets are missing, but alpha={alpha} gives the labels a weight of {1 - alpha:g}: pass targets or "
+            f"alpha=1"
         )
     student = shared.classes_last("student_logits", student_logits, dim, classes=1)
     counted = mask = None
@@ -118,7 +120,7 @@ def distillation_terms(
 
 
 def _hard_term(hard: HardLoss, student: Tensor, targets: Tensor, counted: Tensor | None, options: dict) -> Tensor:
-    """The hard loss of the labelled among the positions that count (None: all, and labelled); 0 if there are none."""
+    """The hard loss of the labelled positions among those that count (None: all, all labelled); 0 if there are none."""
     if counted is None:
         return hard(student, targets, **options)
     labelled = counted & (targets != UNLABELLED)

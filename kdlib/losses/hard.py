@@ -1,4 +1,4 @@
-"""Hard losses: what labels, or numbers in a regression, ask of a student. Conventions: :mod:`kdlib.losses`."""
+"""Hard losses: the student against labels, or against numbers in a regression. Conventions: :mod:`kdlib.losses`."""
 
 from collections.abc import Callable
 
@@ -30,18 +30,19 @@ def cross_entropy(
     Args:
         logits: ``[..., C]`` with C > 1, floating.
         targets: int64 ``[...]`` in 0 … C − 1, or ``ignore_index`` where there is nothing to learn; or soft labels,
-            floating, in the shape of the logits, with a sum of 1 over the classes (mixup).
+            floating, in the shape of the logits, that sum to 1 over the classes (mixup).
         label_smoothing: in [0, 1].
-        weight: floating ``[C]``, at least 0: how much each class counts. The mean over labels is then the sum over the
-            sum of their weights; over soft labels it is that over the number of positions (both as in torch).
+        weight: floating ``[C]``, at least 0: how much each class counts. The mean over labels is then the weighted sum
+            divided by the sum of their weights; for soft labels it is divided by the number of positions (both as in
+            torch).
         ignore_index: positions with this target are left out; if all are, the loss is 0.
         dim: the dimension of the classes.
-        reduction: ``"mean"``, or ``"none"`` for one value a position, ``[...]``.
+        reduction: ``"mean"``, or ``"none"`` for one value per position, ``[...]``.
 
     Raises:
         TypeError: logits or weight not floating, targets neither int64 nor floating in the shape of the logits.
-        ValueError: shapes do not fit, there is one class only, a label is outside 0 … C − 1, soft labels are no
-            probabilities, a weight is negative, smoothing outside [0, 1].
+        ValueError: shapes do not fit, there is only one class, a label is outside 0 … C − 1, soft labels are not
+            probabilities, a weight is negative, or smoothing is outside [0, 1].
 
     >>> round(cross_entropy(torch.tensor([[0.8, 0.2]]).log(), torch.tensor([0])).item(), 4)
     0.2231
@@ -52,7 +53,7 @@ def cross_entropy(
     if weight is not None:
         weight = _checked_weight(weight, logits)
         if not targets.is_floating_point():
-            # Where no label has a weight, torch divides by 0: then none counts, and none gets a gradient.
+            # If no label has a weight, torch divides by 0: then no label counts, and none gets a gradient.
             counted = (targets >= 0) & ((targets >= 0) & (weight[targets.clamp(min=0)] > 0)).any()
             targets = targets.masked_fill(~counted, IGNORED)
     last = logits.dim() - 2
@@ -68,8 +69,8 @@ def squared_error(
 ) -> Tensor:
     """Mean over positions of ``Σ_c (softmax(z)_c − y_c)²`` with y the one-hot or soft label (Brier 1950).
 
-    Bounded by 2, so a wrong label cannot dominate; but its gradient vanishes where the student is
-    surely wrong. Arguments and errors are those of :func:`cross_entropy`.
+    It is bounded by 2, so a wrong label cannot dominate, but its gradient vanishes where the student is confidently
+    wrong. Arguments and errors are those of :func:`cross_entropy`.
 
     >>> round(squared_error(torch.tensor([[0.8, 0.2]]).log(), torch.tensor([0])).item(), 4)
     0.08
@@ -85,10 +86,10 @@ def mean_squared_error(outputs: Tensor, targets: Tensor, *, dim: int = -1, reduc
     """Mean of ``(output − target)²``, for regression.
 
     Args:
-        outputs: floating ``[N]`` or ``[..., D]``, D numbers a position.
+        outputs: floating ``[N]`` or ``[..., D]``, D numbers per position.
         targets: floating, in the shape of the outputs, or without their dimension of size D = 1.
         dim: the dimension of the D numbers.
-        reduction: ``"mean"``, or ``"none"`` for one value a position, the mean over its D numbers.
+        reduction: ``"mean"``, or ``"none"`` for one value per position, the mean over its D numbers.
 
     Raises:
         TypeError: outputs or targets are not floating.
@@ -108,7 +109,9 @@ def mean_squared_error(outputs: Tensor, targets: Tensor, *, dim: int = -1, reduc
     elif (*targets.shape, 1) == numbers.shape:
         targets = targets.unsqueeze(-1)
     else:
-        raise ValueError(f"outputs have shape {tuple(shape)} and targets {tuple(targets.shape)}: they must be the same")
+        raise ValueError(
+            f"outputs have shape {tuple(shape)} and targets {tuple(targets.shape)}: the shapes must be equal"
+        )
     if shared.values_are_known() and not targets.isfinite().all():
         raise ValueError(f"targets must be finite, but {int((~targets.isfinite()).sum())} of {targets.numel()} are not")
     squares = (numbers - targets.detach().to(numbers.dtype)).square()
@@ -116,7 +119,7 @@ def mean_squared_error(outputs: Tensor, targets: Tensor, *, dim: int = -1, reduc
 
 
 HARD_LOSSES: dict[str, HardLoss] = {loss.__name__: loss for loss in (cross_entropy, squared_error)}
-"""The losses of labels, by name."""
+"""The hard losses, by name."""
 
 
 def _labelled(logits: Tensor, targets: Tensor, ignore_index: int, dim: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -143,9 +146,9 @@ def _labelled(logits: Tensor, targets: Tensor, ignore_index: int, dim: int) -> t
 
 def _checked_weight(weight: Tensor, logits: Tensor) -> Tensor:
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
-        raise TypeError(f"weight must be a floating-point tensor, one number a class, not {shared.kind_of(weight)}")
+        raise TypeError(f"weight must be a floating-point tensor, one number per class, not {shared.kind_of(weight)}")
     if weight.shape != logits.shape[-1:]:
-        raise ValueError(f"weight must have shape ({logits.shape[-1]},), one a class, not {tuple(weight.shape)}")
+        raise ValueError(f"weight must have shape ({logits.shape[-1]},), one per class, not {tuple(weight.shape)}")
     if shared.values_are_known() and not (weight.isfinite() & (weight >= 0)).all():
         raise ValueError(f"weight must be finite and at least 0, not {weight.tolist()}")
     return weight.detach().to(logits)

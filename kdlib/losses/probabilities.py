@@ -1,4 +1,4 @@
-"""Softened probabilities, and logits or tables brought into the shape that losses ask for."""
+"""Softened probabilities, and conversions of logits and tables for the losses."""
 
 import torch
 from torch import Tensor
@@ -42,10 +42,10 @@ def softened_log_probabilities(logits: Tensor, temperature: float | Tensor = 1.0
 
 
 def two_logits(logits: Tensor) -> Tensor:
-    """Two classes, no and yes, from one logit each: ``[...]`` → ``[..., 2]`` as ``[0, z]``.
+    """Logits of two classes, no and yes, from one logit each: ``[...]`` → ``[..., 2]`` as ``[0, z]``.
 
-    ``softmax([0, z] / T)[1] = sigmoid(z / T)``: so a model with one output ``[N]``, or with K yes-or-no labels
-    ``[N, K]``, takes every loss, with targets 0 and 1 of the same shape. Squeeze ``[N, 1]`` to ``[N]`` first.
+    Since ``softmax([0, z] / T)[1] = sigmoid(z / T)``, every loss works for a model with one output ``[N]``, or with K
+    yes-or-no labels ``[N, K]``, with targets 0 and 1 of the same shape. Squeeze ``[N, 1]`` to ``[N]`` first.
 
     Raises:
         TypeError: the logits are no floating-point tensor.

@@ -1,4 +1,4 @@
-"""What all losses share: arithmetic, and checks that say which argument, what was seen, and what to do."""
+"""The common parts of all losses: arithmetic, and checks that name the argument, its value, and a way out."""
 
 import math
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
-"""Target of a position that no loss looks at (padding in a sequence)."""
+"""Target of a position that no loss uses (padding in a sequence)."""
 
 UNLABELLED = -1
-"""Target of a position without a label: the teacher may speak about it, the hard loss does not."""
+"""Target of a position without a label: only the soft loss uses it."""
 
 
 _complete = ContextVar("complete", default=False)
@@ -25,7 +25,7 @@ def widened(logits: Tensor) -> Tensor:
 
 
 def over_temperature(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """Widened logits ``[..., C]`` over T. Beside a tensor T ``-inf`` stays, lest the gradient of T become NaN."""
+    """Widened logits ``[..., C]`` over T. With a tensor T, ``-inf`` is kept, since T's gradient would be NaN."""
     logits = widened(logits)
     if not isinstance(temperature, Tensor):
         return logits / float(temperature)
@@ -41,7 +41,7 @@ def over_temperature(logits: Tensor, temperature: float | Tensor) -> Tensor:
 
 
 def mean_over_positions(values: Tensor, counted: Tensor | None, reduction: str) -> Tensor:
-    """Mean of the values ``[...]`` that count (None: all), 0 if there is none; with "none", all values."""
+    """Mean of the values ``[...]`` that count (None: all), 0 if none counts; with "none", all values."""
     check_reduction(reduction)
     if counted is not None:
         values = values.masked_fill(~counted, 0.0)
@@ -52,7 +52,7 @@ def mean_over_positions(values: Tensor, counted: Tensor | None, reduction: str) 
 
 
 def values_are_known() -> bool:
-    """Whether values of tensors may be looked at: not while ``torch.compile`` traces, nor where they were checked."""
+    """Whether tensors' values may be read: not while ``torch.compile`` traces, nor where they were already checked."""
     return not torch.compiler.is_compiling() and not _complete.get()
 
 
@@ -63,9 +63,9 @@ def targets_are_complete() -> bool:
 
 @contextmanager
 def complete_targets(known: bool = True) -> Iterator[None]:
-    """Inside, if ``known``, losses take it that each position has a label, which was checked before a run.
+    """Let losses assume, if ``known``, that each position has a label, which was checked before a run.
 
-    They then look at no values, so that nothing waits for a device, and mask nothing.
+    They then read no values, so that nothing waits for a device, and mask nothing.
     """
     token = _complete.set(known)
     try:
@@ -99,13 +99,13 @@ def check_reduction(reduction: str) -> None:
 
 
 def classes_last(name: str, logits: Tensor, dim: int, *, classes: int = 2, dims: int = 2) -> Tensor:
-    """Logits with dimension ``dim`` moved to the end; of so many classes and dimensions at least."""
+    """Logits with dimension ``dim`` moved to the end, with at least this many classes and dimensions."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor [..., classes], not {kind_of(logits)}")
     shape = tuple(logits.shape)
     if len(shape) < dims:
-        hint = f"{name}.unsqueeze(0) is one sample, losses.two_logits({name}) one yes-or-no logit a sample"
-        hint = f": {hint}, {name}.unsqueeze(-1) one number a sample (regression)" if len(shape) == 1 else ""
+        hint = f"{name}.unsqueeze(0) is one sample, losses.two_logits({name}) one yes-or-no logit per sample"
+        hint = f": {hint}, {name}.unsqueeze(-1) one number per sample (regression)" if len(shape) == 1 else ""
         raise ValueError(f"{name} must have shape [..., classes], not {shape}{hint}")
     if not isinstance(dim, int) or not -len(shape) <= dim < len(shape):
         raise ValueError(f"dim must be a dimension of {name}, of shape {shape}, not {dim!r}")
@@ -113,8 +113,9 @@ def classes_last(name: str, logits: Tensor, dim: int, *, classes: int = 2, dims:
         raise ValueError(f"{name} must have shape [..., classes] with at least one class, not {shape}")
     if shape[dim] < classes:
         raise ValueError(
-            f"{name} of shape {shape} have one class in dimension {dim}, and a softmax over one is always 1: for one "
-            f"yes-or-no logit use losses.two_logits({name}.squeeze({dim})); if the classes stand elsewhere, pass dim="
+            f"{name} of shape {shape} have one class in dimension {dim}, and a softmax over one class is always 1: for "
+            f"one yes-or-no logit use losses.two_logits({name}.squeeze({dim})); if the classes are in another "
+            f"dimension, pass dim="
         )
     return logits if dim in (-1, len(shape) - 1) else logits.movedim(dim, -1)
 
@@ -123,19 +124,19 @@ def check_mask(mask: Tensor | None, logits: Tensor, dim: int) -> None:
     """Raise unless the mask is None or bool, one value for each position of ``logits [..., C]``."""
     if mask is not None and (mask.dtype != torch.bool or mask.shape != logits.shape[:-1]):
         raise ValueError(
-            f"mask must be bool of shape {tuple(logits.shape[:-1])}, one value a position; "
-            f"it is {mask.dtype} of shape {tuple(mask.shape)}{_other_dim(mask, logits, dim)}"
+            f"mask must be bool of shape {tuple(logits.shape[:-1])}, one value per position; it is {mask.dtype} of "
+            f"shape {tuple(mask.shape)}{_other_dim(mask, logits, dim)}"
         )
 
 
 def check_class_numbers(targets: Tensor, logits: Tensor, dim: int, allowed: tuple[int, ...]) -> None:
-    """Raise unless targets are int64, one a position of ``logits [..., C]``, in 0 … C − 1 or allowed beside that."""
+    """Raise unless targets are int64, one per position of ``logits [..., C]``, in 0 … C − 1 or among ``allowed``."""
     if not isinstance(targets, Tensor) or targets.dtype != torch.int64:
         raise TypeError(f"targets must be an int64 tensor of class numbers, not {kind_of(targets)}")
     if targets.shape != logits.shape[:-1]:
         raise ValueError(
-            f"targets have shape {tuple(targets.shape)}, but logits {tuple(logits.movedim(-1, dim).shape)} call for "
-            f"{tuple(logits.shape[:-1])}: one class number a position{_other_dim(targets, logits, dim)}"
+            f"targets have shape {tuple(targets.shape)}, but logits {tuple(logits.movedim(-1, dim).shape)} need "
+            f"{tuple(logits.shape[:-1])}: one class number per position{_other_dim(targets, logits, dim)}"
         )
     if values_are_known():
         wrong = (targets < 0) | (targets >= logits.shape[-1])
@@ -149,7 +150,7 @@ def check_class_numbers(targets: Tensor, logits: Tensor, dim: int, allowed: tupl
 
 
 def check_probabilities(name: str, rows: Tensor) -> None:
-    """Raise unless each row of ``[..., C]`` is a distribution: nothing below 0, and a sum of 1 (to 0.001)."""
+    """Raise unless each row of ``[..., C]`` is a distribution: nothing below 0, and a sum of 1 (to within 0.001)."""
     if values_are_known():
         wrong = ~((rows >= 0).all(dim=-1) & ((rows.sum(dim=-1) - 1).abs() <= 1e-3))
         if wrong.any():
@@ -162,14 +163,14 @@ def refuse_zeros(loss: str, zeros: Tensor) -> None:
     """Raise where the teacher gives a class a probability of exactly 0 that would make the loss infinite."""
     if values_are_known() and zeros.any():
         raise ValueError(
-            f"{loss} needs finite teacher_logits, but {zeros.float().mean():.1%} of them are -inf, probabilities "
-            f"of exactly 0 (tables of trees and forests hold many): use forward_kl or soft_cross_entropy, or mix the "
+            f"{loss} needs finite teacher_logits, but {zeros.float().mean():.1%} of them are -inf, probabilities of "
+            f"exactly 0 (common in tables from trees and forests): use forward_kl or soft_cross_entropy, or mix the "
             f"table with the uniform distribution, losses.smoothed(table, 0.01).log()"
         )
 
 
 def kind_of(thing: object) -> str:
-    """What somebody passed, for a message."""
+    """The kind of an argument, for a message."""
     return f"a {thing.dtype} tensor" if isinstance(thing, Tensor) else f"a {type(thing).__name__}"
 
 
@@ -177,4 +178,4 @@ def _other_dim(thing: Tensor, logits: Tensor, dim: int) -> str:
     """Advice for a tensor that has one value for each position of ``logits [..., C]`` under another ``dim``."""
     shape = logits.movedim(-1, dim).shape
     fitting = [axis for axis in range(1, len(shape)) if thing.shape == shape[:axis] + shape[axis + 1 :]]
-    return f". It fits if the classes stand in dimension {fitting[0]}: then pass dim={fitting[0]}" if fitting else ""
+    return f". It fits if the classes are in dimension {fitting[0]}: then pass dim={fitting[0]}" if fitting else ""

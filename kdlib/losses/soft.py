@@ -1,4 +1,4 @@
-"""Soft losses: what a teacher's logits ask of a student's. Conventions: :mod:`kdlib.losses`."""
+"""Soft losses: a student's logits against a teacher's. Conventions: :mod:`kdlib.losses`."""
 
 from collections.abc import Callable
 
@@ -62,12 +62,12 @@ def reverse_kl(
     dim: int = -1,
     reduction: str = "mean",
 ) -> Tensor:
-    """KL(student ‖ teacher): the divergence of :func:`forward_kl` the other way round, on purpose.
+    """KL(student ‖ teacher) of the softened distributions: :func:`forward_kl` with student and teacher exchanged.
 
-    ``T² · mean_n Σ_c q_nc (log q_nc − log p_nc)``. It punishes a student that gives much to a class the teacher gives
-    little to, so a small student settles on one of the teacher's modes instead of covering all (Gu et al. 2024,
-    *MiniLLM*). Arguments, result and errors are those of :func:`forward_kl`, but a teacher's logit of ``-inf`` is
-    refused (ValueError) where the student's is larger: the loss would be infinite.
+    ``T² · mean_n Σ_c q_nc (log q_nc − log p_nc)``. It punishes a student that gives a high probability where the
+    teacher gives a low one, so a small student settles on one of the teacher's modes instead of covering all (Gu et al.
+    2024, *MiniLLM*). Arguments, result and errors are those of :func:`forward_kl`, but a teacher's logit of ``-inf`` is
+    refused (ValueError) where the student's is larger, since the loss would be infinite.
 
     >>> teacher, student = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.8, 0.2]]).log()
     >>> round(reverse_kl(student, teacher).item(), 4)
@@ -117,11 +117,10 @@ def squared_logits(
 ) -> Tensor:
     """Half the mean squared difference of the logits, ``mean_n Σ_c (z_nc − v_nc)² / 2C``.
 
-    Logit matching (Ba and Caruana 2014), with the factor that makes it comparable to
-    :func:`forward_kl`. Both logits are divided by T as everywhere, so with T² the temperature
-    cancels. Unlike a softmax it sees a constant added to all of a row's logits.
-    Arguments and errors are those of :func:`forward_kl`, but C may be 1 (regression), and a teacher's logit of ``-inf``
-    is refused.
+    Logit matching (Ba and Caruana 2014), with the factor that makes it comparable to :func:`forward_kl`. Both logits
+    are divided by T as everywhere, so with T² the temperature cancels. Unlike a softmax it changes if a constant is
+    added to all logits of a row. Arguments and errors are those of :func:`forward_kl`, but C may be 1 (regression), and
+    a teacher's logit of ``-inf`` is refused.
 
     >>> squared_logits(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])).item()
     2.0
@@ -142,7 +141,7 @@ def centred_squared_logits(
     dim: int = -1,
     reduction: str = "mean",
 ) -> Tensor:
-    """:func:`squared_logits` after each row's mean has been taken off, so C > 1.
+    """:func:`squared_logits` after subtracting each row's mean, so C > 1.
 
     This is what ``T² · KL`` becomes as T → ∞ (Hinton, Vinyals and Dean 2015, equations 2 to 4,
     where zero-mean logits are the condition).
@@ -187,7 +186,7 @@ def _expectation(log_weights: Tensor, values: Tensor) -> Tensor:
 
 
 def _reduced(values: Tensor, temperature: float | Tensor, t_squared: bool, mask: Tensor | None, reduction: str):
-    """T² times the mean or the values. No soft loss is negative: what rounding put below 0 is 0, its gradient stays."""
+    """T² times the mean or the values. Values that rounding put below 0 become 0; their gradient stays."""
     values = values - values.detach().clamp(max=0.0)
     if not t_squared:
         return shared.mean_over_positions(values, mask, reduction)

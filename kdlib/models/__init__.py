@@ -1,4 +1,4 @@
-"""Models: the builders of the lessons' teachers and students, asking a model, and models in files."""
+"""Models: builders of the lessons' teachers and students, getting answers from a model, and models in files."""
 
 from kdlib.models.asking import Prepared, answers, count_parameters, evaluating, fingerprint, predict
 from kdlib.models.builders import (

@@ -1,7 +1,7 @@
-"""Asking a model for answers. Whatever teaches or is judged is asked here, and may be of any of these kinds:
+"""Asking a model for answers. A model that teaches or is evaluated may be any of these:
 
-* a module, which takes *prepared* inputs: those that a data set's ``normalise`` gives, or its own ``preparation``;
-* a :class:`Prepared`, such as a result of :func:`kdlib.fit`: a model with its own preparation, which takes raw inputs;
+* a module, which takes *prepared* inputs: from a data set's ``normalise``, or from its own ``preparation``;
+* a :class:`Prepared`, such as a result of :func:`kdlib.fit`: a model with its own preparation, for raw inputs;
 * a function from prepared inputs to logits;
 * a table of answers ``[rows, C]``, looked up by sample index.
 """
@@ -24,17 +24,17 @@ KINDS = "a module, a result of kdlib.fit, a kdlib.models.Prepared, a function, o
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model with the preparation that its inputs need: it takes raw inputs, as a split holds them.
+    """A model with the preparation of its inputs. It takes raw inputs, as in a split.
 
     Attributes:
         model: a module or function that gives logits, see :func:`logits_of`.
         prepare: from raw inputs [n, …] to the model's: a :class:`kdlib.data.Normaliser`, a resize, or both.
-        classes: names of the classes in the order of its logits (of one logit for two classes: no, yes), if they are
-            known. Where the data set names its classes too, they are matched by name.
+        classes: names of the classes in the order of its logits (for one logit: no, yes), if known. If the data set has
+            class names too, classes are matched by name.
 
     Raises:
-        TypeError: ``model`` is no module or function, or ``prepare`` no function.
-        ValueError: ``classes`` is one text, or a name occurs twice.
+        TypeError: ``model`` is not a module or function, or ``prepare`` is not a function.
+        ValueError: ``classes`` is a string, or a name occurs twice.
 
     >>> halved = Prepared(nn.Identity(), lambda raw: raw / 2)
     >>> predict(halved, torch.tensor([[2.0, 4.0]]))
@@ -51,47 +51,45 @@ class Prepared:
                 f"a {type(self.model).__name__} has its preparation already: pass it as it is, or its .model"
             )
         if not callable(self.model):
-            raise TypeError(
-                f"model must be a module or a function, which inputs can be shown to, not {_kind(self.model)}"
-            )
+            raise TypeError(f"model must be a module or a function of inputs, not {_kind(self.model)}")
         if not callable(self.prepare):
             raise TypeError(
-                f"prepare must be a function from raw to prepared inputs, as data.normalise is, not {self.prepare!r}"
+                f"prepare must be a function from raw to prepared inputs, such as data.normalise, not {self.prepare!r}"
             )
         names = tuple(map(str, () if self.classes is None else self.classes))
         if isinstance(self.classes, str) or len(set(names)) < len(names):
-            raise ValueError(f"classes must be names, one for each logit, none of them twice, not {self.classes!r}")
+            raise ValueError(f"classes must be different names, one per logit, not {self.classes!r}")
         object.__setattr__(self, "classes", names)
 
 
 def is_table(model: object) -> bool:
-    """Whether this is a table of answers: a tensor or an array."""
+    """Whether a model is a table of answers: a tensor or an array."""
     return isinstance(model, Tensor | np.ndarray)
 
 
 def is_known(model: object) -> bool:
-    """Whether this is something that can be asked."""
+    """Whether a model is of a kind that can give answers."""
     return isinstance(model, Prepared) or is_table(model) or callable(model)
 
 
 def inner(model: Any) -> Any:
-    """The module or function inside a :class:`Prepared`, else the model itself."""
+    """The module or function inside a :class:`Prepared`, otherwise the model itself."""
     return model.model if isinstance(model, Prepared) else model
 
 
 def module_of(model: Any, purpose: str) -> nn.Module:
-    """The module of a model, for those who need its weights; raises TypeError, naming the purpose, if it has none."""
+    """The module of a model, where its weights are needed; raises TypeError, naming the purpose, if there is none."""
     if isinstance(module := inner(model), nn.Module):
         return module
     raise TypeError(f"{purpose} needs a torch.nn.Module, or a result of kdlib.fit, not {type(module).__name__}")
 
 
 def preparation_of(model: Any, default: Callable[[Any], Any] | None = None) -> Callable[[Any], Any]:
-    """What raw inputs go through before a model sees them.
+    """The preparation that raw inputs need before they go into a model.
 
     Args:
-        model: of any kind but a table.
-        default: the data set's, for models without their own.
+        model: of any kind except a table.
+        default: the data set's preparation, for models without their own.
 
     Raises:
         ValueError: the model has no preparation of its own, and there is no default.
@@ -101,14 +99,14 @@ def preparation_of(model: Any, default: Callable[[Any], Any] | None = None) -> C
     own = getattr(plain(model), "preparation", None) or default
     if own is None:
         raise ValueError(
-            f"how raw inputs are prepared for this {type(model).__name__} is not known: pass normalise=, such as "
-            f"data.normalise, or wrap it in kdlib.models.Prepared"
+            f"the preparation of raw inputs for this {type(model).__name__} is not known: pass normalise=, such as "
+            f"data.normalise, or wrap the model in kdlib.models.Prepared"
         )
     return own
 
 
 def caller(model: Callable) -> Callable[[Any], Any]:
-    """How a model is called with prepared inputs: ``model(**inputs)`` for a dict of tensors, else ``model(inputs)``.
+    """A function that calls a model with prepared inputs: ``model(**inputs)`` for a dict, else ``model(inputs)``.
 
     Floating inputs are converted to the dtype of the model's weights where that is float16, bfloat16 or float64.
     """
@@ -132,10 +130,11 @@ def call(model: Callable, inputs: Any) -> Any:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits in what a model gives: a tensor, an object with ``.logits``, a dict with "logits", or a tuple's first.
+    """The logits in a model's output: a tensor, an object with ``.logits``, a dict with "logits", or the first of a
+    tuple.
 
     Raises:
-        TypeError: none of these, or the logits are no floating-point tensor.
+        TypeError: the output is none of these, or the logits are not a floating-point tensor.
 
     >>> logits_of({"logits": torch.zeros(2, 3), "features": None}).shape
     torch.Size([2, 3])
@@ -151,7 +150,7 @@ def logits_of(output: Any) -> Tensor:
         kind = f"a dict with {', '.join(map(repr, output))}" if isinstance(output, Mapping) else _kind(output)
         raise TypeError(
             f"a model must give floating-point logits: a tensor, an object with .logits, a dict with 'logits', or a "
-            f"tuple that begins with them; this one gives {kind}"
+            f"tuple whose first element they are; this one gives {kind}"
         )
     return found
 
@@ -159,14 +158,14 @@ def logits_of(output: Any) -> Tensor:
 def class_order(known: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
     """Columns of a model's logits in the order of a data set's classes, matched by name; None if they are in order.
 
-    Names that are only numbers from 0 count as no names: then nothing is matched.
+    Names that are just the numbers from 0 do not count as names: then nothing is matched.
 
     Args:
-        known: the model's class names, in the order of its logits; it may know more than are wanted.
-        wanted: the data set's.
+        known: the model's class names, in the order of its logits; it may have more classes than the data set.
+        wanted: the data set's class names.
 
     Raises:
-        ValueError: some class is not among the model's.
+        ValueError: the model lacks a class of the data set.
 
     >>> class_order(("cat", "dog", "emu"), ("emu", "cat"))
     [2, 0]
@@ -175,19 +174,19 @@ def class_order(known: Sequence[str], wanted: Sequence[str]) -> list[int] | None
         return None
     if missing := [name for name in wanted if name not in known]:
         raise ValueError(
-            f"the model knows the classes {_listed(known)}, and these data have {_listed(wanted)}: "
-            f"{_listed(missing)} cannot be matched by name, so its answers would be about something else"
+            f"the model has the classes {_listed(known)}, but these data have {_listed(wanted)}: {_listed(missing)} "
+            f"cannot be matched by name, so its answers would be about other classes"
         )
     return [list(known).index(name) for name in wanted]
 
 
 def in_order(logits: Tensor, known: Sequence[str], order: list[int] | None) -> Tensor:
-    """A model's logits with their classes in the order that :func:`class_order` gives.
+    """A model's logits with their classes in the order from :func:`class_order`.
 
-    Of one logit for two classes, [n] or [n, 1], the sign says which is which.
+    For one logit for two classes, [n] or [n, 1], changing the order changes the sign.
 
     Raises:
-        ValueError: the model has not as many logits as names.
+        ValueError: the numbers of logits and names differ.
 
     >>> in_order(torch.tensor([[1.0, 2.0, 3.0]]), ("cat", "dog", "emu"), [2, 0])
     tensor([[3., 1.]])
@@ -202,8 +201,8 @@ def in_order(logits: Tensor, known: Sequence[str], order: list[int] | None) -> T
     elif logits.shape[-1] == len(known):
         return logits[..., order]
     raise ValueError(
-        f"the model gives logits {list(logits.shape)} and names {len(known)} classes, {_listed(known)}: which is which "
-        f"is not known, so pass as many names as it has logits"
+        f"the model gives logits {list(logits.shape)} but names {len(known)} classes, {_listed(known)}: pass one name "
+        f"per logit"
     )
 
 
@@ -222,14 +221,15 @@ def predict(
     Args:
         model: a module, a :class:`Prepared` or a function; see the top of this file.
         inputs: [N, …], or a dict of tensors with N as their first dimension.
-        prepare: what turns raw inputs into the model's, such as a data set's ``normalise``; applied by the batch. None
-            takes the preparation of a :class:`Prepared`, and gives others the inputs as they are.
-        precision: see :func:`kdlib.machine.decide`. What judges a model is computed in float32.
-        batch_size: inputs at a time; None decides by their size.
-        look: called with the logits of the first batch, to refuse a model before it is asked about all inputs.
+        prepare: converts raw inputs to the model's inputs, such as a data set's ``normalise``; applied to each batch.
+            None takes the preparation of a :class:`Prepared`, and passes other models the inputs unchanged.
+        precision: see :func:`kdlib.machine.decide`. Evaluations use float32.
+        batch_size: inputs per forward pass; None chooses it by their size.
+        look: called with the logits of the first batch, so that it can reject a model before all inputs are shown to
+            it.
 
     Returns:
-        float32 logits [N, …] on the CPU, as the model gives them.
+        float32 logits [N, …] on the CPU, in the model's order of classes.
 
     >>> from kdlib.models import mlp
     >>> predict(mlp(8), torch.zeros(3, 1, 28, 28)).shape
@@ -239,7 +239,7 @@ def predict(
         prepare = model.prepare if isinstance(model, Prepared) else (lambda raw: raw)
     model = inner(model)
     if is_table(model) or not callable(model):
-        raise TypeError(f"inputs can be shown to a module or a function, not to a {type(model).__name__}")
+        raise TypeError(f"inputs can be passed to a module or a function, not to a {type(model).__name__}")
     device = device_of(model)
     machine = decide(model, str(device), precision)
     logits = []
@@ -261,21 +261,21 @@ def answers(
     precision: str = "float32",
     batch_size: int | None = None,
 ) -> Tensor:
-    """A model's logits for every sample of a split, of whatever kind the model is.
+    """A model's logits for every sample of a split, for any kind of model.
 
     Args:
         model: a module, :class:`Prepared`, function or table; see the top of this file.
         split: :class:`kdlib.data.Split` of N samples.
-        normalise: the data set's, for models without a preparation of their own.
-        classes: the data set's names, to which the model's are matched if it has any.
+        normalise: the data set's preparation, for models without their own.
+        classes: the data set's class names; the model's classes are matched to them by name if it has names.
         precision, batch_size: see :func:`predict`.
 
     Returns:
         float32 [N, …] on the CPU, classes in the data set's order.
 
     Raises:
-        TypeError: the model is of no known kind.
-        ValueError: the preparation is not known; classes cannot be matched; a table lacks a row for a sample.
+        TypeError: the model is not of a known kind.
+        ValueError: the preparation is unknown, classes cannot be matched, or a table lacks a row for a sample.
     """
     if not is_known(model):
         raise TypeError(f"only {KINDS} can be asked, not a {type(model).__name__}")
@@ -287,19 +287,19 @@ def answers(
 
 
 def class_names(model: Any) -> tuple[str, ...]:
-    """The names of a model's classes in the order of its logits, () where they are not known."""
+    """The names of a model's classes in the order of its logits; () if unknown."""
     return model.classes if isinstance(model, Prepared) else ()
 
 
 def look_up(table: Tensor | np.ndarray, index: Tensor) -> Tensor:
-    """Rows of a table, float32 [n, C]; an array may be a memory map of a file larger than memory.
+    """Rows of a table by sample index, float32 [n, C]; an array may be a memory map of a file larger than memory.
 
     Raises:
         ValueError: the table has no row for a sample.
     """
     if len(index) and int(index.max()) >= len(table):
         raise ValueError(
-            f"the table has {len(table):,} rows, but sample index {int(index.max()):,} is asked for: it needs a row "
+            f"the table has {len(table):,} rows, but sample index {int(index.max()):,} is needed: it must have a row "
             f"for every sample in the user's order, see kdlib.logits_table"
         )
     if isinstance(table, np.ndarray):
@@ -311,7 +311,7 @@ def look_up(table: Tensor | np.ndarray, index: Tensor) -> Tensor:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many numbers a model learns.
+    """Number of parameters of a model.
 
     >>> from kdlib.models import mlp
     >>> count_parameters(mlp(32))
@@ -336,7 +336,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """The module that ``torch.compile`` or ``DataParallel`` wrapped, so that names of weights are its own."""
+    """The module inside a wrapper of ``torch.compile`` or ``DataParallel``, with its own names of weights."""
     while True:
         if isinstance(getattr(model, "_orig_mod", None), nn.Module):
             model = model._orig_mod
@@ -347,14 +347,14 @@ def plain(model: nn.Module) -> nn.Module:
 
 
 def device_of(model: Any) -> torch.device:
-    """Where a model's inputs go: the device of its first weight, or the CPU."""
+    """The device for a model's inputs: that of its first weight, or the CPU."""
     tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
     return tensors[0].device if tensors else torch.device("cpu")
 
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[Any]:
-    """Put every part of a module into eval mode inside, and back into the mode it had afterwards."""
+    """Put every part of a module into eval mode, and afterwards back into the mode it had."""
     modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []
     for module, _ in modes[:1]:
         module.eval()

@@ -1,8 +1,8 @@
 """The teachers and students of the lessons, as plain ``nn.Module``s that return logits [N, classes].
 
-Each builder takes a ``seed`` for its initial weights: the same call gives the same weights, whatever was drawn
-before it. A built model remembers its ``recipe``, so that :func:`kdlib.models.save` can write weights only and
-:func:`kdlib.models.load` can build it again.
+Each builder takes a ``seed`` for its initial weights: the same call gives the same weights, whatever was drawn before.
+A model stores its ``recipe``, so that :func:`kdlib.models.save` can write only weights and :func:`kdlib.models.load`
+can build the model again.
 """
 
 import functools
@@ -21,7 +21,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 
 
 def _builder(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Register a builder: seed its weights apart from everything else, and remember the call in ``model.recipe``."""
+    """Register a builder: seed its weights independently of other draws, and store the call in ``model.recipe``."""
     signature = inspect.signature(build)
 
     @functools.wraps(build)
@@ -51,7 +51,7 @@ def mlp(*hidden: int, features: int = 28 * 28, classes: int = 10, dropout: float
 
     Args:
         hidden: units of each hidden layer.
-        features: numbers in one input, all its dimensions multiplied: inputs of any shape [N, …] are flattened.
+        features: numbers in one input, the product of its dimensions: inputs of any shape [N, …] are flattened.
         classes: C.
         dropout: share of each hidden layer's units dropped while training, 0 ≤ dropout < 1.
         seed: of the initial weights.
@@ -87,7 +87,7 @@ def lenet(*, channels: int = 1, image_size: int = 28, classes: int = 10, seed: i
     torch.Size([2, 10])
     """
     if image_size < 12:
-        raise ValueError(f"lenet needs images of at least 12 pixels a side, not {image_size}")
+        raise ValueError(f"lenet needs images of at least 12 × 12 pixels, not {image_size}")
     flattened = 32 * ((image_size // 2 - 4) // 2) ** 2
     return nn.Sequential(
         OrderedDict(
@@ -173,7 +173,7 @@ def resnet(
 
 @_builder
 def resnet9(*, width: int = 24, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
-    """A shallow residual net that learns fast: eight 3×3 convolutions, two of them pairs with a shortcut.
+    """A shallow residual net that trains fast: eight 3×3 convolutions, four of them in two pairs with a shortcut.
 
     After David Page, "How to train your ResNet" (2018), where ``width`` is 64. Images of any size from 8×8.
 
@@ -199,7 +199,7 @@ def resnet9(*, width: int = 24, channels: int = 3, classes: int = 10, seed: int 
 
 
 class _AskedTwice(nn.Module):
-    """In eval mode the mean of the logits for an image and for its mirror image; while training the net itself."""
+    """In eval mode, the mean of the logits for an image and its mirror image; in train mode, the net itself."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -211,10 +211,10 @@ class _AskedTwice(nn.Module):
 
 @_builder
 def mirrored_resnet9(*, width: int = 24, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
-    """A :func:`resnet9` that trains as that does, and afterwards is asked about each image and its mirror image.
+    """A :func:`resnet9` that in eval mode averages its logits for each image and its mirror image.
 
-    Its answer is the mean of both logits: fewer errors for twice the work, from as many parameters. (Averaging over
-    such views at test time goes back to Krizhevsky and others 2012, section 4.1.)
+    It trains like a resnet9. Averaging gives fewer errors for twice the work, with the same number of parameters.
+    (Averaging over such views at test time goes back to Krizhevsky and others 2012, section 4.1.)
 
     >>> net, images = mirrored_resnet9(width=2).eval(), torch.rand(1, 3, 32, 32)
     >>> torch.equal(net(images), net(images.flip(-1)))
@@ -227,7 +227,7 @@ def mirrored_resnet9(*, width: int = 24, channels: int = 3, classes: int = 10, s
 def mobilenet(*, width: int = 16, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
     """A student after MobileNet (Howard et al. 2017): depthwise 3×3, then pointwise 1×1 convolutions.
 
-    It has few parameters and few multiplications; whether it is fast is another question.
+    It has few parameters and few multiplications, but is not necessarily fast.
 
     >>> mobilenet(width=8)(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
@@ -242,7 +242,7 @@ def mobilenet(*, width: int = 16, channels: int = 3, classes: int = 10, seed: in
 
 
 def describe(model: nn.Module) -> str:
-    """A short name: the builder's call where one is remembered, else the class."""
+    """A short name: the builder's call if the model has a recipe, otherwise the class."""
     recipe = getattr(model, "recipe", None)
     if recipe is None:
         return type(model).__name__

@@ -1,4 +1,4 @@
-"""A model from a text: the call that tables print, read without running any code."""
+"""Building a model from a text: the call that tables print, parsed without running any code."""
 
 import ast
 import inspect
@@ -15,13 +15,14 @@ def from_text(text: str, shape: Sequence[int], classes: int, seed: int = 0) -> n
 
     Args:
         text: a builder of :data:`kdlib.models.BUILDERS`, with numbers as arguments or without any.
-        shape: of one input, such as ``(1, 28, 28)``: features, channels and image size of builders that take them.
+        shape: of one input, such as ``(1, 28, 28)``; it gives features, channels and image size to builders that take
+            them.
         classes: number of logits.
         seed: of the initial weights.
 
     Raises:
-        ValueError: the text is no such call, names an unknown builder or argument, gives other sizes than the data, or
-            asks for what cannot be built.
+        ValueError: the text is not such a call, names an unknown builder or argument, contradicts the sizes of the
+            data, or describes a model that cannot be built.
 
     >>> from kdlib.models import describe
     >>> describe(from_text("convnet(width=4)", (1, 28, 28), classes=10))
@@ -35,7 +36,8 @@ def from_text(text: str, shape: Sequence[int], classes: int, seed: int = 0) -> n
         named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, AttributeError, KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(
-            f"{text!r} is no model: write it like mlp(64), convnet(width=16) or lenet; there are {', '.join(BUILDERS)}"
+            f"{text!r} is not a model: write it like mlp(64), convnet(width=16) or lenet; known builders: "
+            f"{', '.join(BUILDERS)}"
         ) from error
     sizes = {"features": math.prod(shape), "classes": classes, "channels": shape[0], "image_size": shape[-1]}
     accepted = inspect.signature(builder).parameters

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 CHUNK, CHUNK_NUMBERS = 256, 2**21
-"""Inputs asked about at once, and how many numbers these may hold: large images come in smaller chunks."""
+"""Largest number of inputs in a chunk, and of numbers in it: large images come in smaller chunks."""
 
 
 def chunks(inputs: Any, batch_size: int | None = None) -> Iterator[Any]:
-    """Inputs, a tensor [N, …] or a dict of them, in parts of ``batch_size``; None decides by the size of one input."""
+    """Inputs, a tensor [N, …] or a dict of them, in parts of ``batch_size``; None goes by the size of one input."""
     parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
     first = next(iter(parts.values()))
     if batch_size is None:
@@ -28,7 +28,7 @@ def moved(inputs: Any, device: torch.device | str) -> Any:
 
 
 def laid_out(inputs: Any, memory_format: torch.memory_format) -> Any:
-    """Image batches [n, C, H, W] in a memory format; other inputs as they are."""
+    """Image batches [n, C, H, W] in a memory format; other inputs unchanged."""
     if isinstance(inputs, Tensor) and inputs.dim() == 4:
         return inputs.contiguous(memory_format=memory_format)
     return inputs

@@ -13,11 +13,10 @@ from kdlib.models.builders import BUILDERS, describe
 def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *, half: bool = False) -> None:
     """Write a model's weights and recipe, and ``about`` (anything JSON can hold), to one safetensors file, atomically.
 
-    Any module can be saved; only one made by a builder of this library can be loaded without building it first.
-    A module that ``torch.compile`` or ``DataParallel`` wrapped is saved as what it wraps.
-    ``half`` stores parameters as float16, in half the bytes and to three digits; buffers, such as the statistics of
-    batch normalisation, stay as they are. :func:`load` gives float32 again. Raises ValueError for parameters beyond
-    float16's ±65,504.
+    Any module can be saved; only one made by a builder of this library can be loaded without building it first. A
+    module wrapped by ``torch.compile`` or ``DataParallel`` is saved without the wrapper. ``half`` stores parameters as
+    float16, in half the bytes and to three digits; buffers, such as the statistics of batch normalisation, are stored
+    unchanged. :func:`load` gives float32 again. Raises ValueError for parameters outside float16's range, ±65,504.
 
     >>> from kdlib.models import fingerprint, mlp
     >>> import tempfile; path = Path(tempfile.mkdtemp()) / "student.safetensors"
@@ -31,24 +30,24 @@ def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *
         for name, _ in model.named_parameters(remove_duplicate=False):
             weights[name] = weights[name].half()
             if not weights[name].isfinite().all():
-                raise ValueError(f"{name} holds values that float16 cannot (beyond ±65,504): save it without half=True")
+                raise ValueError(f"{name} has values outside float16's range (±65,504): save it without half=True")
     write_safetensors(path, "kdlib-model", content, weights)
 
 
 def load(path: str | os.PathLike, into: nn.Module | None = None, *, checked_already: bool = False) -> nn.Module:
-    """Build the model a file describes and give it the file's weights. No code from the file is run.
+    """Build the model described in a file and load the file's weights. No code from the file is run.
 
     Args:
         path: a file written by :func:`save`.
         into: a model of the right shape, for files whose model was not made by a builder of this library.
-        checked_already: the caller has compared the file's checksum.
+        checked_already: whether the caller has already compared the file's checksum.
 
     Returns:
         The model (``into`` itself where given), on the CPU, with the file's ``about`` as ``model.about``.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no kdlib model, is damaged, names an unknown builder, or does not fit.
+        ValueError: the file is not a kdlib model, is damaged, names an unknown builder, or does not fit.
     """
     path = Path(path)
     content, weights = read_safetensors(path, "kdlib-model", "a model saved by kdlib", checked_already=checked_already)
@@ -56,7 +55,7 @@ def load(path: str | os.PathLike, into: nn.Module | None = None, *, checked_alre
         recipe, class_name, about = content["recipe"], content["class"], content["about"]
         into = into or _rebuild(path, recipe, class_name)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path.name} does not describe a model as kdlib does: {error}") from error
+        raise ValueError(f"{path.name} does not describe a model in kdlib's format: {error}") from error
     try:
         plain(into).load_state_dict(weights)
     except RuntimeError as error:
@@ -72,5 +71,5 @@ def _rebuild(path: Path, recipe: dict | None, class_name: str) -> nn.Module:
             f"pass one of the same shape as into="
         )
     if recipe["builder"] not in BUILDERS:
-        raise ValueError(f"{path.name} wants the builder {recipe['builder']!r}; there are {', '.join(BUILDERS)}")
+        raise ValueError(f"{path.name} needs the builder {recipe['builder']!r}; known builders: {', '.join(BUILDERS)}")
     return BUILDERS[recipe["builder"]](*recipe["args"], **recipe["kwargs"])

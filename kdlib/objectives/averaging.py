@@ -1,4 +1,4 @@
-"""A moving average of the student's weights, judged and kept in their place."""
+"""A moving average of the student's weights, which replaces them in validation and in the result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,16 +20,16 @@ class Averaged:
     """Minimise another objective, and average the student's weights over the steps.
 
     After each step ``average ← decay · average + (1 − decay) · weights`` (Polyak and Juditsky 1992, with exponential
-    weights; batch statistics too). Validation, ``keep="best"`` and the result use the averaged weights; training goes
-    on from the others.
+    weights; batch statistics too). Validation, ``keep="best"`` and the result use the averaged weights; training
+    continues from the others.
 
     Attributes:
-        objective: what is minimised; a function of (logits, targets) or an objective. None learns from labels.
+        objective: what is minimised, a function of (logits, targets) or an objective. None learns from labels.
         decay: from 0 (no averaging) to below 1.
 
     Raises:
-        TypeError: decay is no number.
-        ValueError: a decay outside 0 … 1.
+        TypeError: decay is not a number.
+        ValueError: decay is below 0, or not below 1.
 
     >>> Averaged(decay=0.99).describe()
     {'objective': 'labels', 'average_decay': 0.99}
@@ -47,7 +47,7 @@ class Averaged:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether targets count."""
+        """Whether the loss uses targets."""
         return getattr(as_objective(self.objective), "needs_labels", True)
 
     def describe(self) -> dict:

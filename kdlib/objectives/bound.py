@@ -1,8 +1,8 @@
-"""What the training loop minimises: an objective, bound to one run.
+"""Objectives: what the training loop minimises, bound to one run.
 
-An objective is described by its settings and bound to a run before the run's optimizer is made. What it gives,
-:class:`Bound`, runs the student itself and returns the loss of a batch and its parts. Learning from labels is an
-objective like the others (:mod:`kdlib.objectives.labels`); a plain function of ``(logits, targets)`` means that one.
+An objective has settings, and is bound to a run before the run's optimizer is made. The result, a :class:`Bound`, runs
+the student and returns the loss of a batch and its parts. Learning from labels is an objective like the others
+(:mod:`kdlib.objectives.labels`); a plain function of ``(logits, targets)`` stands for it.
 """
 
 import functools
@@ -22,7 +22,7 @@ from kdlib.models import asking
 from kdlib.objectives import tasks
 
 DIFFERS = "answers differ from call to call"
-"""Fingerprint of a function that cannot be told by its answers: a run with it cannot be resumed."""
+"""Fingerprint of a function that cannot be identified by its answers: a run with it cannot be resumed."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Run:
         split: its training samples, on the run's device.
         machine: device, precision, threads.
         normalise: from raw inputs to prepared ones.
-        fixed: True if a sample always looks the same, False under augmentation.
+        fixed: True if a sample always looks the same; False with augmentation.
         mixed: True if samples are mixed with one another (mixup, CutMix).
         task: what is asked about a sample, see :attr:`kdlib.data.Dataset.task`.
         classes: their names; empty for regression.
         complete: True if each position of each sample has a label.
-        seed: of whatever the objective draws or initialises: a stream of its own.
-        views: what decides which view of which sample is shown when, and ``"epochs"``.
+        seed: for whatever the objective draws or initialises, in a stream of its own.
+        views: the settings that determine which view of which sample is shown when, and ``"epochs"``.
     """
 
     student: nn.Module
@@ -67,56 +67,56 @@ class Run:
 
 
 class Bound:
-    """An objective bound to one run. Subclasses define ``__call__``, and whatever else they need.
+    """An objective bound to one run. Subclasses define ``__call__``, and other methods as they need.
 
     Attributes:
-        parameters: what is trained beside the student, such as a projector; the run's optimizer gets them too.
-        record: the objective's settings and fingerprints, as JSON can hold them, for the run's record.
+        parameters: trained together with the student, such as a projector's; the run's optimizer gets them too.
+        record: the objective's settings and fingerprints as JSON values, for the run's record.
     """
 
     parameters: ClassVar[tuple[nn.Parameter, ...]] = ()
     record: ClassVar[dict] = {}
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Run the student on a batch. Gives ``"loss"``, which is minimised, and its parts, for the history: scalars."""
+        """Run the student on a batch; gives scalars: ``"loss"``, which is minimised, and its parts, for the history."""
         raise NotImplementedError
 
     def after_step(self) -> None:
-        """What follows each step of the optimizer, such as a moving average."""
+        """Called after each step of the optimizer, for example to update a moving average."""
 
     def judging(self) -> AbstractContextManager[None]:
-        """Around validation: a place to put other weights into the student, such as averaged ones, for a while."""
+        """Context around validation; it may give the student other weights meanwhile, such as averaged ones."""
         return nullcontext()
 
     def finish(self) -> None:
-        """What follows the last step, such as giving the student its averaged weights."""
+        """Called after the last step, for example to give the student its averaged weights."""
 
     def trouble(self, batch: Batch) -> str:
-        """A sentence about what is wrong with a batch whose loss is not finite, or an empty string."""
+        """A sentence that explains why the loss of a batch is not finite, or an empty string."""
         return ""
 
     def state_dict(self) -> dict:
-        """What a checkpoint must hold to go on: tensors, numbers, text, in dicts and lists."""
+        """The state that a checkpoint needs to resume: tensors, numbers and text, in dicts and lists."""
         return {}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a checkpoint's state."""
+        """Resume from a checkpoint's state."""
 
     def __enter__(self) -> "Bound":
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave the run: teachers go back to the mode they had."""
+        """Leave the run: teachers return to the mode they had."""
 
 
 class Objective(Protocol):
-    """What the loop can minimise, beside a plain function of (logits, targets)."""
+    """Anything that the loop can minimise, apart from a plain function of (logits, targets)."""
 
     def bind(self, run: Run) -> AbstractContextManager[Bound]:
-        """Check that this run's student can learn from its samples, and give the loss while the run lasts."""
+        """Check that the student can learn from the run's samples, and provide the loss during the run."""
 
     def describe(self) -> dict:
-        """All settings, as JSON can hold them, with ``"objective"``, its name."""
+        """All settings as JSON values, with ``"objective"``, the name."""
 
 
 def name_of(function: Callable) -> str:
@@ -130,7 +130,7 @@ def name_of(function: Callable) -> str:
 
 
 def checked_loss(loss: Any, whose: str) -> Tensor:
-    """A loss, if it is a tensor with one number; raises TypeError otherwise."""
+    """The loss, if it is a tensor with one number; raises TypeError otherwise."""
     if isinstance(loss, Tensor) and loss.numel() == 1:
         return loss
     found = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{type(loss).__name__}"
@@ -141,10 +141,10 @@ def fingerprint_of(ask: Callable[[], Any]) -> str:
     """A function's fingerprint: 16 hex digits of the SHA-256 of its answer on fixed samples, asked twice.
 
     Returns:
-        The digits; :data:`DIFFERS` if both answers are not the same bit for bit.
+        The digits; :data:`DIFFERS` if the two answers are not identical bit for bit.
 
     Args:
-        ask: asks the function about the samples. Each time torch's generator starts from the same state.
+        ask: asks the function about the samples. Each time torch's generator is in the same state.
     """
     found = set()
     for _ in range(2):
@@ -155,7 +155,7 @@ def fingerprint_of(ask: Callable[[], Any]) -> str:
 
 
 def loss_fingerprint(loss: Callable, run: Run) -> str:
-    """A fingerprint of a function of (logits, targets), by its values for fixed logits and targets of this task.
+    """A fingerprint of a function of (logits, targets), from its values for fixed logits and targets of this task.
 
     Raises:
         TypeError: it does not give a tensor with one number.
@@ -165,7 +165,7 @@ def loss_fingerprint(loss: Callable, run: Run) -> str:
 
 
 def soft_fingerprint(loss: Callable, run: Run, temperature: float, t_squared: bool) -> str:
-    """The same of a function of (student's logits, teacher's logits, temperature)."""
+    """A fingerprint of a function of (student's logits, teacher's logits, temperature), likewise."""
     logits, _ = _fixed(run)
     teacher = logits.flip(0)
     options = {"t_squared": t_squared, "mask": None}

@@ -21,29 +21,29 @@ from kdlib.objectives.recorded import RecordedAnswers
 class Distillation:
     """Learn from a teacher: ``alpha · soft + (1 − alpha) · hard``, see :func:`kdlib.losses.distillation_loss`.
 
-    A teacher that is a module is frozen for the length of a run: in eval mode, without gradients, out of the
-    optimizer, its buffers untouched; afterwards its parts are in the mode they had. Where a sample always looks the
-    same, its logits are computed once and looked up by sample index; under augmentation the teacher sees the very
-    batch the student sees (Beyer et al. 2022, "function matching"). It is looked at before the first step.
+    A teacher that is a module is frozen during a run: in eval mode, without gradients, not in the optimizer, its
+    buffers unchanged; afterwards its parts return to the mode they had. If a sample always looks the same, its logits
+    are computed once and looked up by sample index; with augmentation the teacher sees the same batch as the student
+    (Beyer et al. 2022, "function matching"). Its answers are checked before the first step.
 
     Attributes:
         teacher: a module from prepared inputs [n, …] to logits [n, C]; a result of :func:`kdlib.fit` or a
-            :class:`kdlib.models.Prepared`, which prepare inputs in their own way and may name their classes; a
-            function like a module, whose modules are in eval mode already; or a floating table [rows, C] by sample
-            index (``Split.index``), a tensor or an array (``numpy.memmap`` too), whatever made it. Rows that no
-            sample asks for may be NaN. Or what :func:`kdlib.record_answers` gives: answers about augmented views.
+            :class:`kdlib.models.Prepared`, which have their own preparation of inputs and may name their classes; a
+            function with the same signature, whose modules are already in eval mode; a floating table [rows, C] by
+            sample index (``Split.index``), a tensor or an array (also a ``numpy.memmap``), from any source, where rows
+            that no sample uses may be NaN; or recorded answers about augmented views, see :func:`kdlib.record_answers`.
         temperature: T > 0.
-        alpha: weight of the soft term, 0 … 1. At 0 the teacher is never asked.
+        alpha: weight of the soft term, 0 … 1. At 0 the teacher is never used.
         soft, hard: losses from :mod:`kdlib.losses`, or functions like them.
         t_squared: multiply the soft term by T².
-        table_holds: ``"logits"`` or ``"probabilities"``, of a table.
-        control: where an odd teacher is meant, as a control, what it is: ``"random teacher"``, ``"permuted classes"``,
-            ``"true labels"``. It is recorded, and the teacher's agreement with the labels is not looked at.
+        table_holds: ``"logits"`` or ``"probabilities"``, for a table.
+        control: for an unusual teacher used on purpose, as a control, what it is: ``"random teacher"``, ``"permuted
+            classes"``, ``"true labels"``. It is recorded, and the teacher's agreement with the labels is not checked.
 
     Raises:
         TypeError: the teacher is of none of these kinds.
-        ValueError: temperature or alpha out of range; a table that is not [rows, C], or whose rows are no
-            probabilities though it says so (or look like it though it does not).
+        ValueError: temperature or alpha out of range; a table that is not [rows, C]; rows that are not probabilities
+            although ``table_holds`` says so, or that are although it does not.
 
     >>> from kdlib import models
     >>> Distillation(models.mlp(64), temperature=2, alpha=0.5).describe()["temperature"]
@@ -67,7 +67,10 @@ class Distillation:
         if self.table_holds not in ("logits", "probabilities"):
             raise ValueError(f"table_holds must be 'logits' or 'probabilities', not {self.table_holds!r}")
         if not isinstance(self.control, str):
-            raise TypeError(f"control says in words what an odd teacher is, such as 'random teacher': {self.control!r}")
+            raise TypeError(
+                f"control must be text that says what the unusual teacher is, such as 'random teacher', "
+                f"not {self.control!r}"
+            )
         if not asking.is_known(self.teacher) and not isinstance(self.teacher, RecordedAnswers):
             raise TypeError(
                 f"the teacher must be {asking.KINDS}, or recorded answers, not {type(self.teacher).__name__}"
@@ -90,15 +93,15 @@ class Distillation:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether targets count."""
+        """Whether the loss uses targets."""
         return self.alpha < 1
 
     @contextmanager
     def bind(self, run: Run) -> Iterator[Bound]:
         if self.alpha < 1 and not run.split.labelled.any():
             raise ValueError(
-                f"no training sample has a label, but alpha={self.alpha} gives {1 - self.alpha:g} of the loss "
-                f"to labels: use alpha=1"
+                f"no training sample has a label, but alpha={self.alpha} gives the labels a weight of "
+                f"{1 - self.alpha:g}: use alpha=1"
             )
         refuse_foreign_form(self.hard, run.task)
         if run.task == "regression" and (self.soft is losses.forward_kl or self.hard is losses.cross_entropy):

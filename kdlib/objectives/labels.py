@@ -16,7 +16,7 @@ from kdlib.objectives.bound import Bound, Objective, Run, loss_fingerprint, name
 
 @dataclass(frozen=True)
 class Labels:
-    """Learn from labels: the mean of a loss of (logits, targets). What a plain function given to ``fit`` means.
+    """Learn from labels: the mean of a loss of (logits, targets). A plain function passed to ``fit`` stands for this.
 
     Attributes:
         hard: any function of (logits, targets), such as :func:`kdlib.losses.cross_entropy` or a ``torch.nn`` loss.
@@ -33,8 +33,8 @@ class Labels:
         refuse_foreign_form(hard, run.task)
         if unlabelled := int((~run.split.labelled).sum()):
             raise ValueError(
-                f"{unlabelled:,} of {len(run.split):,} training samples have no label: "
-                f"only a teacher can say something about them, see kdlib.Distillation"
+                f"{unlabelled:,} of {len(run.split):,} training samples have no label: only a teacher can be learned "
+                f"from there, see kdlib.Distillation"
             )
         return _FromLabels(run, hard)
 
@@ -56,7 +56,7 @@ class _FromLabels(Bound):
 
 
 def as_objective(objective: Any) -> Objective:
-    """An objective, from one or from a plain function of (logits, targets); None learns from labels.
+    """An objective, from an objective or a plain function of (logits, targets); None learns from labels.
 
     Raises:
         TypeError: neither; or an objective written for kdlib 0.1.
@@ -79,14 +79,14 @@ def as_objective(objective: Any) -> Objective:
 
 
 def describe(objective: Any) -> dict:
-    """An objective's settings, as JSON can hold them."""
+    """An objective's settings as JSON values."""
     return as_objective(objective).describe()
 
 
 def refuse_foreign_form(hard: Callable, task: str) -> None:
-    """Raise ValueError for a loss of one logit a label: the loop gives two logits a label, for cross-entropy."""
+    """Raise ValueError for a loss with one logit per label: the loop gives two per label, for cross-entropy."""
     if isinstance(hard, nn.BCEWithLogitsLoss) or getattr(hard, "__name__", "").startswith("binary_cross_entropy"):
         raise ValueError(
-            f"{name_of(hard)} takes one logit a label; kdlib turns each into two, [0, z], for which "
+            f"{name_of(hard)} takes one logit per label; kdlib converts each to two, [0, z], for which "
             f"kdlib.losses.cross_entropy is the same loss: use that (task {task!r})"
         )

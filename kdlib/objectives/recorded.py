@@ -1,4 +1,4 @@
-"""A teacher's answers about augmented samples, kept beside what shows the same views again."""
+"""A teacher's answers about augmented samples, stored with the settings that reproduce the same views."""
 
 import os
 from collections.abc import Callable
@@ -18,11 +18,11 @@ _KEY, _KIND = "kdlib-recorded", "a record of a teacher's answers"
 
 @dataclass(frozen=True, eq=False)
 class RecordedAnswers:
-    """A teacher's logits about every view of some epochs, and what those views came from: :func:`kdlib.record_answers`.
+    """A teacher's logits for every view of some epochs, with the views' settings: :func:`kdlib.record_answers`.
 
-    :class:`Distillation` takes it as a teacher, in runs that show the same views: then the teacher itself is needed no
-    more, however many students, temperatures and alphas are tried. TinyViT (Wu et al. 2022) and FKD (Shen and Xing
-    2022) keep answers like that, with the augmentation's seeds or the crops beside them.
+    :class:`Distillation` takes it as a teacher, in runs that show the same views. The teacher itself is then no longer
+    needed, however many students, temperatures and alphas are tried. TinyViT (Wu et al. 2022) and FKD (Shen and Xing
+    2022) store answers in this way, together with the augmentation's seeds or the crops.
 
     Attributes:
         logits: float16 [epochs, N, C], by epoch and place among the N training samples; NaN where an epoch does not
@@ -41,14 +41,14 @@ class RecordedAnswers:
         return {"teacher": f"recorded answers of {self.teacher}", "teacher_fingerprint": fingerprint}
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write it to one safetensors file, atomically."""
+        """Write the record to one safetensors file, atomically."""
         write_safetensors(path, _KEY, {"views": self.views, "teacher": self.teacher}, {"logits": self.logits})
 
     def look_up(self, run: Run) -> Callable[[Batch], Tensor]:
         """A function from a batch of a run to the teacher's logits about its samples, float32 [n, C].
 
         Raises:
-            ValueError: the run shows other views, or more epochs.
+            ValueError: the run shows other views, or has more epochs.
         """
         different = [
             f"{name} ({value!r} there, {run.views.get(name)!r} here)"
@@ -57,13 +57,13 @@ class RecordedAnswers:
         ]
         if different:
             raise ValueError(
-                f"these answers were recorded about other views than this run shows: {'; '.join(different)} differ; "
-                f"give fit the same data, order, augmentation, batch size and seeds, or record the answers again"
+                f"these answers were recorded for other views than this run shows: {'; '.join(different)} differ; pass "
+                f"fit the same data, order, augmentation, batch size and seeds, or record the answers again"
             )
         if run.views["epochs"] > len(self.logits):
             raise ValueError(
                 f"the answers were recorded for {len(self.logits)} epochs, and the run has {run.views['epochs']}: "
-                f"record more, or train for fewer"
+                f"record more epochs, or train for fewer"
             )
         logits, place = self.logits.to(run.machine.device), places(run.split)
 
@@ -82,7 +82,7 @@ def places(split: Split) -> Tensor:
 
 
 def load_answers(path: str | os.PathLike) -> RecordedAnswers:
-    """Read what :meth:`RecordedAnswers.save` wrote.
+    """Read a file written by :meth:`RecordedAnswers.save`.
 
     Raises:
         FileNotFoundError: there is no such file.

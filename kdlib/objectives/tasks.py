@@ -1,13 +1,11 @@
-"""What is asked about a sample, and how an answer is measured. One entry for each :attr:`kdlib.data.Dataset.task`.
+"""Tasks: the form of targets and answers, and how answers are measured, for each :attr:`kdlib.data.Dataset.task`.
 
-==================  ============================================  =====================  =============================
-task                targets                                       a model gives          the losses see
-==================  ============================================  =====================  =============================
-``classification``  int64 [n] (or soft, floating [n, C])          [n, C]; [n, 1] if C=2  [n, C]
-``sequences``       int64 [n, L]                                  [n, L, C]              [n, L, C]
-``labels``          int64 [n, K], 0 or 1                          [n, K], one a label    [n, K, 2]
-``regression``      floating [n] or [n, D]                        [n, D]                 [n, D]
-==================  ============================================  =====================  =============================
+================== ============================================ ===================== ============================= task
+targets a model gives the losses see ================== ============================================
+===================== ============================= ``classification`` int64 [n] (or soft, floating [n, C]) [n, C]; [n,
+1] if C=2 [n, C] ``sequences`` int64 [n, L] [n, L, C] [n, L, C] ``labels`` int64 [n, K], 0 or 1 [n, K], one per label
+[n, K, 2] ``regression`` floating [n] or [n, D] [n, D] [n, D] ==================
+============================================ ===================== =============================
 """
 
 import math
@@ -21,7 +19,7 @@ from kdlib.losses import IGNORED, UNLABELLED
 
 
 class Measured(NamedTuple):
-    """How well answers fit the labels.
+    """Loss and errors of a model's answers.
 
     Attributes:
         loss: mean over positions: cross-entropy in nats, or squared error (regression).
@@ -35,14 +33,14 @@ class Measured(NamedTuple):
 
 
 def hard_loss(task: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss that learns from labels where none is named."""
+    """The default loss for learning from labels."""
     return losses.mean_squared_error if task == "regression" else losses.cross_entropy
 
 
 def as_logits(outputs: Tensor, samples: int, task: str, classes: int, whose: str) -> Tensor:
     """A model's outputs in the form that the losses take, see the table at the top of this file.
 
-    One logit for two classes, and one for each yes-or-no label, become two: ``[0, z]``, whose softmax is the sigmoid.
+    One logit for two classes, or for a yes-or-no label, becomes two: ``[0, z]``, whose softmax is the sigmoid.
 
     Args:
         outputs: floating, as the model gives them.
@@ -80,16 +78,17 @@ def as_logits(outputs: Tensor, samples: int, task: str, classes: int, whose: str
 
 
 def labels_of(targets: Tensor, logits: Tensor, task: str) -> Tensor:
-    """Targets in the shape that the losses take beside these logits.
+    """Targets in the shape that the losses take together with these logits.
 
     Raises:
-        ValueError: in a regression, the model gives another count of numbers a sample than there are targets.
+        ValueError: in a regression, the model's numbers per sample differ in count from the targets.
     """
     if task != "regression":
         return targets
     if targets.numel() != logits.numel():
         raise ValueError(
-            f"the model gives {logits.shape[1]} numbers a sample, and the targets are {targets[0].numel()} a sample"
+            f"the model gives {logits.shape[1]} numbers per sample, but there are {targets[0].numel()} targets per "
+            f"sample"
         )
     return targets.to(logits.dtype).reshape(logits.shape)
 
@@ -112,7 +111,7 @@ def measure(logits: Tensor, targets: Tensor, task: str = "classification") -> Me
 
 
 def row_of(measured: Measured, task: str) -> dict:
-    """What an epoch's row of the history says of validation."""
+    """The validation figures of an epoch's row in the history."""
     row: dict = {"validation_loss": measured.loss}
     if measured.errors is not None:
         row |= {"validation_errors": measured.errors, "validation_error": measured.errors / measured.count}

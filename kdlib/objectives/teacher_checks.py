@@ -1,4 +1,4 @@
-"""Looking at a teacher's answers before the first step: what cannot be right is refused, what is odd warned about."""
+"""Checks of a teacher's answers before the first step: impossible ones are refused, suspicious ones warned about."""
 
 import numpy as np
 import torch
@@ -8,29 +8,29 @@ from kdlib.losses import UNLABELLED
 from kdlib.user_warnings import warn
 
 LEAST = 50
-"""Labelled samples below which nothing is said about agreement."""
+"""The smallest number of labelled samples for which agreement is checked."""
 
-CONTROL = "If it is meant, as a control, say so: Distillation(…, control='random teacher')"
+CONTROL = "If this is on purpose, as a control, say so: Distillation(…, control='random teacher')"
 
 
 def look_like_probabilities(answers: Tensor) -> bool:
-    """Whether all rows [n, C] that are no NaN are at least 0 and sum to 1, as no net's logits do."""
+    """Whether all rows [n, C] without NaN are at least 0 and sum to 1, as logits of a net never do."""
     rows = answers[~answers.isnan().any(dim=-1)].float()
     return len(rows) > 0 and bool((rows >= 0).all() and ((rows.sum(dim=-1) - 1).abs() < 1e-3).all())
 
 
 def broken_rows(answers: Tensor) -> int:
-    """How many samples have answers [n, …] that are NaN or +infinity. (−infinity is a probability of 0.)"""
+    """Number of samples with answers [n, …] that are NaN or +infinity. (−infinity is a probability of 0.)"""
     return int((answers.isnan() | answers.isposinf()).flatten(1).any(dim=1).sum())
 
 
 def refuse_unusable(answers: Tensor, what: str, argument: str = "teacher") -> None:
-    """Raise ValueError for answers [n, C] that are NaN or +infinity, or probabilities in place of logits.
+    """Raise ValueError for answers [n, C] that are NaN or +infinity, or that are probabilities instead of logits.
 
     Args:
         answers: of a module or function to some samples.
         what: "the teacher" or "the model", for the error.
-        argument: the argument that gave it.
+        argument: the name of the argument, for the error.
     """
     if rows := broken_rows(answers):
         raise ValueError(
@@ -43,22 +43,22 @@ def refuse_unusable(answers: Tensor, what: str, argument: str = "teacher") -> No
             f"{argument}(inputs).log()"
         )
         raise ValueError(
-            f"{what} gives probabilities: each of its answers is at least 0 and sums to 1. Logits are due (argument "
+            f"{what} gives probabilities: each of its answers is at least 0 and sums to 1. Logits are needed (argument "
             f"{argument!r}): leave out its last softmax{way_out if argument == 'teacher' else ''}"
         )
 
 
 def look_at_agreement(answers: Tensor, targets: Tensor, classes: tuple[str, ...], own_accuracy: float | None) -> None:
-    """Warn about a teacher that cannot be right, going by the labels it agrees with.
+    """Warn about a teacher whose agreement with the labels shows that something is wrong.
 
-    Looked for, in this order: its classes in another order; answers that agree with the labels no more than chance
-    (untrained, or a table in another order of samples); an accuracy far below its own.
+    It checks, in this order, for classes in another order; for answers that agree with the labels no more often than
+    chance (an untrained teacher, or a table in another order of samples); and for an accuracy far below its own.
 
     Args:
         answers: [n, C], the teacher's logits for training samples.
-        targets: int64 [n]; unlabelled ones are left out.
+        targets: int64 [n]; unlabelled samples are left out.
         classes: their names.
-        own_accuracy: the teacher's, on its own validation samples, where it is known.
+        own_accuracy: the teacher's accuracy on its own validation samples, if known.
     """
     if targets.dim() != 1 or targets.is_floating_point() or answers.shape[1] < 2:
         return
@@ -71,8 +71,8 @@ def look_at_agreement(answers: Tensor, targets: Tensor, classes: tuple[str, ...]
     if moved := _exchanged(answered, labels, count):
         names = "; ".join(f"its {_name(classes, one)} is {_name(classes, other)} here" for one, other in moved[:4])
         warn(
-            f"the teacher's classes seem to stand in another order than the data's: it agrees with {agreement:.1%} of "
-            f"the labels, and better with {names}{' …' if len(moved) > 4 else ''}. Give their names, "
+            f"the teacher's classes seem to be in another order than the data's: it agrees with {agreement:.1%} of the "
+            f"labels, and more often if {names}{' …' if len(moved) > 4 else ''}. Give their names, "
             f"kdlib.models.Prepared(teacher, data.normalise, classes=[…]), or put its logits in order; the rows of a "
             f"table must be in the order of the samples. {CONTROL}"
         )
@@ -97,7 +97,7 @@ def look_at_agreement(answers: Tensor, targets: Tensor, classes: tuple[str, ...]
 
 def _exchanged(answered: Tensor, labels: Tensor, count: int) -> list[tuple[int, int]]:
     """Classes (the teacher's, the data's) that fit far better exchanged, found on one half, confirmed on the other."""
-    from scipy.optimize import linear_sum_assignment  # a third of a second to import, for what is seldom asked
+    from scipy.optimize import linear_sum_assignment  # takes a third of a second to import, and is rarely needed
 
     table = [
         np.bincount((answered[half::2] * count + labels[half::2]).cpu().numpy(), minlength=count**2).reshape(count, -1)

@@ -1,7 +1,7 @@
 """Teachers that come with the library: trained by its own loop, checked before they are used.
 
-Each is a safetensors file in ``kdlib/teachers/`` beside a model card, which says how it was made, on what, and how good
-it is. Nothing is downloaded, and nothing is unpickled.
+Each is a safetensors file in ``kdlib/teachers/`` with a model card, which says how it was trained, on which data, and
+how good it is. Nothing is downloaded, and nothing is unpickled.
 """
 
 import hashlib
@@ -22,25 +22,25 @@ CHECKSUMS = {
 
 
 def pretrained(name: str, data: Dataset) -> Fitted:
-    """Load a teacher that may teach, and be judged, on these data.
+    """Load a teacher that may be used and evaluated on these data.
 
     Args:
         name: one of :data:`CHECKSUMS`.
-        data: what it is wanted for.
+        data: the data set it is used with.
 
     Returns:
         The teacher as :func:`kdlib.fit` left it, with history and record.
 
     Raises:
-        ValueError: an unknown name; a file that is not the one the library came with; data whose test images are among
-            those the teacher was trained on; data with other classes.
+        ValueError: the name is unknown; the file is not the one that came with the library; test images of ``data`` are
+            among the teacher's training images; the data have other classes.
         FileNotFoundError: the file is missing from the installation.
     """
     if name not in CHECKSUMS:
-        raise ValueError(f"there is no teacher {name!r}; there are {', '.join(CHECKSUMS)}")
+        raise ValueError(f"there is no teacher {name!r}; known teachers: {', '.join(CHECKSUMS)}")
     path = FOLDER / f"{name}.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing from the installation of kdlib: install it again")
+        raise FileNotFoundError(f"{path.name} is missing from the installation of kdlib: install kdlib again")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != CHECKSUMS[name]:
         raise ValueError(
@@ -51,8 +51,8 @@ def pretrained(name: str, data: Dataset) -> Fitted:
     run = fitted.record["run"]
     if tuple(run["classes"]) != data.classes:
         raise ValueError(
-            f"{name} knows the classes {', '.join(run['classes'])}; these data have {', '.join(data.classes)}: its "
-            f"answers would be about something else. Train a teacher on these data"
+            f"{name} has the classes {', '.join(run['classes'])}; these data have {', '.join(data.classes)}: its "
+            f"answers would be about other classes. Train a teacher on these data"
         )
     check_unseen(fitted, data)
     return fitted

@@ -1,4 +1,4 @@
-"""Training: the one loop, its checkpoints, and what it returns."""
+"""Training: the training loop, its checkpoints, and its results."""
 
 from kdlib.training.fitted import Fitted, History, check_unseen, load_fitted, measure
 from kdlib.training.loop import fit

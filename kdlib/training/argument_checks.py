@@ -1,4 +1,4 @@
-"""What :func:`kdlib.fit` refuses at the door, before anything is changed."""
+"""Checks of :func:`kdlib.fit`'s arguments, before anything is changed."""
 
 from typing import Any
 
@@ -14,14 +14,16 @@ from kdlib.training.fitted import Fitted
 def check_arguments(
     model: Any, data: Any, counts: dict[str, Any], seeds: dict[str, Any], keep: str, callback: Any
 ) -> None:
-    """Raise TypeError or ValueError, naming the argument, for what :func:`kdlib.fit` cannot use."""
+    """Raise TypeError or ValueError, naming the argument, for arguments that :func:`kdlib.fit` cannot use."""
     if not isinstance(model, nn.Module):
         hint = ": pass its .model" if isinstance(model, Fitted) else ""
         raise TypeError(f"the model to train must be a torch.nn.Module, not {type(model).__name__}{hint}")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("the model has no parameter that requires a gradient: there is nothing to train")
     if any(parameter.is_inference() for parameter in model.parameters()):
-        raise ValueError("the model was made inside torch.inference_mode(), so it cannot learn: make it outside")
+        raise ValueError(
+            "the model was created inside torch.inference_mode(), so it cannot be trained: create it outside"
+        )
     if not isinstance(data, Dataset):
         raise TypeError(f"data must be a kdlib.Dataset (kdlib.load, Dataset.from_tensors), not {type(data).__name__}")
     check_counts_and_seeds(counts, seeds)
@@ -30,11 +32,11 @@ def check_arguments(
     if keep not in ("last", "best"):
         raise ValueError(f"keep must be 'last' or 'best', not {keep!r}")
     if keep == "best" and not validates(data):
-        raise ValueError("keep='best' needs labelled validation samples to choose by, and there are none")
+        raise ValueError("keep='best' needs labelled validation samples, and there are none")
 
 
 def check_counts_and_seeds(counts: dict[str, Any], seeds: dict[str, Any]) -> None:
-    """Raise ValueError, naming the argument, unless counts are whole numbers above 0 and seeds whole numbers."""
+    """Raise ValueError, naming the argument, unless counts are whole numbers above 0 and seeds are whole numbers."""
     for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number above 0, not {value!r}")

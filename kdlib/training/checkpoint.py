@@ -1,4 +1,4 @@
-"""Checkpoints: what changes from epoch to epoch, in one safetensors file; resumed only by the same run."""
+"""Checkpoints: the state that changes from epoch to epoch, in one safetensors file; only the same run resumes it."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ KIND = "a checkpoint of kdlib"
 
 @dataclass
 class State:
-    """What changes from epoch to epoch. Randomness does not: it is a function of seed and epoch."""
+    """The state that changes from epoch to epoch. Randomness is not part of it: it is a function of seed and epoch."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -35,12 +35,12 @@ class State:
     best: dict[str, Tensor]
     stopped: str = ""
     left: str = ""
-    """Fingerprint of the weights that the model is left with if this epoch is the last: averaged, or the best."""
+    """Fingerprint of the weights that the model keeps if this epoch is the last: the averaged, or the best ones."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint's content as it was read."""
+    """The content of a checkpoint file."""
 
     path: Path
     content: dict
@@ -52,7 +52,7 @@ class Saved:
 
     @property
     def initial_weights(self) -> str:
-        """Fingerprint of the weights that the run began with."""
+        """Fingerprint of the run's initial weights."""
         return self.content["run"].get("initial_weights") or self.content["initial_weights"]
 
     @property
@@ -84,7 +84,7 @@ def save(path: Path, run: dict, machine: Machine, state: State) -> None:
 
 
 def note_weights(state: State, keep: str, resumable: bool) -> None:
-    """Note the weights that the model is left with, unless a later epoch's take their place."""
+    """Record the weights that the model keeps, unless a later epoch replaces them."""
     if keep == "best":
         weights = plain(state.model).state_dict()
         state.best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
@@ -93,29 +93,29 @@ def note_weights(state: State, keep: str, resumable: bool) -> None:
 
 
 def refuse_unrepeatable(path: Path, run: dict) -> None:
-    """Raise ValueError for a run that cannot be resumed, since a function in it answers differently each time."""
+    """Raise ValueError for a run that cannot be resumed because one of its functions answers differently each time."""
     objective = run["objective"]
     parts = [key for key, value in objective.items() if value == DIFFERS]
     parts += [key for key in ("augment_fingerprint", "order_fingerprint") if run.get(key) == DIFFERS]
     if parts:
         raise ValueError(
             f"this run cannot be resumed, so checkpoint={str(path)!r} is refused: {', '.join(parts)}: the function "
-            f"answers differently when it is asked twice about the same samples. Make it repeatable (draw from torch's "
-            f"generator, or from the one it is given), or train without a checkpoint"
+            f"gives different answers for the same samples. Make it repeatable (draw from torch's generator, or from "
+            f"the one that is passed to it), or train without a checkpoint"
         )
 
 
 def resume(saved: Saved, run: dict, state: State, schedule: Callable, steps: int) -> None:
-    """Put a checkpoint's state into a run's, if it is the same run; ``run`` gets its initial weights.
+    """Restore a run's state from a checkpoint of the same run; ``run`` gets the fingerprint of its initial weights.
 
     Args:
         saved: the checkpoint.
         run: this run's description.
         state: this run's, before its first step.
-        schedule, steps: this run's schedule, and the steps of an epoch.
+        schedule, steps: this run's schedule, and the steps per epoch.
 
     Raises:
-        ValueError: it is the checkpoint of another run, or the weights do not fit.
+        ValueError: the checkpoint is of another run, or its weights do not fit.
     """
     longer, done = run["epochs"] > saved.content["run"]["epochs"], len(saved.history) * steps
     totals = [steps * epochs for epochs in (saved.content["run"]["epochs"], run["epochs"])]
@@ -133,13 +133,13 @@ def refuse_another_run(saved: Saved, run: dict, more_epochs_fit: bool) -> None:
     Args:
         saved: the checkpoint.
         run: this run's description.
-        more_epochs_fit: whether the schedule would have given the same learning rates so far, had the run been this
-            long from the start: then a longer run may go on.
+        more_epochs_fit: whether the schedule gives a longer run the same learning rates up to here; then a longer run
+            may continue.
     """
     there, here = dict(saved.content["run"]), dict(run)
     there["initial_weights"] = saved.initial_weights
     if here["initial_weights"] in saved.content.get("weights", ()):
-        here["initial_weights"] = saved.initial_weights  # the very model that the checkpoint left
+        here["initial_weights"] = saved.initial_weights  # the model as the checkpoint's run left it
     if more_epochs_fit and there["epochs"] < here["epochs"]:
         there |= {key: here[key] for key in ("epochs", "first_rates", "schedule_fingerprint")}
     old = "weights" not in saved.content
@@ -156,13 +156,13 @@ def refuse_another_run(saved: Saved, run: dict, more_epochs_fit: bool) -> None:
         )
     if old:
         warn(
-            f"{saved.path} was written before kdlib recorded fingerprints of teachers, tables and losses: whether it "
-            f"is of this run cannot be told for certain"
+            f"{saved.path} was written before kdlib recorded fingerprints of teachers, tables and losses, so it is not "
+            f"certain that it is of this run"
         )
 
 
 def restore(saved: Saved, state: State) -> None:
-    """Put a checkpoint's state into a run's."""
+    """Restore a run's state from a checkpoint."""
     content, tensors = saved.content, saved.tensors
     try:
         plain(state.model).load_state_dict(_unflatten(content["model"], tensors))
@@ -170,7 +170,7 @@ def restore(saved: Saved, state: State) -> None:
         raise ValueError(f"the weights in {saved.path} do not fit this model: {error}") from error
     state.optimizer.load_state_dict(_unflatten(content["optimizer"], tensors))
     for parameter, values in state.optimizer.state.items():
-        for key, value in values.items():  # give moments the memory layout of their weights again
+        for key, value in values.items():  # moments get the memory layout of their weights again
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     if state.scheduler is not None:
@@ -183,7 +183,7 @@ def restore(saved: Saved, state: State) -> None:
 
 
 def _differences(there: Any, here: Any, old: bool, name: str = "") -> list[str]:
-    """What differs, in words. Of a file written before a key was, the key is not compared."""
+    """The differences in words. A key that an old file does not have is not compared."""
     if isinstance(there, dict) and isinstance(here, dict):
         keys = [key for key in here if key in there or not old]
         return [

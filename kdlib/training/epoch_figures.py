@@ -1,4 +1,4 @@
-"""The figures of an epoch, and a look at whether they are finite, without waiting for a device in each step."""
+"""The figures of an epoch, and a check that they are finite, without waiting for a device in each step."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ from kdlib.objectives import Bound
 from kdlib.objectives.bound import checked_loss
 
 LOOK_EVERY = 16
-"""Steps between two looks on devices that would have to be waited for."""
+"""Steps between two checks on devices whose results must be waited for."""
 
 
 class NotFinite(Exception):
@@ -23,7 +23,7 @@ class NotFinite(Exception):
         self.step, self.value, self.trouble, self.at = step, value, trouble, at
 
     def explain(self, model: nn.Module, epoch: int, steps: int, learning_rate: float) -> str:
-        """In words: what became NaN or infinite, where, and what to try."""
+        """A text that says what became NaN or infinite, where, and what to try."""
         where = f"{self.at}epoch {epoch}, step {self.step} of {steps}, learning rate {learning_rate:g}"
         bad = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
         if self.trouble:
@@ -39,10 +39,11 @@ class NotFinite(Exception):
 
 
 class Watch:
-    """Sums up an epoch's loss and its parts, and stops it at the first loss that is not finite.
+    """Sum an epoch's loss and its parts, and stop at the first loss that is not finite.
 
-    On the CPU each step is looked at before its gradients are taken. Elsewhere the first bad step is kept on the device
-    and looked at every :data:`LOOK_EVERY` steps, so that no step waits for the last one; the error names it still.
+    On the CPU each loss is checked before its gradients are computed. On other devices the number of the first bad step
+    is kept there and checked every :data:`LOOK_EVERY` steps, so that no step waits for the last one; the error still
+    names that step.
     """
 
     def __init__(self, bound: Bound, machine: Machine) -> None:
@@ -52,7 +53,7 @@ class Watch:
         self.first_bad = torch.zeros((), dtype=torch.int64, device=machine.device) if self.waits else None
 
     def checked(self, terms: Any) -> dict[str, Tensor]:
-        """What an objective gives for a batch, if it can be learned from; raises TypeError otherwise."""
+        """The terms that an objective gives for a batch, if it can be learned from them; raises TypeError otherwise."""
         if not isinstance(terms, dict) or "loss" not in terms:
             found = f"a dict with {', '.join(map(repr, terms))}" if isinstance(terms, dict) else type(terms).__name__
             raise TypeError(f"{type(self.bound).__name__} must give a dict of tensors with 'loss', not {found}")
@@ -60,13 +61,13 @@ class Watch:
             checked_loss(term, f"{type(self.bound).__name__}, as {name!r},")
         if not terms["loss"].requires_grad:
             raise TypeError(
-                "the loss does not depend on anything that learns: it was computed without gradients (detach, item, "
-                "torch.no_grad), or from something else than the model's logits"
+                "the loss does not depend on any trainable parameter: it was computed without gradients (detach, item, "
+                "torch.no_grad), or not from the model's logits"
             )
         return terms
 
     def note(self, terms: dict[str, Tensor], batch: Batch) -> None:
-        """Add up the terms of a batch; raises :class:`NotFinite` if its loss can be seen not to be finite."""
+        """Add the terms of a batch to the sums; raises :class:`NotFinite` if its loss is known not to be finite."""
         count = len(batch.index)
         figures = {name: term.detach().double() if self.waits else term.item() for name, term in terms.items()}
         for name, figure in figures.items():
@@ -79,13 +80,13 @@ class Watch:
             raise NotFinite(self.step, figures["loss"], self.bound.trouble(batch))
 
     def next_step(self) -> None:
-        """Count a step, and look at those before it now and then."""
+        """Count a step, and check the steps before it at intervals."""
         if self.waits and self.step % LOOK_EVERY == 0:
             self._look()
         self.step += 1
 
     def means(self, model: nn.Module) -> dict[str, float]:
-        """The mean loss of a sample, and its parts, for the history; raises :class:`NotFinite` for broken weights."""
+        """The mean loss per sample, and its parts, for the history; raises :class:`NotFinite` for broken weights."""
         if self.waits:
             self._look()
         if not all(parameter.isfinite().all() for parameter in model.parameters()):
@@ -99,5 +100,5 @@ class Watch:
 
 
 def waits_for_nobody(machine: Machine) -> bool:
-    """Whether looking at a number costs nothing, since it is computed by the processor that looks."""
+    """Whether reading a number never has to wait, since the same processor computes it."""
     return machine.device == "cpu"

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 
 class History(list):
-    """One dict an epoch: epoch, train_loss and its parts, learning_rate, seconds, and validation's figures if any."""
+    """One dict per epoch: epoch, train_loss and its parts, learning_rate, seconds, and validation figures if any."""
 
     def plot(self, title: str = "") -> "Figure":
         """Draw loss and validation error by epoch; returns the figure."""
-        from kdlib import plots  # brings Matplotlib and pandas, which training does without
+        from kdlib import plots  # imports Matplotlib and pandas, which training does not need
 
         return plots.learning_curves({"run": self}, title)
 
 
 @dataclass(frozen=True, repr=False)
 class Fitted(asking.Prepared):
-    """A trained model and everything its training depended on. It teaches and is judged on raw inputs.
+    """A trained model and everything its training depended on. It takes raw inputs, as a teacher or when evaluated.
 
     Attributes:
         model: the module that was passed to :func:`fit`, trained.
-        prepare: what its inputs go through, a :class:`kdlib.data.Normaliser`.
+        prepare: the preparation of its inputs, a :class:`kdlib.data.Normaliser`.
         classes: names, in the order of its logits.
-        history: a row an epoch.
-        record: JSON-able. ``run``: what defines the run; ``machine``, ``versions``: where it happened; ``reported``:
-            which epoch's weights the model has, and why.
+        history: one row per epoch.
+        record: JSON values. ``run``: what defines the run; ``machine``, ``versions``: where it ran; ``reported``: which
+            epoch's weights the model has, and why.
     """
 
     history: History = field(default_factory=History)
@@ -49,7 +49,7 @@ class Fitted(asking.Prepared):
 
     @property
     def seconds(self) -> float:
-        """Training and validation, all epochs; in an interrupted run, those of its parts."""
+        """Seconds of training and validation in all epochs; for an interrupted run, the sum over its parts."""
         return sum(row["seconds"] for row in self.history)
 
     def predict(self, inputs: Any) -> Tensor:
@@ -70,10 +70,10 @@ class Fitted(asking.Prepared):
 def load_fitted(
     path: str | os.PathLike, into: torch.nn.Module | None = None, *, checked_already: bool = False
 ) -> Fitted:
-    """Read what :meth:`Fitted.save` wrote. Arguments and errors are those of :func:`kdlib.models.load`.
+    """Read a file written by :meth:`Fitted.save`. Arguments and errors are those of :func:`kdlib.models.load`.
 
     Raises:
-        ValueError: moreover, the file holds a model but no training.
+        ValueError: also if the file holds a model but no record of its training.
     """
     model = models.load(path, into, checked_already=checked_already)
     if not isinstance(model.about, dict) or not {"history", "record", "normalise"} <= model.about.keys():
@@ -86,9 +86,9 @@ def load_fitted(
 
 
 def check_unseen(fitted: Fitted, data: Dataset) -> None:
-    """Raise ValueError if a model was trained on images that ``data`` tests with.
+    """Raise ValueError if a model was trained on test images of ``data``.
 
-    The offline digits are MNIST training images: whoever learned from full MNIST has seen them.
+    The offline digits are MNIST training images: a model trained on full MNIST has seen them.
     """
     run = fitted.record["run"]
     if (run["data"], run["source"], data.source) == ("mnist", "full", "offline"):
@@ -106,11 +106,11 @@ def measure(
     Computed in the precision of the weights (float32), whatever the training steps used.
 
     Args:
-        model: of any kind that can be asked, see :mod:`kdlib.models.asking`.
+        model: any kind of model, see :mod:`kdlib.models.asking`.
         split: such as ``data.test``.
         normalise: the data set's, for models without a preparation of their own.
         task: the data set's, see :mod:`kdlib.objectives.tasks`.
-        classes: how many; 0 takes the model's word for it.
+        classes: how many; 0 takes the width of the model's output.
     """
     split = split.select(split.labelled)
     outputs = asking.answers(model, split, normalise)

@@ -1,4 +1,4 @@
-"""The one training loop, for teachers, baselines and students alike."""
+"""The training loop, the same for teachers, baselines and students."""
 
 import os
 import time
@@ -61,7 +61,7 @@ def fit(
     callback: Callable[[dict], None] | None = None,
     progress: bool | str = True,
 ) -> Fitted:
-    """Train a model, in place, on ``data.train``; measure it on ``data.validation`` after every epoch.
+    """Train a model in place on ``data.train``; measure it on ``data.validation`` after every epoch.
 
     Args:
         model: any module from prepared inputs [n, …] to logits, see :mod:`kdlib.objectives.tasks`. Its initial weights
@@ -70,26 +70,27 @@ def fit(
         objective: a function of (logits, targets), or an objective such as :class:`kdlib.Distillation`. None learns
             from labels: cross-entropy, or the squared error for regression.
         epochs: passes over the training samples.
-        batch_size: samples a step.
-        accumulate: parts in which a batch goes through the model, for less memory; their gradients are added, weighted
-            by samples (of sequences: by positions that are not ignored). A rest of one sample joins the part before.
+        batch_size: samples per step.
+        accumulate: number of parts in which a batch goes through the model, to save memory; their gradients are added,
+            weighted by samples (for sequences: by positions that are not ignored). A last part of one sample is merged
+            with the part before.
         optimizer: a function from parameters to an optimizer (``functools.partial(torch.optim.SGD, lr=0.1)``), or an
-            optimizer already made over this model's parameters, and the objective's if it has any.
-        schedule: a function from (optimizer, total steps) to a scheduler, stepped after every batch; :func:`constant`
-            for none.
+            optimizer over this model's parameters, and the objective's if it has any.
+        schedule: a function from (optimizer, total steps) to a scheduler, which is stepped after every batch;
+            :func:`constant` for none.
         augment: applied in turn: whole-batch augmentations such as :func:`kdlib.data.flip`; torchvision's transforms,
             image by image; :func:`kdlib.data.mixup` and :func:`kdlib.data.cutmix`, which mix targets too.
-        order: which samples an epoch shows: :func:`kdlib.data.shuffled`, or :func:`kdlib.data.balanced` by class.
-        seed: of dropout and of the objective, and of order and augmentation where they have no seed of their own.
-        order_seed, augmentation_seed: of the order of samples and of augmentation. Equal seeds give equal orders and
-            equal views whatever the model: that makes a comparison paired.
-        keep: ``"last"`` epoch's weights, or those of the ``"best"`` on validation (a choice the record states).
+        order: which samples an epoch shows: :func:`kdlib.data.shuffled`, or :func:`kdlib.data.balanced` (by class).
+        seed: for dropout and the objective, and for order and augmentation if they have no seed of their own.
+        order_seed, augmentation_seed: for the order of samples and for augmentation. Equal seeds give equal orders and
+            equal views for any model: that makes a comparison paired.
+        keep: the weights of the ``"last"`` epoch, or of the ``"best"`` one on validation (the record says which).
         device, precision: see :func:`kdlib.machine.decide`.
-        checkpoint: a file written after every epoch. If it is there, the run goes on from it: on the CPU, with the
-            same PyTorch, bit for bit as if it had never stopped.
+        checkpoint: a file written after every epoch. If it exists, the run resumes from it: on the CPU, with the same
+            PyTorch, bit for bit as if it had not been interrupted.
         callback: called with a copy of each epoch's row of the history. It may raise :class:`StopTraining`, see
-            :func:`early_stopping`. If it has a method ``resume``, that is given the rows that a checkpoint holds.
-        progress: a progress bar; a string is its title. ``KDLIB_PROGRESS=0`` turns all of them off.
+            :func:`early_stopping`. If it has a method ``resume``, this is called with the rows of a checkpoint.
+        progress: show a progress bar; a string is its title. ``KDLIB_PROGRESS=0`` turns all progress bars off.
 
     Returns:
         The trained model with its history and record.
@@ -98,7 +99,7 @@ def fit(
         ValueError: arguments out of range; an optimizer over other parameters; logits that do not fit the classes; a
             teacher whose answers cannot be used; a checkpoint of another run.
         TypeError: an objective or teacher of the wrong kind.
-        FloatingPointError: a loss or weight became NaN or infinite; says at which step.
+        FloatingPointError: a loss or weight became NaN or infinite; the text says at which step.
     """
     epochs, batch_size, accumulate = map(as_number, (epochs, batch_size, accumulate))
     seed, order_seed, augmentation_seed = map(as_number, (seed, order_seed, augmentation_seed))
@@ -126,7 +127,7 @@ def fit(
     with ExitStack() as stack:
         stack.enter_context(machine.threads_set())
         stack.enter_context(torch.random.fork_rng())
-        stack.enter_context(torch.inference_mode(False))  # wherever fit is called, it learns
+        stack.enter_context(torch.inference_mode(False))  # fit trains wherever it is called
         stack.enter_context(torch.enable_grad())
         torch.manual_seed(stream_seed("objective", seed))
         look_at_student(model, data)
@@ -169,7 +170,7 @@ def fit(
             torch.manual_seed(stream_seed("dropout", seed, epoch))
             rows = views.rows(epoch)
             if len(rows) != shown_in_an_epoch:
-                raise ValueError(f"order gives {len(rows):,} rows, and gave {shown_in_an_epoch:,} in the first epoch")
+                raise ValueError(f"order gives {len(rows):,} rows, but gave {shown_in_an_epoch:,} in the first epoch")
             batches = views.batches(train, epoch, rows, machine.memory_format)
             in_train_mode()
             try:
@@ -230,7 +231,7 @@ def _train_epoch(state: State, shown: Iterable[Batch], at_once: int, watch: Watc
 
 
 def _train_mode(model: nn.Module) -> Callable[[], None]:
-    """What puts a model into train mode, but for parts that the user froze: in eval mode, and without gradients."""
+    """A function that puts a model into train mode, except parts that the user froze (eval mode, no gradients)."""
     parts = [(part, list(part.parameters())) for part in model.modules()]
     frozen = [part for part, own in parts if not part.training and own and not any(p.requires_grad for p in own)]
 
@@ -243,10 +244,10 @@ def _train_mode(model: nn.Module) -> Callable[[], None]:
 
 
 def _validate(model: nn.Module, data: Dataset) -> dict:
-    """The task's figures on the validation samples that have a label; nothing where there are none."""
+    """The task's figures on the labelled validation samples; empty if there are none."""
     if not validates(data):
         return {}
-    prepared = asking.Prepared(model, data.normalise)  # an earlier run may have left it another one
+    prepared = asking.Prepared(model, data.normalise)  # an earlier run may have left another preparation
     measured = measure(prepared, data.validation, task=data.task, classes=len(data.classes))
     return tasks.row_of(measured, data.task)
 

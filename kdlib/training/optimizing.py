@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules of a run: defaults, checks, and what a record says of them."""
+"""Optimizers and learning-rate schedules: defaults, checks, and their description for the record."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from kdlib.objectives import name_of
 from kdlib.user_warnings import warn
 
 RATES = 256
-"""Learning rates, of the first steps, by which a schedule is told from another."""
+"""Number of first steps whose learning rates identify a schedule."""
 
 OptimizerFactory = Callable[..., Optimizer]
 """``factory(parameters) -> optimizer``"""
@@ -25,14 +25,14 @@ Schedule = Callable[[Optimizer, int], LRScheduler | None]
 
 
 def adamw(parameters: Any, lr: float = 2e-3, weight_decay: float = 1e-2) -> Optimizer:
-    """The default optimizer. For another rate: ``functools.partial(adamw, lr=1e-3)``."""
+    """AdamW, the default optimizer. For another rate: ``functools.partial(adamw, lr=1e-3)``."""
     return AdamW(parameters, lr=lr, weight_decay=weight_decay)
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """The default schedule: up to the optimizer's rate over a fifth of the steps, then down to almost nothing.
+    """The default schedule: up to the optimizer's rate in the first fifth of the steps, then down to almost 0.
 
-    A run of fewer than six steps ends before the rate is down.
+    A run of fewer than six steps ends before the rate has come down.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     total_steps = max(total_steps, 6)  # at five, a fifth of them less one is 0, and OneCycleLR divides by it
@@ -40,16 +40,16 @@ def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> None:
-    """A schedule that leaves the learning rate alone."""
+    """A schedule that does not change the learning rate."""
 
 
 def make_optimizer(
     optimizer: Optimizer | OptimizerFactory, model: nn.Module, brought: Sequence[nn.Parameter]
 ) -> Optimizer:
-    """A run's optimizer, over the model's trainable parameters and those that the objective brings.
+    """A run's optimizer, over the trainable parameters of the model and those of the objective.
 
     Raises:
-        TypeError: it is no optimizer, and no function that gives one.
+        TypeError: it is neither an optimizer nor a function that gives one.
         ValueError: it holds other parameters.
     """
     own = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -60,25 +60,25 @@ def make_optimizer(
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"optimizer must be a torch optimizer, or a function from parameters to one, such as "
-                f"functools.partial(torch.optim.SGD, lr=0.1); this is or gives {type(optimizer).__name__}"
+                f"functools.partial(torch.optim.SGD, lr=0.1); it is or returns {type(optimizer).__name__}"
             )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if brought and held == {id(parameter) for parameter in own}:
         raise ValueError(
-            f"the optimizer lacks the {len(brought)} parameters that the objective brings (a projector, a peer …): "
-            f"pass a function that makes the optimizer, such as functools.partial(torch.optim.SGD, lr=0.1)"
+            f"the optimizer lacks the {len(brought)} parameters of the objective (a projector, a peer …): pass a "
+            f"function that makes the optimizer, such as functools.partial(torch.optim.SGD, lr=0.1)"
         )
     if held != {id(parameter) for parameter in parameters}:
         raise ValueError(
-            "the optimizer holds other parameters than the model's trainable ones, and the objective's: make it "
-            "over this model's parameters, after every change that replaces them, or pass a function that makes it "
-            "over all it is given; what is not to learn is frozen by requires_grad_(False)"
+            "the optimizer must hold exactly the trainable parameters of the model and of the objective: make it from "
+            "this model's parameters, after every change that replaces them, or pass a function that makes it from the "
+            "parameters it gets. To keep parameters fixed, freeze them with requires_grad_(False)"
         )
     return optimizer
 
 
 def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler | None:
-    """A run's scheduler; refuses what cannot be stepped after a batch, warns about what ends after a few of them."""
+    """A run's scheduler; refuses one that cannot be stepped per batch, and warns about one that counts epochs."""
     if not callable(schedule):
         raise TypeError(
             f"schedule must be a function from (optimizer, total steps) to a scheduler, not {type(schedule).__name__}: "
@@ -86,23 +86,24 @@ def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, steps: 
         )
     if "initial_lr" in optimizer.param_groups[0]:
         warn(
-            f"the optimizer has been through a schedule, which left its learning rate at "
-            f"{float(optimizer.param_groups[0]['lr']):.3g}, and this run starts from that: for a new run make a new one"
+            f"the optimizer was already used with a schedule, which left its learning rate at "
+            f"{float(optimizer.param_groups[0]['lr']):.3g}, and this run starts from there: make a new optimizer for a "
+            f"new run"
         )
     scheduler = schedule(optimizer, epochs * steps)
     if scheduler is not None and not hasattr(scheduler, "step"):
         raise TypeError(f"schedule must give a scheduler, or None for a constant rate, not {type(scheduler).__name__}")
     if isinstance(scheduler, ReduceLROnPlateau):
         raise TypeError(
-            "ReduceLROnPlateau needs an epoch's validation loss, and a schedule is stepped after every batch: make the "
+            "ReduceLROnPlateau needs an epoch's validation loss, but a schedule is stepped after every batch: make the "
             "optimizer yourself and use a callback, see docs/own.md"
         )
     ends = [getattr(scheduler, name, None) for name in ("T_max", "total_iters", "step_size")]
     if steps > 1 and any(isinstance(end, int) and end == epochs for end in ends):
         warn(
-            f"{type(scheduler).__name__} is stepped after every batch, {steps} times an epoch, and its period is "
-            f"{epochs}, as many as there are epochs: give it the total number of steps, with which the schedule "
-            f"is called"
+            f"{type(scheduler).__name__} is stepped after every batch, {steps} times per epoch, but its period is "
+            f"{epochs}, the number of epochs: give it the total number of steps, which the schedule gets as its second "
+            f"argument"
         )
     return scheduler
 
@@ -111,7 +112,7 @@ def make_schedule(schedule: Schedule, optimizer: Optimizer, epochs: int, steps: 
 
 
 def describe_optimizer(optimizer: Optimizer) -> dict:
-    """An optimizer's name and the values of its groups: once where all agree, else group by group."""
+    """An optimizer's name and the values of its groups: common values once, others per group."""
     groups = [
         {key: _json_able(value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups
     ]
@@ -142,25 +143,25 @@ def describe_schedule(schedule: Callable, scheduler: LRScheduler | None, optimiz
 
 
 def learning_rates(schedule: Callable, optimizer: Optimizer, total: int, steps: int) -> list[list[float]] | None:
-    """The learning rates that a schedule gives an optimizer's groups in its first steps; None if that cannot be tried.
+    """The learning rates that a schedule gives an optimizer's groups in the first steps; None if it cannot be tried.
 
     Args:
         schedule: from (optimizer, total steps) to a scheduler.
-        optimizer: only its groups' rates are taken.
+        optimizer: only the rates of its groups are used.
         total: steps of the run.
-        steps: how many are wanted.
+        steps: how many rates are wanted.
     """
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": float(g["lr"])} for g in optimizer.param_groups]
     stand_in = SGD(groups, momentum=0.9)
     try:
         scheduler = schedule(stand_in, total)
         rates = []
-        stand_in.step()  # once, since a schedule warns where there was no step before its own
+        stand_in.step()  # a schedule warns if the optimizer has not made a step before it
         for _ in range(min(steps, total)):
             rates.append([group["lr"] for group in stand_in.param_groups])
             if scheduler is not None:
                 scheduler.step()
-    except Exception:  # a schedule for one kind of optimizer only; it is known by its name then
+    except Exception:  # a schedule for one kind of optimizer only; then its name must do
         return None
     return rates
 

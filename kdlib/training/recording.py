@@ -1,4 +1,4 @@
-"""Recording a teacher's answers about the very views that a run will show."""
+"""Recording a teacher's answers about the views that a run will show."""
 
 import json
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ def record_answers(
     precision: str = "auto",
     progress: bool = True,
 ) -> RecordedAnswers:
-    """Ask a teacher once about every view that a run with these settings shows.
+    """Record a teacher's answers about every view that a run with these settings shows.
 
     Every :func:`kdlib.fit` with the same data, augmentation, batch size, order and seeds, and at most as many epochs,
-    can then learn from the record, whatever its student, temperature, alpha and ``seed``::
+    can then learn from the record, with any student, temperature, alpha and ``seed``::
 
         settings = {"augment": [kdlib.flip], "batch_size": 64, "order_seed": 0, "augmentation_seed": 0}
         answers = kdlib.record_answers(teacher, data, epochs=30, **settings)
@@ -41,19 +41,19 @@ def record_answers(
 
     Args:
         teacher: a module, a result of :func:`kdlib.fit`, a :class:`kdlib.models.Prepared` or a function.
-        data: whose training samples are shown.
-        epochs: whole number above 0. A record takes two bytes times epochs, samples and classes.
+        data: the data set whose training samples are shown.
+        epochs: a whole number above 0. A record takes two bytes times epochs, samples and classes.
         augment, batch_size, order, order_seed, augmentation_seed: as in :func:`kdlib.fit`.
-        precision: that the teacher is asked in, see :func:`kdlib.machine.decide`.
+        precision: for the teacher's forward passes, see :func:`kdlib.machine.decide`.
         progress: show a progress bar.
 
     Raises:
-        TypeError: a table is no teacher that can be asked.
-        ValueError: no augmentation (a table of logits serves, :func:`kdlib.logits_table`); an order that shows a sample
-            twice in an epoch; answers that cannot be used, or that float16 cannot hold.
+        TypeError: the teacher is a table, which cannot be asked about new views.
+        ValueError: there is no augmentation (use :func:`kdlib.logits_table`); an order shows a sample twice in an
+            epoch; answers cannot be used, or do not fit into float16.
     """
     if asking.is_table(teacher):
-        raise TypeError("a table knows nothing of augmented samples: pass the teacher itself")
+        raise TypeError("a table has no answers about augmented samples: pass the teacher itself")
     if not augment:
         raise ValueError("without augmentation a sample always looks the same: use kdlib.logits_table")
     epochs, batch_size, order_seed, augmentation_seed = map(
@@ -88,8 +88,8 @@ def record_answers(
             rows = views.rows(epoch)
             if len(rows.unique()) < len(rows):
                 raise ValueError(
-                    "an order that shows a sample several times in an epoch cannot be recorded: answers are kept by "
-                    "epoch and sample"
+                    "an order that shows a sample several times in an epoch cannot be recorded: there is one answer "
+                    "per epoch and sample"
                 )
             for batch in views.batches(train, epoch, rows, machine.memory_format):
                 answers = ask(batch).half().cpu()

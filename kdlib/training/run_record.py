@@ -1,4 +1,4 @@
-"""What defines a run, as JSON can hold it: every setting by value, everything else by fingerprint."""
+"""The description of a run as JSON values: every setting by value, everything else by fingerprint."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ from kdlib.training.stopping import number_or_infinity
 
 
 def describe_run(model: nn.Module, data: Dataset, settings: dict) -> dict:
-    """What defines a run: model, data and all other settings, as a file gives it back.
+    """The description of a run: model, data and all other settings, in the form in which a file returns them.
 
     Raises:
-        TypeError: a setting that JSON cannot hold.
+        TypeError: a setting cannot be written as JSON.
     """
     about = {
         "model": models.describe(asking.plain(model)),
@@ -39,7 +39,7 @@ def describe_run(model: nn.Module, data: Dataset, settings: dict) -> dict:
     try:
         return json.loads(json.dumps(run))
     except TypeError as error:
-        raise TypeError(f"a setting of this run cannot be written down: {error}. Its description: {run}") from error
+        raise TypeError(f"a setting of this run cannot be written as JSON: {error}. Its description: {run}") from error
 
 
 def is_best(history: History, task: str) -> bool:
@@ -48,7 +48,7 @@ def is_best(history: History, task: str) -> bool:
 
 
 def _best_epoch(history: History, task: str) -> int:
-    """The epoch with the lowest figure, the latest if several; NaN is worse than any number."""
+    """The epoch with the lowest figure, the latest if there are several; NaN is worse than any number."""
     figures = [number_or_infinity(row[tasks.chosen_by(task)]) for row in history]
     return max(epoch for epoch, figure in enumerate(figures, start=1) if figure == min(figures))
 

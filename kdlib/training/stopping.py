@@ -1,4 +1,4 @@
-"""Ending a run before its last epoch, without losing it."""
+"""Ending a run before its last epoch, without losing its results."""
 
 import math
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from numbers import Integral
 
 
 class StopTraining(Exception):
-    """Raised by a callback to end a run after the epoch it was called for; its text, why, goes into the record."""
+    """Raised by a callback to end a run after the current epoch; its text, the reason, goes into the record."""
 
 
 def early_stopping(patience: int, figure: str = "validation_loss") -> Callable[[dict], None]:
-    """A callback that ends a run when a figure of the history has not been lower than before for some epochs.
+    """A callback that ends a run if a figure of the history has had no new lowest value for some epochs.
 
-    Combine it with ``keep="best"`` to have the weights of the best epoch. One callback serves several runs, one after
-    another: it begins anew with each first epoch.
+    Combine it with ``keep="best"`` to get the weights of the best epoch. One callback can be used for several runs, one
+    after another: it starts again in each first epoch.
 
     Args:
         patience: epochs without a new lowest value.
         figure: a key of the history's rows; the lowest value is best.
 
     Raises:
-        ValueError: patience is no whole number above 0. While training: a row does not have the figure.
+        ValueError: patience is not a whole number above 0; during training, if a row lacks the figure.
 
     >>> stop = early_stopping(2)
     >>> for epoch, loss in enumerate((0.9, 0.8, 0.85, 0.8), start=1):
@@ -51,5 +51,5 @@ def early_stopping(patience: int, figure: str = "validation_loss") -> Callable[[
 
 
 def number_or_infinity(figure: float) -> float:
-    """A figure to be low, by which epochs are compared: infinity for NaN."""
+    """The figure by which epochs are compared, lower is better: infinity for NaN."""
     return math.inf if math.isnan(figure) else figure

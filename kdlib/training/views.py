@@ -1,4 +1,4 @@
-"""Views: which samples a run shows when, in which order, batch by batch, and under which augmentation."""
+"""Views: which samples a run shows in each epoch, in which order, in which batches, and with which augmentation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from kdlib.objectives.bound import fingerprint_of
 from kdlib.randomness import generator
 
 Order = Callable[[Split, torch.Generator], Tensor]
-"""``order(split, generator) -> rows``, int64: the samples of an epoch, as many in each"""
+"""``order(split, generator) -> rows``, int64: the samples of an epoch, the same number in each"""
 
 
 @dataclass(frozen=True)
 class Views:
-    """What a run shows. Equal views show the same pictures at the same steps, on any device and to any model.
+    """The views of a run. Equal views show the same images at the same steps, on any device and to any model.
 
     Attributes:
-        data: whose training samples are shown.
-        batch_size: samples a batch; one batch's noise is drawn together.
+        data: the data set whose training samples are shown.
+        batch_size: samples per batch; the noise of a batch is drawn together.
         augment: applied in turn.
         order: of an epoch's samples.
-        order_seed, augmentation_seed: of order and augmentation.
+        order_seed, augmentation_seed: for order and augmentation.
     """
 
     data: Dataset
@@ -35,7 +35,7 @@ class Views:
     augmentation_seed: int
 
     def describe(self) -> dict:
-        """All that decides about the views: settings by value, the rest by fingerprint."""
+        """Everything that determines the views: settings by value, the rest by fingerprint."""
         train = self.data.train
         return {
             "train_data": train.fingerprint,
@@ -54,7 +54,7 @@ class Views:
     def batches(
         self, train: Split, epoch: int, rows: Tensor, memory_format: torch.memory_format = torch.contiguous_format
     ) -> Iterator[Batch]:
-        """An epoch's batches: its rows, looked up in the training samples, which lie on the run's device."""
+        """The batches of an epoch: its rows, looked up in the training samples on the run's device."""
         noise = generator("augmentation", self.augmentation_seed, epoch)
         shown = batches(
             train,
@@ -70,7 +70,7 @@ class Views:
 
 
 def _describe_augmentation(augment: Sequence[Augmentation], data: Dataset) -> dict:
-    """Names of augmentations, and what they make of the first training samples."""
+    """Names of augmentations, and a fingerprint of their effect on the first training samples."""
     count = len(data.classes)
     first = data.train.select(torch.arange(min(len(data.train), 8)))
 
