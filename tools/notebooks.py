@@ -32,7 +32,7 @@ def execute(path: Path) -> None:
         if cell.cell_type == "code" and "varies" in cell.metadata.get("tags", []) and cell.outputs
     }
     for number, cell in enumerate(notebook.cells):
-        cell.id = f"{path.stem[:2]}-{number:03d}"
+        cell.id = f"{path.stem.split('_')[0]}-{number:03d}"
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     notebook.metadata = nbformat.from_dict(
