@@ -212,7 +212,8 @@ def log(ledger: Ledger) -> str:
         f"looked at. torch {ledger.about['versions']['torch']}.",
         "Each hypothesis and prediction was written before its outcome; only the wording was edited later. Outcomes of "
         "two seeds differed by four errors, so a difference of a few errors with one seed says little. `distance` is "
-        "the mean squared difference to the teacher's centred logits there;\n`loss` that on the training images, at the end.",
+        "the mean squared difference to the teacher's centred logits there;\n"
+        "`loss` that on the training images, at the end.",
     ]
     for name in dict.fromkeys(row["trial"] for row in ledger.rows):
         trial = TRIALS[name]
