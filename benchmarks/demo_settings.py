@@ -1,6 +1,6 @@
-"""How the settings of ``kdlib demo`` were chosen: on validation, over five paired seeds, never on test.
+"""The choice of the settings of ``kdlib demo``: on validation, over five paired seeds, never on test.
 
-Writes ``benchmarks/demo_settings.md`` for the source at hand; run it once with full MNIST and once without.
+Writes ``benchmarks/demo_settings.md`` for one source; run it once for full MNIST and once for the offline digits.
 
     python benchmarks/demo_settings.py {full,offline}
 """
@@ -19,7 +19,7 @@ LABELS = {"full": (500, 1_000), "offline": (100, 300, 500)}
 TAUGHT = ((2.0, 0.9), (4.0, 0.9), (8.0, 0.9), (8.0, 1.0), (20.0, 1.0))
 # The baseline gets as many settings as the taught student; the first is the default.
 ALONE = {
-    "as it comes": {},
+    "default": {},
     "learning rate 1e-3": {"optimizer": partial(adamw, lr=1e-3)},
     "learning rate 4e-3": {"optimizer": partial(adamw, lr=4e-3)},
     "weight decay 0.1": {"optimizer": partial(adamw, weight_decay=0.1)},
@@ -58,7 +58,7 @@ def main() -> None:
             objective = kdlib.Distillation(table, temperature=temperature, alpha=alpha)
             students = {seed: train(seed, objective=objective) for seed in few}
             cells = [f"| {labels} | {temperature:g} | {alpha:g}"]
-            for name in ("as it comes", best):
+            for name in ("default", best):
                 comparison = kdlib.compare_over_seeds(
                     baselines[name].__getitem__, students.__getitem__, on=data.validation
                 )
@@ -80,10 +80,10 @@ def main() -> None:
             "| --- | --- | --- | --- |",
             *alone_rows,
             "",
-            "Taught, errors saved (95 % interval) and seeds won, against the student alone as it comes, and against "
-            "its best setting above:",
+            "Taught, errors saved (95 % interval) and seeds won, against the student alone with default settings, and "
+            "against its best setting above:",
             "",
-            "| labels | T | alpha | against as it comes | against the best |",
+            "| labels | T | alpha | against the default | against the best |",
             "| --- | --- | --- | --- | --- |",
             *rows,
             "",

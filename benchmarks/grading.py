@@ -90,15 +90,13 @@ def main() -> None:
     text = (
         f"# Grading a class\n\nWritten by `python benchmarks/grading.py`: {NAME}, {os.cpu_count()} cores, as many "
         f"hand-ins at once, {'with' if find_box() else 'without'} bubblewrap, torch {versions()['torch']}, limits of "
-        f"20 s a cell, 120 s and 2 GiB a hand-in. Memory is that of grading and of the hand-ins it runs, at its peak; "
-        f"what processes share counts once.\n\n"
-        f"| | hand-ins | minutes | seconds a hand-in | GiB |\n| --- | --- | --- | --- | --- |\n"
-        f"| everybody, 30 of them hostile | {everybody} | {all_seconds / 60:.1f} | {all_seconds / everybody:.1f} | "
-        f"{all_memory:.1f} |\n"
-        f"| ordinary ones alone | {ordinary} | {seconds / 60:.1f} | {seconds / ordinary:.1f} | {most:.1f} |\n"
-        f"| everybody again, nothing changed | {everybody} | {again / 60:.1f} | {again / everybody:.2f} | |\n\n"
-        f"The solution's own cells take {kernel:.1f} s in a kernel, its start included. That each of the hundred gets "
-        f"the points it deserves is tested by `make test-slow`.\n"
+        f"20 s per cell, 120 s and 2 GiB per hand-in. Memory is the peak of grading and the hand-ins it runs; shared "
+        f"memory counts once.\n\n| | hand-ins | minutes | seconds per hand-in | GiB |\n| --- | --- | --- | --- | --- "
+        f"|\n| everybody, 30 of them hostile | {everybody} | {all_seconds / 60:.1f} | {all_seconds / everybody:.1f} | "
+        f"{all_memory:.1f} |\n| ordinary ones alone | {ordinary} | {seconds / 60:.1f} | {seconds / ordinary:.1f} | "
+        f"{most:.1f} |\n| everybody again, nothing changed | {everybody} | {again / 60:.1f} | {again / everybody:.2f} "
+        f"| |\n\nThe solution's own cells take {kernel:.1f} s in a kernel, its start included. `make test-slow` tests "
+        f"that each of the hundred gets the right points.\n"
     )
     (Path(__file__).parent / "grading.md").write_text(text, encoding="utf-8")
     print(text)

@@ -1,4 +1,4 @@
-"""How the settings of ``kdlib reproduce hinton-mnist`` were sought: on validation only, a hypothesis at a time.
+"""The search for the settings of ``kdlib reproduce hinton-mnist``: on validation only, one hypothesis at a time.
 
     python benchmarks/hinton_mnist.py NAME…     # carries out these trials, or what is left of them
     python benchmarks/hinton_mnist.py --list
@@ -29,7 +29,7 @@ RUNS = HERE.parent / "runs"
 
 @dataclass(frozen=True)
 class Trial:
-    """A question put to validation: what is believed, what should then be seen, and the settings that show it."""
+    """An experiment on validation: a hypothesis, its prediction, and the settings that test it."""
 
     hypothesis: str
     prediction: str
@@ -48,17 +48,18 @@ TRIALS = {
         "60 epochs with max-norm 2: at most 42 errors of 5,000 (84 of 10,000; first runs had 104 to 128).",
         TEACHER,
         (0,),
-        conclusion="As predicted. Longer training and max-norm came together: which of them did it was not asked.",
+        conclusion="As predicted. Longer training and max-norm were changed together, so which of them helped is "
+        "unknown.",
     ),
     "teacher 100": Trial(
-        "The paper regularises as its reference does, which drops a fifth of the inputs, too; and far longer training.",
+        "The paper regularises like its reference, which also drops a fifth of the inputs and trains far longer.",
         "100 epochs with input dropout: at most 33 errors.",
         {**TEACHER, "epochs": 100, "input_dropout": 0.2},
         (0,),
         conclusion="Not supported (one run): two errors more, in more time. The study takes `teacher 60`.",
     ),
     "alone": Trial(
-        "The student alone overfits whatever its rate: 2×800 units learn 55,000 images by heart in thirty epochs.",
+        "The student alone overfits at any learning rate: 2×800 units memorise 55,000 images in thirty epochs.",
         "60 to 80 errors of 5,000.",
         ALONE,
         conclusion="As predicted.",
@@ -67,7 +68,7 @@ TRIALS = {
         "As above.",
         "Within 8 errors of `alone`.",
         {**ALONE, "lr": 3e-4},
-        conclusion="Fourteen more errors, not eight: the rate matters. It is tuned, then: 1e-3.",
+        conclusion="Fourteen more errors, not eight: the rate matters. So it was tuned: 1e-3.",
     ),
     "alone, rate 3e-3": Trial(
         "As above.",
@@ -79,31 +80,33 @@ TRIALS = {
         "The first runs' transfer was too short (15 epochs) and their teacher too weak (104 to 128 errors).",
         "60 epochs, a better teacher: at least 15 of 5,000 fewer than alone.",
         TAUGHT,
-        conclusion="Fourteen fewer than alone, on average. In the right direction, and one short of the prediction.",
+        conclusion="Fourteen fewer than alone, on average. In the right direction, one error short of the prediction.",
     ),
     "taught, rate 3e-3": Trial(
-        "The student has not come close enough to the teacher in 60 epochs at 1e-3: more movement brings it nearer.",
+        "In 60 epochs at 1e-3 the student does not come close enough to the teacher: a higher rate brings it closer.",
         "Distance and errors fall by a tenth.",
         {**TAUGHT, "lr": 3e-3},
         (11,),
         conclusion="Not supported (one seed): less than half the loss on the training images, no fewer errors.",
     ),
     "taught, momentum": Trial(
-        "The paper had gradient descent with momentum; Adam's steps are as long for weights that hardly matter.",
+        "The paper used gradient descent with momentum; Adam's steps are equally large for weights that hardly matter.",
         "Fewer errors than with Adam, at a similar loss on the training images.",
         {**TAUGHT, "lr": 0.02, "momentum": 0.9},
         (11,),
         conclusion="Not supported (one seed): no fewer errors. (At a rate of 0.1 the loss overflowed.)",
     ),
     "taught, T = 8": Trial(
-        "At T = 20 the differences among tiny probabilities weigh as much as those that decide.",
+        "At T = 20 differences between tiny probabilities count as much as those that decide.",
         "A larger distance, fewer errors.",
         {**TAUGHT, "temperature": 8.0},
         (11,),
-        conclusion="Not supported (one seed): as many errors. In the paper, too, those above 8 were alike.",
+        conclusion="Not supported (one seed): the same number of errors. In the paper, too, temperatures above 8 were "
+        "similar.",
     ),
     "taught by teacher 100": Trial(
-        "What limits the student is what its teacher says beside the training images, not how closely it is followed.",
+        "The student is limited by the teacher's answers away from the training images, not by how closely it follows "
+        "them.",
         "At least 4 errors of 5,000 fewer than taught by teacher 60.",
         {**TAUGHT, "teacher": "teacher 100"},
         (11,),
@@ -111,11 +114,11 @@ TRIALS = {
     ),
     "taught, raw pixels": Trial(
         "The paper's pixels probably went from 0 to 1, with a background of exactly 0; ours are normalised, the first "
-        "layer sees inputs three times as large, and fits what is particular to an image sooner.",
+        "layer gets inputs three times as large, and fits peculiarities of single images sooner.",
         "Fewer errors, at a larger loss on the training images.",
         {**TAUGHT, "pixels": "0 to 1"},
         (11,),
-        conclusion="Not supported (one seed): the larger loss, and six errors more.",
+        conclusion="Not supported (one seed): a larger loss, and six more errors.",
     ),
     "alone, raw pixels": Trial(
         "As above; without a teacher, too.",
@@ -125,32 +128,32 @@ TRIALS = {
         conclusion="As predicted (one seed).",
     ),
     "taught, batches of 32": Trial(
-        "Smaller batches make noisier steps, and these find functions that hold beside the training images, too.",
+        "Smaller batches give noisier steps, which find functions that generalise better.",
         "Fewer errors than `taught`, in a third of its epochs.",
         {**TAUGHT, "batch_size": 32, "epochs": 20, "lr": 5e-4},
         (11,),
         conclusion="Not supported (one seed), in a third of the epochs. Sixty such epochs would take a quarter of an "
-        "hour a student, more than a study of one hour has.",
+        "hour per student, too long for a study of one hour.",
     ),
     "taught, labels too": Trial(
-        'The paper speaks of an "additional task": its students may have had labels, too. With images they answer '
-        "rightly at once, hard labels say little more than the teacher.",
+        'The paper speaks of an "additional task": its students may have had labels, too. For images that '
+        "they answer correctly, hard labels add little to the teacher.",
         "Within 4 errors of `taught`.",
         {**TAUGHT, "alpha": 0.5},
-        conclusion="As predicted: labels are not what is missing.",
+        conclusion="As predicted: labels do not explain the gap.",
     ),
     "no 3, labels too": Trial(
-        "Labels never say 3, and push its bias down: that would explain why the paper's student missed 133 threes.",
-        "Before the bias at least 30 of 5,000 errors more than without labels (61 to 72), and a larger bias.",
+        "Labels never name 3, and lower its bias: this would explain why the paper's student missed 133 threes.",
+        "Before the bias is added, at least 30 errors of 5,000 more than without labels (61 to 72), and a larger bias.",
         {**TAUGHT, "alpha": 0.5, "seen": [0, 1, 2, 4, 5, 6, 7, 8, 9]},
         (11,),
-        conclusion="In the right direction and by half of it (one seed): labels can be a part of the explanation.",
+        conclusion="In the right direction, but only half as much (one seed): labels may be a part of the explanation.",
     ),
 }
 
 
 def fit_teacher(data: Dataset, name: str) -> kdlib.Fitted:
-    """Trained once; then read from its checkpoint."""
+    """The teacher, trained once, then read from its checkpoint."""
     settings, net = TRIALS[name].settings, models.mlp(1200, 1200, dropout=0.5)
     if "input_dropout" in settings:
         net = nn.Sequential(nn.Dropout(settings["input_dropout"]), net)
@@ -201,15 +204,16 @@ def carry_out(ledger: Ledger, data: Dataset, name: str) -> None:
 
 
 def log(ledger: Ledger) -> str:
-    """Hypothesis, prediction, outcome and conclusion of every trial that was carried out, in their order."""
+    """Hypothesis, prediction, outcome and conclusion of every completed trial, in order."""
     text = [
         "# The search behind `kdlib reproduce hinton-mnist`",
         "",
         f"Written by `python benchmarks/hinton_mnist.py`; errors on 5,000 validation images, the test images were not "
         f"looked at. torch {ledger.about['versions']['torch']}.",
-        "Each hypothesis and prediction was written before its outcome. Outcomes of two seeds were four errors apart: "
-        "a difference of a few errors in one seed says little. `distance` is the mean squared difference to the "
-        "teacher's centred logits there;\n`loss` that on the training images, at the end.",
+        "Each hypothesis and prediction was written before its outcome; only the wording was edited later. Outcomes of "
+        "two seeds differed by four errors, so a difference of a few errors with one seed says little. `distance` is "
+        "the mean squared difference to the teacher's centred logits there;\n"
+        "`loss` that on the training images, at the end.",
     ]
     for name in dict.fromkeys(row["trial"] for row in ledger.rows):
         trial = TRIALS[name]

@@ -1,7 +1,7 @@
-"""One epoch of distillation: a tutorial's kind of loop, ours, and the floor, measured in turn on the same images.
+"""One epoch of distillation: a tutorial's loop, this library's, and the floor, measured in turn on the same images.
 
 The nets and settings are those of PyTorch's knowledge distillation tutorial (a 1.2 M parameter teacher, a 0.3 M
-student, batches of 128, Adam, T = 2). Each round runs every loop once; ratios are of medians over rounds. Writes
+student, batches of 128, Adam, T = 2). Each round runs every loop once; ratios use medians over rounds. Writes
 ``benchmarks/loops.md``.
 
     python benchmarks/loops.py [--rounds 3] [--images 12800]

@@ -1,1 +1,1 @@
-"""The course around kdlib: feedback for the exercises, studies with kept results, the demonstration."""
+"""The course around kdlib: feedback for the exercises, studies with stored results, and the demonstration."""

@@ -1,6 +1,6 @@
 """The course's commands, which ``kdlib`` finds through the entry-point group ``kdlib.commands``.
 
-What needs PyTorch is imported by the commands themselves, so that help comes at once.
+Modules that need PyTorch are imported inside the commands, so that help is fast.
 """
 
 import argparse
@@ -12,31 +12,34 @@ from kdlib.cli import load
 
 STUDIES = {
     "hinton-mnist": "the MNIST part of Hinton, Vinyals and Dean (2015); an hour, with --quick three minutes",
-    "cifar10-sweep": "24 temperatures and alphas, on 5,000 images; an hour",
-    "cifar10-teachers": "teachers of growing accuracy, on 5,000 images; two hours",
-    "cifar10-views": "a teacher asked about the same view, or answers kept, on 5,000 images; a quarter of an hour",
+    "cifar10-sweep": "24 settings of temperature and alpha, on 5,000 images; an hour",
+    "cifar10-teachers": "teachers of increasing accuracy, on 5,000 images; two hours",
+    "cifar10-views": "a teacher's answers about the same view, or cached answers, on 5,000 images; a quarter of an "
+    "hour",
     "cifar10-own-settings": "teachers, each with a temperature and alpha of its own; two hours",
-    "cifar10-tuned-few": "student alone and taught, tuned alike, 5,000 images, 30 epochs, two views; an hour",
-    "cifar10-tuned-all": "student alone and taught, tuned alike, all images, ten epochs; an hour",
+    "cifar10-tuned-few": "student alone and taught, tuned in the same way, 5,000 images, 30 epochs, two views; an hour",
+    "cifar10-tuned-all": "student alone and taught, tuned in the same way, all images, ten epochs; an hour",
 }
-"""What each study of :data:`kdcourse.studies.STUDIES` is about, and how long it takes on one thread."""
+"""Topic and time on one thread of each study in :data:`kdcourse.studies.STUDIES`."""
 
 
 def register(add: Callable[..., argparse.ArgumentParser], where: argparse.ArgumentParser) -> None:
     """Add the commands ``demo`` and ``reproduce``.
 
     Args:
-        add: from a command's name, function, text and parent parsers to its parser.
-        where: the parent parser with the options that say where data are.
+        add: a function from a command's name, function, text and parent parsers to its parser.
+        where: the parent parser with the options for the place of data.
     """
     command = add("demo", _demo, "Distil a real teacher on MNIST and compare over paired seeds.", where)
-    command.add_argument("--seeds", type=whole(2), default=5, help="pairs of students; five take a minute")
+    command.add_argument("--seeds", type=whole(2), default=5, help="number of pairs of students; five take a minute")
     command.add_argument("--out", type=path, default="runs/demo", help="folder for figure and records")
 
-    command = add("reproduce", _reproduce, "Compute again what the course keeps the results of; resumes.", where)
+    command = add(
+        "reproduce", _reproduce, "Repeat a study whose results the course stores; an interrupted one is resumed.", where
+    )
     command.add_argument("name", choices=tuple(STUDIES), metavar="NAME", help="a study, see below")
-    command.add_argument("--out", type=path, help="JSON file, a page lies beside it; without it, runs/NAME.json")
-    command.add_argument("--quick", action="store_true", help="a little of it, to see that it runs")
+    command.add_argument("--out", type=path, help="JSON file, with a page next to it; without it, runs/NAME.json")
+    command.add_argument("--quick", action="store_true", help="a small part of the study, to test that it runs")
     width = max(map(len, STUDIES))
     lines = [f"  {name:{width}}  {about}" for name, about in STUDIES.items()]
     command.epilog = "\n".join(["studies, with their time on one thread:", *lines])

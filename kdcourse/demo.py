@@ -18,7 +18,7 @@ from kdlib.losses import HardLoss, cross_entropy
 from kdlib.objectives import Distillation, logits_table, name_of
 from kdlib.training import Fitted, fit
 
-# Chosen on validation, for the student alone from as many settings as for the taught one (benchmarks/demo_settings.md).
+# Chosen on validation, from as many settings for the student alone as for the taught one: benchmarks/demo_settings.md.
 SETTINGS = {
     "full": {
         "teacher": models.lenet,
@@ -35,13 +35,13 @@ SETTINGS = {
 }
 EPOCHS, BATCH_SIZE, TEMPERATURE, ALPHA = 60, 32, 8.0, 0.9
 PRECISION = "float32"
-"""Of all training and of the teacher's table: every processor has it, so that counts differ little between machines."""
+"""For all training and the teacher's table: every processor supports it, so counts differ little between machines."""
 TEACHER_SHIFT = partial(shifted_crop, padding=2)
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What the demonstration found: a table of models, the paired comparison, and the teacher behind it."""
+    """The result of the demonstration: a table of models, the paired comparison, and the teacher."""
 
     table: pd.DataFrame
     comparison: Comparison
@@ -64,13 +64,13 @@ class Demonstration:
         return "\n".join(lines)
 
     def figure(self) -> Figure:
-        """The pairs of runs as a picture."""
+        """A figure of the pairs of runs."""
         labels, samples = self.table["labels"].iloc[-1], self.comparison.samples
         title = f"Students with {labels} labels, alone and taught\n({self.data.source} MNIST, {samples:,} test digits)"
         return self.comparison.plot(title)
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Write figure, runs and records into a folder, each file atomically; returns the figure's path."""
+        """Write figure, runs and records to a folder, each file atomically; returns the path of the figure."""
         folder = Path(folder)
         content = {"runs": self.comparison.runs.to_dict("records"), "teacher": self.teacher.record, "text": str(self)}
         with atomically(folder / "demo.json") as temporary:
@@ -81,17 +81,17 @@ class Demonstration:
 
 
 def run(data: Dataset, seeds: int = 5) -> Demonstration:
-    """Distil: a teacher with all labels, students of 64 hidden units with few, on images as they are.
+    """Run the demonstration: a teacher with all labels, students of 64 hidden units with few, without augmentation.
 
     Args:
         data: MNIST, full or offline.
-        seeds: of the students; each sets initial weights, order, and which samples keep their labels.
+        seeds: number of seeds; each sets a student's initial weights, order, and choice of labelled samples.
 
     >>> import kdlib
     >>> demonstration = run(kdlib.load("mnist", source="offline"))  # doctest: +SKIP
     """
     if seeds < 2:
-        raise ValueError(f"seeds must be at least 2, for a spread, not {seeds}")
+        raise ValueError(f"seeds must be at least 2, for an interval, not {seeds}")
     settings = SETTINGS["full" if data.source == "full" else "offline"]
     teacher = fit(
         settings["teacher"](),

@@ -1,4 +1,4 @@
-"""A lesson's figures, each with its content in words for those who cannot see it."""
+"""Figures of a lesson, each with a description in words for those who cannot see it."""
 
 from html import escape
 
@@ -6,17 +6,17 @@ from matplotlib.figure import Figure
 
 
 def show(figure: Figure, words: str) -> None:
-    """Show a figure in a notebook, and below it, folded, what it shows in words.
+    """Show a figure in a notebook, with a folded description in words below it.
 
-    The words are also the picture's ``alt`` text in its metadata, where HTML made by nbconvert takes it from.
+    The description is also stored as the image's ``alt`` text, which nbconvert uses in HTML.
 
     Args:
-        figure: is closed afterwards.
-        words: what the picture shows: kind of chart, axes, and what there is to see. In a cell whose output is
-            compared, words that hold for any data.
+        figure: the figure, which is closed afterwards.
+        words: the description: kind of chart, axes, and what there is to see. In a cell whose output is compared, it
+            must hold for any data.
 
     Raises:
-        ValueError: no words.
+        ValueError: there is no description.
     """
     import matplotlib.pyplot as plt
     from IPython.display import display

@@ -129,7 +129,7 @@ def test_each_wrong_field_is_a_sentence(load, content, says):
         ("ex02", "sequence_loss", {
             "student_logits": [[[1.0]]], "teacher_logits": [[[1.0]]], "real": [[1]], "temperature": 1,
         }, "contains 1, but must be a list of lists of true or false"),
-        ("ex04", "class_means", {"probabilities": [[1.0]], "targets": [0.5]}, "contains 0.5, but must be a list of whole numbers"),
+        ("ex04", "class_means", {"probabilities": [[1.0]], "targets": [0.5]}, "contains 0.5, but must be a list"),
         ("ex05", "flattened_features", {"image_size": 8, "layers": [{"channels": 3}]}, "is a dict of channels"),
         ("ex03", "paired_interval", {"baseline_errors": [1, 2.5], "student_errors": [1, 2]}, "at place 1 is 2.5"),
     ],

@@ -91,8 +91,8 @@ class Part:
             too.
         lesson: where it is explained, such as ``"lesson 01, section 2"``.
         mistakes: rows of one or more wrong functions, called the same way, then the sentence about them.
-        slips: this part's own sentences about slips of :mod:`kdcourse.checks.slips`, by the slip's name; under ``"not
-            refused"`` the one about a function that returns a value where it should raise an error.
+        slips: this part's own sentences about slips of :mod:`kdcourse.checks.slips`, by the slip's name; and under the
+            name ``"not refused"`` the one about a function that returns a value where it should raise an error.
         use: how the function is called: one of the uses at the end of :mod:`kdcourse.checks.trying`.
         write_yourself: names of functions, such as ``"softmax"``, that must not be called. All of ``kdlib``'s are,
             unless ``may_use_kdlib``.

@@ -1,4 +1,4 @@
-"""Long computations whose results the course keeps, each made again by one command: ``kdlib reproduce NAME``."""
+"""Long computations whose results the course stores; each can be repeated with ``kdlib reproduce NAME``."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from kdlib.machine import versions
 from kdlib.teachers import CHECKSUMS
 
 FOLDER = Path(__file__).parent / "results"
-"""Where the results that come with the library lie."""
+"""The folder of the stored results."""
 
 
 class Study(NamedTuple):
@@ -26,10 +26,10 @@ class Study(NamedTuple):
 
     Attributes:
         data: the data set it is about.
-        teachers: the shipped ones it asks.
-        conduct: does it.
-        quick: does a little of it, to see that it runs; or None.
-        report: writes what is to be read beside the ledger's file, and returns it as text; or None.
+        teachers: the shipped teachers that it uses.
+        conduct: carries it out.
+        quick: carries out a small part of it, to test that it runs; or None.
+        report: writes a page next to the ledger's file, and returns it as text; or None.
     """
 
     data: str
@@ -57,16 +57,16 @@ STUDIES = {
 
 
 def results(name: str) -> pd.DataFrame:
-    """The kept rows of a study, as the command wrote them; ``.attrs["about"]`` says on what and with which versions.
+    """The stored rows of a study, as written by the command; ``.attrs["about"]`` has the data and versions.
 
     Raises:
-        ValueError: an unknown study.
-        FileNotFoundError: nothing was kept of it.
+        ValueError: the study is unknown.
+        FileNotFoundError: it has no stored results.
     """
     _look_up(name)
     path = FOLDER / f"{name}.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no results of {name} are kept: make them with `kdlib reproduce {name}`")
+        raise FileNotFoundError(f"there are no stored results of {name}: make them with `kdlib reproduce {name}`")
     content = json.loads(path.read_text(encoding="utf-8"))
     frame = pd.DataFrame(content["rows"])
     frame.attrs["about"] = content["about"]
@@ -74,23 +74,23 @@ def results(name: str) -> pd.DataFrame:
 
 
 def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = False) -> Ledger:
-    """Carry out a study, or what is left of it.
+    """Carry out a study, or the rest of it.
 
     Args:
         name: one of :data:`STUDIES`.
         data: the data set the study is about, in full.
-        path: of the JSON file; rows that are in it already are kept.
-        quick: its quick form, with a file of its own.
+        path: path of the JSON file; rows already in it are kept.
+        quick: whether to run its quick form, with a separate file.
 
     Raises:
-        ValueError: an unknown study, or one without a quick form; other data than it is about, or not all of them;
-            rows made under other conditions in the file.
+        ValueError: the study is unknown, or has no quick form; the data are not its own, or not complete; the file has
+            rows from other conditions.
     """
     study = _look_up(name)
     if quick and study.quick is None:
         raise ValueError(f"{name} has no quick form; {', '.join(key for key in STUDIES if STUDIES[key].quick)} has one")
     if (data.name, data.source) != (study.data, "full"):
-        raise ValueError(f"{name} is about all of {study.data}, and these data are {data}")
+        raise ValueError(f"{name} needs all of {study.data}, but these data are {data}")
     about = {
         "study": name,
         "data": data.name,
@@ -111,5 +111,5 @@ def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = 
 
 def _look_up(name: str) -> Study:
     if name not in STUDIES:
-        raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
+        raise ValueError(f"there is no study {name!r}; known studies: {', '.join(STUDIES)}")
     return STUDIES[name]

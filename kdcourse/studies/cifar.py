@@ -1,4 +1,4 @@
-"""Studies of distillation on CIFAR-10, for lesson 05; each is a function that asks a ledger for each of its rows."""
+"""Studies of distillation on CIFAR-10, for lesson 05; each is a function that gets each of its rows from a ledger."""
 
 import functools
 import itertools
@@ -21,13 +21,13 @@ from kdlib.teachers import pretrained
 from kdlib.training import Fitted, adamw, fit
 
 TEACHER, BETTER_TEACHER = "cifar10-resnet-small", "cifar10-resnet"
-"""The teacher of these studies; one of the same kind that is larger and was trained for longer, with cutout."""
+"""The teacher of these studies, and a larger one of the same kind, trained for longer, with cutout."""
 
 FEW, FEW_EPOCHS = 5_000, 30
 """Training images of all studies but the last, and epochs on them: enough to rank settings, few enough to try many."""
 
 EPOCHS, BATCH_SIZE = 10, 64
-"""Epochs on all training images, in the last study; images a batch, in all of them."""
+"""Epochs on all training images in the last study; images per batch in all studies."""
 
 SMALL_STUDENT = partial(models.convnet, width=16)
 """Three convolutions, 24,346 parameters."""
@@ -44,7 +44,7 @@ def train_student(
     weight_decay: float = 1e-2,
     augment: Sequence[Augmentation] = (),
 ) -> Fitted:
-    """One student of the CIFAR-10 studies; what is not an argument is the same for all of them, precision too.
+    """One student of the CIFAR-10 studies; settings that are not arguments are the same for all, including precision.
 
     It is not measured after each epoch, which would take half as long again.
     """
@@ -75,14 +75,14 @@ TEMPERATURES, ALPHAS, SWEEP_SEEDS = (0.5, 1.0, 2.0, 4.0, 8.0, 20.0), (0.1, 0.5, 
 
 
 def sweep(ledger: Ledger, data: Dataset) -> None:
-    """Temperature and alpha for one student on few images as they are; validation errors over three seeds.
+    """Temperature and alpha for one student on few images without augmentation; validation errors with three seeds.
 
     A row's settings: ``temperature`` and ``alpha`` (both 0 for the student alone), ``seed``.
     """
     few = data.subsample_train(FEW)
     table = _table(pretrained(TEACHER, data), few)
-    fields = [(0.0, 0.0), *itertools.product(TEMPERATURES, ALPHAS)]
-    for seed, (temperature, alpha) in in_turn(itertools.product(SWEEP_SEEDS, fields), "sweep"):
+    cells = [(0.0, 0.0), *itertools.product(TEMPERATURES, ALPHAS)]
+    for seed, (temperature, alpha) in in_turn(itertools.product(SWEEP_SEEDS, cells), "sweep"):
         objective = sweep_objective(table, temperature, alpha)
         ledger.row(
             {"temperature": temperature, "alpha": alpha, "seed": seed},
@@ -91,7 +91,7 @@ def sweep(ledger: Ledger, data: Dataset) -> None:
 
 
 def sweep_objective(table: Tensor | None, temperature: float, alpha: float) -> Any:
-    """The objective with a teacher's logits as a table; at alpha 0 the labels' alone."""
+    """The objective with a teacher's logits as a table; at alpha 0, labels only."""
     return Distillation(table, temperature=temperature, alpha=alpha) if alpha else losses.cross_entropy
 
 
@@ -102,7 +102,7 @@ TEACHERS: dict[str, Callable[..., nn.Module]] = {
     "resnet 32": partial(models.resnet, width=32),
     "convnet 32": partial(models.convnet, width=32),
 }
-"""Residual teachers of growing size, and one that is like the small student."""
+"""Residual teachers of increasing size, and one with the architecture of the small student."""
 
 UNLIKE_STUDENT = partial(models.mobilenet, width=8)
 """A student of another kind, with depthwise convolutions."""
@@ -125,7 +125,7 @@ def train_teacher(model: nn.Module, data: Dataset, seed: int) -> Fitted:
 
 
 def teachers(ledger: Ledger, data: Dataset) -> None:
-    """Teachers of growing size and of two kinds: who teaches best?
+    """Teachers of increasing size and of two kinds: which one teaches best?
 
     Teachers learn from all training images, flipped and shifted, 12 epochs; students from few as they are, at
     temperature 4 and alpha 0.9. The small student learns from every teacher, the two shipped ones too; a MobileNet-like
@@ -268,7 +268,7 @@ def own_settings(ledger: Ledger, data: Dataset) -> None:
 
 
 def _memorised(table: Tensor, transfer: Any) -> dict:
-    """How the teacher answers on the transfer images: errors there, and how sure it is of its answer at T = 1."""
+    """The teacher's answers on the transfer images: errors, and mean confidence at T = 1."""
     right = table[transfer.index].argmax(1) == transfer.targets
     sure = table[transfer.index].softmax(1).amax(1).mean().item()
     return {"transfer_errors": int((~right).sum()), "transfer_confidence": round(sure, 4)}

@@ -227,13 +227,13 @@ TABLE = {
 """The page's rows, by what was trained and the column with its errors."""
 
 
-MISSING = """What do we think is missing? In the search (one seed for most trials, and seeds four errors apart) no \
+MISSING = """What may be missing? In the search (one seed for most trials, and seeds four errors apart) no \
 change of rate, optimizer, temperature, scale of pixels or
-size of batches made fewer errors than the settings used here, and neither did labels beside the teacher's answers, \
-or a teacher that was trained longer with dropped
-inputs. (Labels raised the errors before the bias is chosen, and the bias: the paper, which speaks of matching soft \
+size of batches gave fewer errors than the settings used here, and neither did labels in addition to the teacher's \
+answers, or a teacher trained longer with dropped
+inputs. (Labels increased the errors without the bias, and the bias: the paper, which speaks of matching soft \
 targets as an "additional task", may have had them.)
-Untried: float32, and a far longer transfer in batches of 32, a quarter of an hour a student. The paper does not say \
+Untried: float32, and a far longer transfer in batches of 32, a quarter of an hour per student. The paper does not say \
 how long it trained, nor with what."""
 """Said on the page if teaching helped less than it was to."""
 
@@ -309,7 +309,7 @@ def page(ledger: Ledger, picture: str) -> str:
         f"take, AdamW at 1e-3 without decay, taught by answers alone (alpha = 1). All in batches\nof 256, one cycle of "
         f"the rate. What was tried before, on validation, is in `benchmarks/hinton_mnist.md`.",
         f"![Test errors here and in the paper, and by temperature]({picture})",
-        "## Thirty units a layer: which temperature?",
+        "## Thirty units per layer: which temperature?",
         "| temperature | validation errors of 5,000 | test errors of 10,000 |\n| --- | --- | --- |\n"
         + "\n".join(
             f"| {temperature:g} | {_told(few['validation_errors'])} | {_told(few['test_errors'])} |"
@@ -321,8 +321,8 @@ def page(ledger: Ledger, picture: str) -> str:
         f"Of {BIASES[0]:g} to {BIASES[-1]:g} in steps of 0.25, the one with fewest errors on the validation images; of "
         f"several, the one nearest to 0.\n"
         f"Without threes: {chosen['no 3']}. With 7s and 8s only: {chosen['only 7 and 8']}.",
-        "To choose the bias by validation errors takes labelled 3s: without any, a bias could only seem to do harm.\n"
-        "(To know how often 3s occur could replace them, an assumption that was not made here.) The paper chose its\n"
+        "Choosing the bias by validation errors needs labelled 3s: without them a bias can only add errors.\n"
+        "(Knowing how often 3s occur could replace them; this was not assumed here.) The paper chose its\n"
         "biases, +3.5 and −7.6, on the test images, and says so.",
     ]
     if not about["quick"]:

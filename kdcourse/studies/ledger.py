@@ -1,4 +1,4 @@
-"""The rows of a long computation, kept as they come, so that it goes on where it was interrupted."""
+"""The rows of a long computation, stored as they are computed, so that it can be resumed."""
 
 import json
 import time
@@ -12,19 +12,19 @@ from kdlib.files import atomically
 from kdlib.machine import progress_is_off
 
 PRECISION = "bfloat16"
-"""What training steps and teachers' tables of every study are computed in, on any processor: the kept results were made
-so. (It takes long where the processor does not have it.) Errors are counted in float32."""
+"""The precision of training steps and teachers' tables in every study, on any processor, as in the stored results.
+(It is slow without native bfloat16.) Errors are counted in float32."""
 
 
 @dataclass
 class Ledger:
-    """The rows of a study, written to a JSON file as they come.
+    """The rows of a study, written to a JSON file as they are computed.
 
     Attributes:
-        path: the file; read if it is there.
-        about: what all rows share: study, data, teachers, versions, threads, precision. A file with anything else is
-            refused.
-        rows: one dict a row, its settings and its results together.
+        path: the file; it is read if it exists.
+        about: the conditions shared by all rows: study, data, teachers, versions, threads, precision. A file with other
+            conditions is refused.
+        rows: one dict per row, with its settings and its results.
     """
 
     path: Path
@@ -38,20 +38,20 @@ class Ledger:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             about, rows = dict(content["about"]), list(content["rows"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path} holds no rows of a study: name another file with --out") from error
+            raise ValueError(f"{self.path} contains no rows of a study: use another file with --out") from error
         for key, here in self.about.items():
             there = about.get(key)
             if there != here:
                 raise ValueError(
-                    f"{self.path} holds rows made under other conditions ({key}: {there} there, {here} here), which "
-                    f"must not be mixed: name another file with --out"
+                    f"{self.path} contains rows from other conditions ({key}: {there} there, {here} here), which must "
+                    f"not be mixed: use another file with --out"
                 )
         self.rows = rows
 
     def row(self, settings: dict, compute: Callable[[], dict]) -> dict:
-        """The row with these settings: the one that is there, or else computed, kept and written.
+        """The row with these settings: the stored one, or else a new one, which is computed and written.
 
-        It says how many ``seconds`` it took, unless what was computed says so itself.
+        It has its duration as ``seconds``, unless the computation gives that itself.
         """
         for row in self.rows:
             if all(row.get(key) == value for key, value in settings.items()):
@@ -67,5 +67,5 @@ class Ledger:
 
 
 def in_turn(settings: Iterable, title: str) -> Iterator:
-    """The settings, with a progress bar over all of a study's rows."""
+    """The settings, with a progress bar over all rows of a study."""
     return iter(tqdm(list(settings), desc=title, unit="row", disable=progress_is_off()))

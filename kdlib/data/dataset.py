@@ -148,8 +148,8 @@ class Dataset:
 
         Raises:
             TypeError: inputs or targets of an unusable kind, such as floating targets with classes, or soft labels.
-            ValueError: lengths or shapes do not fit, there are no samples, NaN, labels are out of range, or classes are
-                unknown.
+            ValueError: lengths or shapes do not fit; there are no samples; values are NaN; labels are out of range;
+                classes are unknown.
 
         >>> import torch
         >>> data = Dataset.from_tensors(torch.randn(100, 5), torch.arange(100) % 4)

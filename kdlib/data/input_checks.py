@@ -33,7 +33,7 @@ def checked_split(part: str, inputs: Any, targets: Any = None, task: str = "clas
 
     Raises:
         TypeError: inputs or targets are of an unusable kind.
-        ValueError: lengths or shapes do not fit, there are no samples, or NaN.
+        ValueError: lengths or shapes do not fit, there are no samples, or values are NaN.
     """
     inputs = checked_inputs(part, inputs)
     samples = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)

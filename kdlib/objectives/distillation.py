@@ -37,8 +37,8 @@ class Distillation:
         soft, hard: losses from :mod:`kdlib.losses`, or functions like them.
         t_squared: multiply the soft term by T².
         table_holds: ``"logits"`` or ``"probabilities"``, for a table.
-        control: for an unusual teacher used on purpose, as a control, what it is: ``"random teacher"``, ``"permuted
-            classes"``, ``"true labels"``. It is recorded, and the teacher's agreement with the labels is not checked.
+        control: what the teacher is, if it is unusual on purpose: ``"random teacher"``, ``"permuted classes"``,
+            ``"true labels"``. It is recorded, and the teacher's agreement with the labels is not checked.
 
     Raises:
         TypeError: the teacher is of none of these kinds.

@@ -1,11 +1,13 @@
 """Tasks: the form of targets and answers, and how answers are measured, for each :attr:`kdlib.data.Dataset.task`.
 
-================== ============================================ ===================== ============================= task
-targets a model gives the losses see ================== ============================================
-===================== ============================= ``classification`` int64 [n] (or soft, floating [n, C]) [n, C]; [n,
-1] if C=2 [n, C] ``sequences`` int64 [n, L] [n, L, C] [n, L, C] ``labels`` int64 [n, K], 0 or 1 [n, K], one per label
-[n, K, 2] ``regression`` floating [n] or [n, D] [n, D] [n, D] ==================
-============================================ ===================== =============================
+==================  ============================================  =====================  =============================
+task                targets                                       a model gives          the losses see
+==================  ============================================  =====================  =============================
+``classification``  int64 [n] (or soft, floating [n, C])          [n, C]; [n, 1] if C=2  [n, C]
+``sequences``       int64 [n, L]                                  [n, L, C]              [n, L, C]
+``labels``          int64 [n, K], 0 or 1                          [n, K], one per label  [n, K, 2]
+``regression``      floating [n] or [n, D]                        [n, D]                 [n, D]
+==================  ============================================  =====================  =============================
 """
 
 import math
