@@ -40,7 +40,7 @@ LAYERS = (
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = ("kdlib", "kdcourse", "grading")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TAGS = {"nbval-ignore-output", "nbval-skip", "raises-exception", "varies"}
+TAGS = {"check", "nbval-ignore-output", "nbval-skip", "raises-exception", "varies"}
 COMPARED_SHARE = 0.6
 
 
