@@ -271,9 +271,9 @@ calibration_error = Part(
          "every bin counts the same, the empty ones too. Weight each by its samples."),
         (_calibration(lambda rows, samples: sum(n * g for n, g in rows if n) / samples),
          _calibration(lambda rows, samples: -sum(n * g for n, g in rows if n) / samples),
-         "the gaps have their signs, and a bin that is too sure makes up for one that is too shy."),
+         "the gaps have their signs, and an overconfident bin makes up for an underconfident one."),
         (_calibration(lambda rows, samples: abs(sum(n * g for n, g in rows if n)) / samples),
-         "the absolute value comes after the sum: a bin that is too sure makes up for one that is too shy."),
+         "the absolute value comes after the sum: an overconfident bin makes up for an underconfident one."),
         (_calibration(_weighted, confidence_of="the label"),
          "this takes the probability of the *label* as the confidence. How sure the model was is the probability of "
          "its own answer, right or wrong."),

@@ -49,7 +49,7 @@ SCORES = {
         "probability", "%", "that of a calibrated model as confident", metrics.calibration_floor, CHANCE
     ),
     "calibration temperature": Score(
-        "probability", "", "fitted on validation; above 1: too sure", metrics.calibration_temperature
+        "probability", "", "fitted on validation; above 1: overconfident", metrics.calibration_temperature
     ),
     "calibration error, scaled": Score(
         "probability", "%", "after division by that temperature", metrics.calibration_error
