@@ -90,22 +90,58 @@ def paired_comparison(
 # --- judging -------------------------------------------------------------------------------------
 
 
-def reliability_diagram(axis: Axes, tables: dict[str, pd.DataFrame]) -> None:
-    """Accuracy against confidence by bin, one line a model; the diagonal is perfect calibration.
+def reliability_diagram(axis: Axes, tables: dict[str, pd.DataFrame], least: int = 40) -> None:
+    """Accuracy against confidence, a marker a bin with Wilson's 95 % interval; on the diagonal a model is calibrated.
+
+    Neighbouring bins are joined until each holds enough samples to say something. A marker's area grows with its
+    samples, and so does what it counts for in the calibration error.
 
     Args:
         axis: to draw on.
-        tables: for each name, rows of :func:`kdlib.judging.metrics.reliability`; bins of fewer than 10 samples are left
-            out, and a marker's area grows with its bin's samples.
+        tables: for each name, rows of :func:`kdlib.judging.metrics.reliability`.
+        least: samples in a bin.
     """
-    axis.plot((0, 1), (0, 1), color="#999999", linewidth=1)
+    lowest = 1.0
     for style, (name, table) in zip(STYLES, tables.items(), strict=False):
-        shown = table[table["samples"] >= 10]
-        axis.plot(shown["confidence"], shown["accuracy"], label=name, linewidth=2, markersize=5, **style)
-        area = 400 * shown["samples"] / table["samples"].sum()
-        marker = {"color": style["color"], "marker": style["marker"], "alpha": 0.5, "linewidth": 0}
-        axis.scatter(shown["confidence"], shown["accuracy"], s=area, **marker)
-    axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+        bins = _joined(table, least)
+        low, high = _wilson(bins["accuracy"], bins["samples"])
+        marker = {"color": style["color"], "marker": style["marker"]}
+        bars = ((bins["accuracy"] - low).clip(lower=0), (high - bins["accuracy"]).clip(lower=0))
+        axis.errorbar(bins["confidence"], bins["accuracy"], bars, fmt="none", ecolor=style["color"], capsize=4)
+        axis.plot(bins["confidence"], bins["accuracy"], label=name, **style | {"markersize": 6, "linewidth": 1})
+        area = 36 + 500 * bins["samples"] / bins["samples"].sum()
+        axis.scatter(bins["confidence"], bins["accuracy"], s=area, alpha=0.5, linewidth=0, **marker)
+        lowest = min(lowest, low.min(), bins["confidence"].min())
+    start = max(0.0, lowest - 0.05)
+    axis.plot((start, 1), (start, 1), color="#999999", linewidth=1, zorder=0)
+    grey = {"color": "#666666", "fontsize": 13, "style": "italic"}
+    axis.text(start + 0.03 * (1 - start), 0.98, "underconfident", va="top", **grey)
+    axis.text(1, start + 0.02 * (1 - start), "overconfident", ha="right", va="bottom", **grey)
+    axis.set(xlabel="confidence", ylabel="accuracy", xlim=(start, 1.02), ylim=(start, 1.02))
+
+
+def _joined(table: pd.DataFrame, least: int) -> pd.DataFrame:
+    """Bins of a reliability table, neighbours put together from below until each holds that many samples.
+
+    What is left over at the upper end joins the bin below it.
+    """
+    filled = table[table["samples"] > 0]
+    samples, numbers, inside = filled["samples"].to_numpy(), [], 0
+    for place, count in enumerate(samples):
+        enough = inside >= least and samples[place:].sum() >= least
+        numbers.append(numbers[-1] + enough if numbers else 0)
+        inside = count if enough else inside + count
+    weighted = filled[["confidence", "accuracy"]].mul(samples, axis=0).assign(samples=samples)
+    bins = weighted.groupby(np.array(numbers)).sum()
+    return bins.assign(confidence=bins["confidence"] / bins["samples"], accuracy=bins["accuracy"] / bins["samples"])
+
+
+def _wilson(share: pd.Series, samples: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Wilson's (1927) 95 % interval of shares of so many samples."""
+    z = 1.959964
+    middle = (share + z**2 / (2 * samples)) / (1 + z**2 / samples)
+    half = z * np.sqrt(share * (1 - share) / samples + z**2 / (4 * samples**2)) / (1 + z**2 / samples)
+    return middle - half, middle + half
 
 
 def confusion(

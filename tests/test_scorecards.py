@@ -9,14 +9,16 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_data, student
+from matplotlib.text import Text
 from torch import nn
 
 import kdlib
 from kdlib import losses, models
-from kdlib.judging import cost, curves, metrics, shifts
+from kdlib.judging import cost, curves, metrics, scorecard_table, shifts
 from kdlib.judging.scorecards import SCORES, Scorecard
 
 FAST = {"seconds": 0.01}
+NAN = math.nan
 SIZES = pd.DataFrame({"size": [50, 100, 200, 400], "error": [0.5, 0.4, 0.33, 0.3]})
 
 
@@ -133,10 +135,13 @@ def test_table_json_and_figure(judged, tmp_path):
     card = judged[0]
     text = str(card)
     assert text.startswith("blobs, own (the caller's tensors): ") and "agreement where the teacher is wrong (%)" in text
+    assert len(text.split("\n")) < 30 and "macro recall" not in text and "macro recall (%)" in card.table().to_string()
+    left = len(card.table()) - len(scorecard_table.IN_BRIEF & set(card.frame["figure"]))
+    assert f"{left} more in .table()" in text and f"{left} more in .table()" in card._repr_html_()
     assert [line for line in text.split("\n") if line.endswith(":")] == [
         f"{family}:" for family in ("task", "probability", "fidelity", "learning curve", "efficiency", "stability")
     ]
-    assert max(map(len, text.split("\n")[1:])) < 150 and "agreement where" in card._repr_html_()
+    assert max(map(len, text.split("\n")[1:])) < 140 and "agreement where" in card._repr_html_()
     assert list(card.table().columns) == ["teacher", "student", "baseline", "brackets"]
     content = json.loads(card.save(tmp_path / "card.json").read_text())
     first = card.frame.loc[0].to_dict()
@@ -146,6 +151,35 @@ def test_table_json_and_figure(judged, tmp_path):
     assert content["about"]["models"]["student"][0]["run"]["objective"]["objective"] == "Distillation"
     titles = [axis.get_title() for axis in card.plot().axes]
     assert titles == ["task", "probability", "fidelity", "learning curve", "efficiency", "stability"]
+
+
+@pytest.mark.parametrize(
+    ("figure", "unit", "rows", "expected"),
+    [
+        ("accuracy", "%", [(90, 88.25, 92), (91.55, 90, 93)], ["90.0 [88.2, 92.0]", "91.5 [90.0, 93.0]"]),
+        ("Brier score", "0 to 2", [(0.0686, 0.0518, 0.0862), (0.205, 0.175, 0.239)], ["0.069 [0.052, 0.086]", "0.205"]),
+        ("calibration temperature", "", [(0.9219, NAN, NAN), (1.2, NAN, NAN), (NAN, NAN, NAN)], ["0.92", "1.20", "un"]),
+        ("latency, one image", "ms", [(52.1, 50, 56), (0.0196, 0.019, 0.02)], ["52.100 [50.000", "0.020 [0.019"]),
+        ("errors", "samples", [(43, NAN, NAN), (1128, NAN, NAN)], ["43", "1,128"]),
+        ("correct per GFLOP", "images/GFLOP", [(997.7, NAN, NAN), (8944.2, NAN, NAN)], ["998", "8,944"]),
+        ("throughput", "images/s", [(146_600, 144_000, 149_000)], ["147k [144k, 149k]"]),
+        ("a line passes 100 % at", "samples", [(math.inf, NAN, NAN), (4706.4, NAN, NAN)], ["never", "4,706"]),
+        ("spread across runs", "points", [(0.0, NAN, NAN)], ["0"]),
+    ],
+)
+def test_a_row_has_one_precision(figure, unit, rows, expected):
+    frame = pd.DataFrame(rows, columns=["value", "low", "high"]).assign(figure=figure, unit=unit)
+    for text, start in zip(scorecard_table._shown(frame), expected, strict=True):
+        assert text.startswith(start), text
+
+
+def test_the_picture_can_be_read(judged):
+    """Text of 12 points and more, and no wider than a page of a notebook shows without making it smaller."""
+    figure = judged[0].plot("a title")
+    figure.canvas.draw()
+    texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    assert len(texts) > 50 and min(text.get_fontsize() for text in texts) >= 12
+    assert figure.get_size_inches()[0] <= 12
 
 
 def test_the_figure_joins_the_models_that_nobody_beats(judged):
@@ -301,7 +335,7 @@ def test_a_curve_that_does_not_rise_and_a_flawless_validation_can_be_kept(judged
     flawless = dataclasses.replace(overlapping, validation=overlapping.validation.select(said.correct))
     card = kdlib.scorecard(taught[0], teacher, flawless, by_size={"student": flat}, **FAST)
     assert card.value("a line passes 100 % at") == math.inf and math.isnan(card.value("calibration temperature"))
-    assert "never" in str(card) and "undefined" in str(card)
+    assert "never" in card.table().to_string() and "undefined" in str(card)
     assert "student" in card.reliability and "student" not in card.reliability_scaled
     figures = json.loads(card.save(tmp_path / "card.json").read_text())["figures"]
     assert next(row for row in figures if row["figure"] == "a line passes 100 % at")["value"] is None

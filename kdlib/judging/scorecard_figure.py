@@ -1,4 +1,4 @@
-"""The picture of a scorecard: six panels, one a family of figures."""
+"""The picture of a scorecard: six panels, one a family of figures, two in a row so that they can be read."""
 
 from collections.abc import Sequence
 
@@ -19,16 +19,16 @@ def draw(
     title: str = "",
 ) -> Figure:
     """Six panels, one a family of figures. The arguments are attributes of :class:`kdlib.judging.Scorecard`."""
-    figure, axes = new_figure(3, rows=2, width=17, height=10)
+    figure, axes = new_figure(2, rows=3, width=11.5, height=13)
     task, probability, fidelity, learning, efficiency, stability = axes
     models = list(frame["model"].unique())
 
     with_intervals(task, frame, ["accuracy", "macro precision", "macro recall", "macro F1"], models)
-    task.set_xlabel("%")
+    task.set_xlabel("share (%), 95 % intervals")
     reliability_diagram(probability, reliability)
     likeness = frame[(frame["family"] == "fidelity") & (frame["unit"] == "%")]
     with_intervals(fidelity, likeness, list(likeness["figure"].unique()), models)
-    fidelity.set_xlabel("same answer (%)")
+    fidelity.set_xlabel("same answer (%), 95 % intervals")
 
     for style, name in zip(STYLES, models, strict=False):
         points = [
@@ -44,7 +44,7 @@ def draw(
     operations, accuracy = wide.reindex(["operations", "accuracy"]).to_numpy()
     by_name = [dict(zip(models, figures, strict=True)) for figures in (operations, accuracy)]
     trade_off(efficiency, *by_name, frontier(operations, accuracy))
-    efficiency.set(xlabel="MFLOP an image", ylabel="accuracy (%)")
+    efficiency.set(xlabel="operations per image (MFLOP)", ylabel="accuracy (%)")
     if shifted:
         under_shifts(stability, {name: shifted.get(name) for name in models})
     else:
@@ -56,7 +56,7 @@ def draw(
         axis.set_title(name, fontsize=14, weight="bold")
     handles, labels = probability.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=14)
-    figure.suptitle(title, x=0.01, ha="left")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=14)
     return figure
 
 

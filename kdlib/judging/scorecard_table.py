@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -13,6 +14,19 @@ from matplotlib.figure import Figure
 from kdlib.files import atomically
 from kdlib.judging import scorecard_figure
 from kdlib.judging.scorecard_rows import SCORES
+
+IN_BRIEF = {
+    *("errors", "accuracy", "macro F1"),
+    *("negative log-likelihood", "calibration error", "calibration error by chance", "calibration temperature"),
+    *("agreement", "agreement where the teacher is wrong"),
+    *("control: agreement", "control: agreement where it is wrong"),
+    *("validation error, last epoch", "asymptote by samples"),
+    *("parameters", "operations", "latency, one image"),
+    *("accuracy across runs", "spread across runs", "accuracy under shifts", "worst shift"),
+}
+"""The figures of a card that is printed; :meth:`Scorecard.table` has all of them."""
+IN_HUNDREDTHS = ("%", "% of clean", "points")
+MOST_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -50,15 +64,23 @@ class Scorecard:
         return float(found["value"].iloc[0])
 
     def table(self) -> pd.DataFrame:
-        """A table for reading: one row per figure, one column per model, intervals in brackets."""
+        """A table for reading: one row per figure, one column per model, intervals in brackets, one precision per row."""
+        shown = self.frame.groupby("figure", group_keys=False)[list(self.frame.columns)].apply(_shown)
         frame = self.frame.assign(
-            shown=[_shown(*row) for row in self.frame[["figure", "value", "low", "high"]].itertuples(index=False)],
-            figure=self.frame["figure"] + self.frame["unit"].map(lambda unit: f" ({unit})" if unit else ""),
+            shown=shown, figure=self.frame["figure"] + self.frame["unit"].map(lambda unit: f" ({unit})" if unit else "")
         )
         wide = frame.pivot(index=["family", "figure"], columns="model", values="shown").fillna("")
         order = frame[["family", "figure"]].drop_duplicates()
         wide = wide.reindex(pd.MultiIndex.from_frame(order))[list(frame["model"].unique())]
         return wide.assign(brackets=frame.groupby(["family", "figure"])["interval"].max())
+
+    def _in_brief(self) -> tuple[pd.DataFrame, str]:
+        """The rows of :meth:`table` that fit on a screen, and what to say of the others."""
+        table = self.table()
+        figures = self.frame["figure"].drop_duplicates()
+        brief = table[figures.isin(IN_BRIEF).to_numpy()]
+        left = len(table) - len(brief)
+        return brief, f"{left} more in .table(); what each figure is: .definitions()" if left else ""
 
     def __str__(self) -> str:
         about = self.about
@@ -66,7 +88,7 @@ class Scorecard:
             f"{about['data']}, {about['source']} ({about['detail']}): {about['samples']:,} {about['split']} samples, "
             f"{about['threads']} threads"
         )
-        table = self.table()
+        table, more = self._in_brief()
         title, *rows = (
             table.droplevel("family").rename_axis(columns=None).reset_index().to_string(index=False).split("\n")
         )
@@ -74,12 +96,13 @@ class Scorecard:
         for family, row in zip(table.index.get_level_values("family"), rows, strict=True):
             lines += [row] if family == above else [f"{family}:", row]
             above = family
-        return "\n".join(lines)
+        return "\n".join([*lines, f"({more})"] if more else lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table().to_html()
+        table, more = self._in_brief()
+        return table.to_html() + (f"<p>{more}</p>" if more else "")
 
     @staticmethod
     def definitions() -> pd.DataFrame:
@@ -128,15 +151,26 @@ class Scorecard:
         return scorecard_figure.draw(self.frame, self.reliability, self.shifted, self.histories, title)
 
 
-def _shown(figure: str, value: float, low: float, high: float) -> str:
-    def number(x: float) -> str:
-        x = round(x, 4)
-        return f"{x:,.0f}" if abs(x) >= 1000 or x == round(x) else f"{x:.3g}" if abs(x) < 1 else f"{x:.1f}"
+def _shown(rows: pd.DataFrame) -> pd.Series:
+    """The texts of one figure's rows, a row a model: all with the same number of decimals.
 
-    if not math.isfinite(value):
-        return SCORES[figure].missing if math.isnan(value) else "never"
-    if math.isnan(low):
-        return number(value)
-    if value >= 1e5:
-        return f"{value / 1e3:,.0f}k [{low / 1e3:,.0f}k, {high / 1e3:,.0f}k]"
-    return f"{number(value)} [{number(low)}, {number(high)}]"
+    One for shares; else such that the largest shows three digits, and the smallest two.
+    """
+    found = rows[["value", "low", "high"]].to_numpy()
+    finite = np.abs(found[np.isfinite(found)]).round(9)
+    values = np.abs(found[np.isfinite(found[:, 0]), 0])
+    smallest, largest = (pick(values[values > 0], default=1.0) for pick in (min, max))
+    in_thousands, decimals = smallest >= 1e5 and rows["low"].notna().any(), 0
+    if (finite % 1).any() and not in_thousands:
+        digits = max(1 - math.floor(math.log10(smallest)), 2 - math.floor(math.log10(largest)), 0)
+        decimals = 1 if rows["unit"].iloc[0] in IN_HUNDREDTHS else min(digits, MOST_DECIMALS)
+
+    def number(x: float) -> str:
+        return f"{x / 1e3:,.0f}k" if in_thousands else f"{x:,.{decimals}f}"
+
+    def text(value: float, low: float, high: float) -> str:
+        if not math.isfinite(value):
+            return SCORES[rows["figure"].iloc[0]].missing if math.isnan(value) else "never"
+        return number(value) + ("" if math.isnan(low) else f" [{number(low)}, {number(high)}]")
+
+    return pd.Series([text(*row) for row in found], index=rows.index)
