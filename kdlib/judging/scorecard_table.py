@@ -64,7 +64,7 @@ class Scorecard:
         return float(found["value"].iloc[0])
 
     def table(self) -> pd.DataFrame:
-        """A table for reading: one row per figure, one column per model, intervals in brackets, one precision per row."""
+        """A table for reading: a row per figure, a column per model, intervals in brackets, one precision per row."""
         shown = self.frame.groupby("figure", group_keys=False)[list(self.frame.columns)].apply(_shown)
         frame = self.frame.assign(
             shown=shown, figure=self.frame["figure"] + self.frame["unit"].map(lambda unit: f" ({unit})" if unit else "")
