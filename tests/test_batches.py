@@ -476,7 +476,7 @@ TOKENS = torch.arange(60).view(20, 3)
 @pytest.mark.parametrize(
     ("inputs", "targets", "says"),
     [
-        (TOKENS, torch.arange(20) % 2, r"mixes images \[n, C, H, W\], and these inputs are torch.int64 \(4, 3\)"),
+        (TOKENS, torch.arange(20) % 2, r"mixes images \[n, C, H, W\], but these inputs are torch.int64 \(4, 3\)"),
         ({"x": TOKENS}, torch.arange(20) % 2, "these inputs are a dict"),
         (images(20), torch.rand(20), "the task is regression"),
         (images(20), TOKENS, "the task is sequences"),

@@ -585,7 +585,7 @@ raise SystemExit(cli.main(sys.argv[1:]))
 def test_what_would_be_lost_is_not_overwritten(here, trained, tmp_path):
     (tmp_path / "essay.txt").write_text("mine")
     status, _, err = here("train", *QUICK, "--out", "essay.txt")
-    assert status == 2 and "essay.txt is no model of kdlib, and would be overwritten" in err
+    assert status == 2 and "essay.txt is not a kdlib model, and would be overwritten" in err
     shutil.copy(trained[0] / "teacher.safetensors", tmp_path / "teacher.safetensors")
     for option in ("--out", "--checkpoint"):
         status, _, err = here("distill", *QUICK, "--teacher", "teacher.safetensors", option, "./teacher.safetensors")
@@ -623,12 +623,12 @@ LETTERS = list("abcdefghij")
 @pytest.mark.parametrize(
     ("model", "run", "says"),
     [
-        (None, {"data": "cifar10"}, "trained on cifar10 (offline), and these data are mnist"),
+        (None, {"data": "cifar10"}, "trained on cifar10 (offline), but these data are mnist"),
         (None, {"data": "mine", "classes": LETTERS}, "which has the classes a, b, c, d, e, f, g, h, i, j, and these"),
-        (None, {"classes": LETTERS[:3]}, "which has the classes a, b, c, and these data have 0, 1, 2"),
+        (None, {"classes": LETTERS[:3]}, "which has the classes a, b, c, but these data have 0, 1, 2"),
         (None, {"classes": list("1023456789")}, "which has the classes 1, 0, 2"),
         (lambda: kdlib.models.mlp(4, classes=3), {"data": "mine"}, "gives (3,) logits for 10 classes"),
-        (lambda: kdlib.models.mlp(4, features=64), {"data": "mine"}, "does not take the inputs (1, 28, 28) of mnist"),
+        (lambda: kdlib.models.mlp(4, features=64), {"data": "mine"}, "does not accept the inputs (1, 28, 28) of mnist"),
         (None, {"source": "full"}, "the offline test digits are among its training images"),
     ],
 )
@@ -661,7 +661,11 @@ def image_folder(folder, count=4):
 def test_where_it_cannot_be_known_whether_images_were_seen_that_is_said(here, tmp_path):
     saved(tmp_path / "model")
     status, _, err = here("evaluate", "model", "--folder", image_folder(tmp_path))
-    assert status == 0 and err.count("\n") == 1 and "these data are own: make sure that it saw no test image" in err
+    assert (
+        status == 0
+        and err.count("\n") == 1
+        and "these data are own: make sure that it was not trained on test images" in err
+    )
 
 
 def test_offline_digits_may_be_among_the_validation_images_of_full_mnist(here, tmp_path, monkeypatch):

@@ -140,7 +140,7 @@ def test_a_model_that_guesses_here_and_did_not_at_home_is_warned_about(blobs):
     fitted = trained(blobs, epochs=20, batch_size=16, optimizer=QUICK)
     assert fitted.history[-1]["validation_error"] < 0.3
     moved = dataclasses.replace(blobs.train, targets=(blobs.train.targets + 1) % 3)
-    with pytest.warns(UserWarning, match=r"is wrong about \d+\.\d% of these samples, as if it guessed") as caught:
+    with pytest.warns(UserWarning, match=r"is wrong on \d+\.\d% of these samples, as if it guessed") as caught:
         evaluate(fitted, on=moved)
     assert [warning.filename for warning in caught] == [__file__]
     with warnings.catch_warnings():

@@ -69,9 +69,9 @@ def test_image_folders_that_cannot_be(tmp_path):
     (cat / "Thumbs.db").write_bytes(b"x")
     kdlib.load("cifar10", tmp_path, verbose=False)
     (cat / "notes.txt").write_text("x")
-    refused(ValueError, "notes.txt is no png or jpg file")
+    refused(ValueError, "notes.txt is not a png or jpg file")
     (cat / "notes.txt").rename(cat / "99999.png")
-    refused(ValueError, "99999.png is damaged or no image")
+    refused(ValueError, "99999.png is damaged or not an image")
     whole = (cat / "00003.png").read_bytes()
     (cat / "99999.png").write_bytes(whole[: len(whole) // 2])
     refused(ValueError, "99999.png is damaged")
@@ -88,7 +88,9 @@ def test_image_folders_that_cannot_be(tmp_path):
 def test_an_image_that_cannot_be_read_is_named_with_class_and_number(tmp_path):
     path = write_folder(tmp_path) / "test" / "frog" / "00016.png"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"test/frog/00016.png is damaged or no image \(class frog, image 17 of 30\)"):
+    with pytest.raises(
+        ValueError, match=r"test/frog/00016.png is damaged or not an image \(class frog, image 17 of 30\)"
+    ):
         kdlib.load("cifar10", tmp_path)
 
 
@@ -214,7 +216,7 @@ WRONG = {
     "deeper, images": ("data/cifar10/train", r"part of CIFAR-10: name the folder around it, .*data\. "),
     "too high": (".", r"which holds data, empty, file\. Looked for"),
     "empty": ("empty", "empty, which holds nothing. Looked for MNIST/raw or mnist/train and mnist/test"),
-    "a file": ("file", "file is no folder"),
+    "a file": ("file", "file is not a folder"),
 }
 
 

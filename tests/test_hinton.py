@@ -16,7 +16,7 @@ from kdlib import cli, models
 from kdlib.data import Split
 from kdlib.models import Prepared
 
-pytestmark = pytest.mark.filterwarnings("ignore:the teacher's classes seem to stand in another order")
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher's classes seem to be in another order")
 
 PLAN = hinton.Plan(1, 1, 1, (1, 2), (2.0, 8.0))
 
@@ -77,7 +77,7 @@ def test_the_study_has_the_papers_rows_and_goes_on_where_it_was(digits, small_st
     path.unlink()
     studies.conduct("hinton-mnist", digits, path)
     assert seen[count].checkpoint.exists(), "the teacher is not trained again"
-    with pytest.raises(ValueError, match="made under other conditions \\(quick: False there, True here"):
+    with pytest.raises(ValueError, match="from other conditions \\(quick: False there, True here"):
         studies.conduct("hinton-mnist", digits, path, quick=True)
 
 

@@ -242,8 +242,8 @@ def test_a_roster_is_read_and_what_is_wrong_with_it_is_said(tmp_path):
         "id;name\nx;y\n": "separated by commas",
         "id\na\na\n": "line 3: the id a occurs twice",
         "id,canvas\na,7\nb,7\n": "line 3: the canvas 7 occurs twice",
-        "id,name\n,x\n": "line 2: an id is made of",
-        "id\n../../x\n": "line 2: an id is made of",
+        "id,name\n,x\n": "line 2: an id consists of",
+        "id\n../../x\n": "line 2: an id consists of",
         f"id\n{'名' * 34}\n": "at most 100 bytes",
     }
     for text, words in wrong.items():

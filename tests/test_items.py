@@ -135,9 +135,9 @@ class Named(list):
 
 def test_a_class_that_training_does_not_know_is_refused(tmp_path):
     train, test = write_classes(tmp_path / "train", "a", "b"), write_classes(tmp_path / "test", "a", "c")
-    with pytest.raises(ValueError, match="test has classes that training data have not: c. Training knows a, b"):
+    with pytest.raises(ValueError, match="test has classes that the training data lack: c. Training has a, b"):
         Dataset.from_torchvision(train, test)
-    with pytest.raises(ValueError, match="validation has classes that training data have not: c"):
+    with pytest.raises(ValueError, match="validation has classes that the training data lack: c"):
         Dataset.from_torchvision(train, validation=test)
     with pytest.raises(ValueError, match="test targets go up to 3, but the data set names 2 classes"):
         Dataset.from_torchvision(train, Named([(torch.zeros(3, 4, 4), 3)], ("b", "a")))

@@ -582,7 +582,7 @@ def test_plateaus_belong_to_callbacks_and_epochs_are_no_steps(blobs):
             epochs=1,
             schedule=lambda optimizer, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer),
         )
-    with pytest.warns(UserWarning, match="stepped after every batch, 3 times an epoch, and its period is 5") as caught:
+    with pytest.warns(UserWarning, match="stepped after every batch, 3 times per epoch, but its period is 5") as caught:
         kdlib.fit(
             student(),
             blobs,
@@ -697,7 +697,7 @@ def test_what_cannot_be_minimised_is_refused_in_a_sentence(blobs, objective, say
     ("options", "says"),
     [
         ({"callback": [early_stopping(3)]}, "callback must be a function.*not list"),
-        ({"optimizer": "adam"}, "optimizer must be a torch optimizer, or a function.*gives str"),
+        ({"optimizer": "adam"}, "optimizer must be a torch optimizer, or a function.*returns str"),
         ({"optimizer": lambda parameters: None}, "gives NoneType"),
         ({"schedule": "cosine"}, "schedule must be a function.*not str"),
         (

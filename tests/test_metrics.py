@@ -188,7 +188,7 @@ def test_kappa_of_two_who_always_say_the_same_class_is_undefined():
 
 
 def test_other_classes_and_other_samples_are_refused():
-    with pytest.raises(ValueError, match="student speaks of 5 classes and the teacher of 2"):
+    with pytest.raises(ValueError, match="student has 5 classes and the teacher 2"):
         metrics.agreement(random_predictions(), random_predictions(classes=2))
     with pytest.raises(ValueError, match="different samples"):
         metrics.kappa(random_predictions(), random_predictions(seed=1))
@@ -285,7 +285,7 @@ def test_estimates_repeat():
         (torch.zeros(4, 3), torch.zeros(5).long(), ValueError, "4 predictions, but targets of shape"),
         (torch.tensor([[0.0, math.nan], [1.0, 2.0]]), torch.zeros(2).long(), ValueError, "1 of 2 predictions are NaN"),
         (torch.tensor([[0.0, math.inf], [1.0, 2.0]]), torch.zeros(2).long(), ValueError, "NaN or infinite"),
-        (torch.zeros(2, 3), torch.tensor([0, 3]), ValueError, "logits speak of 3 classes"),
+        (torch.zeros(2, 3), torch.tensor([0, 3]), ValueError, "there are logits for 3 classes"),
         (torch.zeros(2, 3), torch.tensor([0, -1]), ValueError, "leave out samples without a label"),
         (torch.zeros(2, 3).long(), torch.zeros(2).long(), TypeError, "logits must be a floating tensor"),
         (torch.zeros(2, 3), torch.zeros(2), TypeError, "targets must be an int64 tensor"),
@@ -364,7 +364,7 @@ def test_a_module_without_its_preparation_is_refused(told_apart):
     fitted = kdlib.fit(student(), told_apart, epochs=1)
     bare = student()
     bare.load_state_dict(fitted.model.state_dict())
-    with pytest.raises(ValueError, match="inputs are prepared for this Sequential is not known: pass normalise="):
+    with pytest.raises(ValueError, match="preparation of raw inputs for this Sequential is not known: pass normalise="):
         metrics.predictions(bare, told_apart.test)
     bare.preparation = told_apart.normalise
     assert torch.equal(metrics.predictions(bare, told_apart.test).logits, fitted.predict(told_apart.test.inputs))
@@ -373,7 +373,7 @@ def test_a_module_without_its_preparation_is_refused(told_apart):
 def test_other_classes_than_the_datas_are_refused(told_apart):
     data = told_apart
     fitted = kdlib.fit(student(), data, epochs=1)
-    with pytest.raises(ValueError, match="knows the classes a, b, c, and these data have a, b, x: x cannot be"):
+    with pytest.raises(ValueError, match="has the classes a, b, c, but these data have a, b, x: x cannot be"):
         metrics.predictions(fitted, data.test, classes=("a", "b", "x"))
     with pytest.raises(ValueError, match="gives 3 logits, but the data have 4 classes"):
         metrics.predictions(fitted.model, data.test, data.normalise, classes=("a", "b", "c", "d"))

@@ -92,7 +92,7 @@ def test_many_mebibytes_of_outputs_are_cut_out(answered, lines):
             b'{"cells": [{"cell_type": "code", "source": "a", "metadata": {"x": [' + b"[]," * 2_900_000 + b"0]}}]}",
             "read: 1",
         ),
-        (b"x" * (notebook.LARGEST + 1), "and 64 are read at most"),
+        (b"x" * (notebook.LARGEST + 1), "but at most 64 are read"),
     ],
 )
 def test_what_cannot_be_read_is_told(content, problem):

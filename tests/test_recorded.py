@@ -152,7 +152,7 @@ def test_what_cannot_be_recorded_is_refused_at_the_door(data, teacher):
         record(huge, data, epochs=1, **VIEWS)
 
 
-@pytest.mark.filterwarnings("ignore:the teacher's classes seem to stand")
+@pytest.mark.filterwarnings("ignore:the teacher's classes seem to be")
 def test_a_teacher_is_asked_in_its_own_preparation_and_class_order_and_left_as_it_was(data, teacher):
     other = models.Prepared(teacher.model, data.normalise, tuple(reversed(data.classes)))
     model = teacher.model.train()

@@ -278,7 +278,7 @@ def test_a_control_that_is_not_as_good_is_none(judged, overlapping):
     taught, teacher = judged[1:3]
     untrained = kdlib.fit(student(seed=9), overlapping.subsample_train(10), epochs=1)
     with pytest.raises(
-        ValueError, match=r"as a control for agreement it must be as good, to within 1\.2 errors \(0\.5%\)"
+        ValueError, match=r"as a control for agreement it must be equally good, to within 1\.2 errors \(0\.5%\)"
     ):
         kdlib.scorecard(taught[0], teacher, overlapping, unrelated=untrained, **FAST)
 

@@ -58,11 +58,11 @@ def test_rows_made_under_other_conditions_are_not_mixed(tiny, tmp_path, monkeypa
     studies.conduct("tiny", data, path)
     content = path.read_text()
     other = dataclasses.replace(data, train=data.train.select(range(10)))
-    with pytest.raises(ValueError, match=r"made under other conditions \(train_data: "):
+    with pytest.raises(ValueError, match=r"from other conditions \(train_data: "):
         studies.conduct("tiny", other, path)
     monkeypatch.setattr(studies, "CHECKSUMS", {"someone": "0123"})
     monkeypatch.setitem(studies.STUDIES, "tiny", studies.STUDIES["tiny"]._replace(teachers=("someone",)))
-    with pytest.raises(ValueError, match=r"made under other conditions \(teachers: {} there, {'someone': '0123'} here"):
+    with pytest.raises(ValueError, match=r"from other conditions \(teachers: {} there, {'someone': '0123'} here"):
         studies.conduct("tiny", data, path)
     assert path.read_text() == content
 
@@ -70,7 +70,7 @@ def test_rows_made_under_other_conditions_are_not_mixed(tiny, tmp_path, monkeypa
 def test_a_study_wants_its_data_in_full(tiny, tmp_path):
     data, computed, _ = tiny
     for wrong in (dataclasses.replace(data, source="stand-in"), dataclasses.replace(data, name="mnist")):
-        with pytest.raises(ValueError, match="tiny is about all of tiny, and these data are"):
+        with pytest.raises(ValueError, match="tiny needs all of tiny, but these data are"):
             studies.conduct("tiny", wrong, tmp_path / "tiny.json")
     assert not computed
     with pytest.raises(ValueError, match="there is no study 'huge'"):
@@ -89,7 +89,7 @@ def test_kept_results_are_read_with_what_they_are_about(tiny, tmp_path, monkeypa
 
 def test_the_command_refuses_the_stand_in(capsys):
     assert cli.main(["reproduce", "cifar10-sweep", "--source", "offline"]) == 2
-    assert "is about all of cifar10, and these data are CIFAR-10, stand-in" in capsys.readouterr().err
+    assert "needs all of cifar10, but these data are CIFAR-10, stand-in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in studies.FOLDER.glob("*.json")))
@@ -118,6 +118,6 @@ def test_the_teachers_that_studies_ask_come_with_the_library():
 def test_a_file_that_holds_no_rows_is_refused_and_kept(tiny, tmp_path, content):
     path = tmp_path / "mine.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"mine\.json holds no rows of a study: name another file with --out"):
+    with pytest.raises(ValueError, match=r"mine\.json contains no rows of a study: use another file with --out"):
         studies.conduct("tiny", tiny[0], path)
     assert path.read_text() == content and tiny[1] == []

@@ -313,6 +313,6 @@ def test_numbers_of_another_count_are_refused_before_the_first_step():
     data = Dataset.from_tensors(inputs, inputs[:, :2].clone())
     for width in (1, 3):
         with pytest.raises(
-            ValueError, match=f"the model gives {width} numbers a sample, and the targets are 2 a sampl"
+            ValueError, match=f"the model gives {width} numbers per sample, but there are 2 targets per sampl"
         ):
             kdlib.fit(nn.Linear(6, width), data, epochs=1)
