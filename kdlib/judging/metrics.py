@@ -239,7 +239,7 @@ def calibration_temperature(predicted: Predictions) -> float:
     NaN where there is none: if every answer is right the likelihood only grows as the temperature falls.
 
     Fit it on validation, judge with it on test: ``calibration_error(test.at(calibration_temperature(validation)))``.
-    Above 1 the model was overconfident. It changes no answer. It has nothing to do with the temperature of distillation.
+    Above 1 the model was overconfident. It changes no answer, and is not the temperature of distillation.
     """
     if predicted.correct.all():
         return math.nan
