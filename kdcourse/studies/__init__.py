@@ -12,6 +12,7 @@ import torch
 
 from kdcourse.studies import cifar as cifar_studies
 from kdcourse.studies import hinton
+from kdcourse.studies import mnist as mnist_studies
 from kdcourse.studies.ledger import PRECISION, Ledger
 from kdlib.data import Dataset
 from kdlib.machine import versions
@@ -43,6 +44,8 @@ STUDIES = {
     "hinton-mnist": Study(
         "mnist", (), partial(hinton.study, hinton.FULL), partial(hinton.study, hinton.QUICK), hinton.report
     ),
+    "mnist-controls": Study("mnist", (mnist_studies.TEACHER,), mnist_studies.controls),
+    "mnist-unseen": Study("mnist", (mnist_studies.TEACHER,), mnist_studies.unseen),
     "cifar10-sweep": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.sweep),
     "cifar10-teachers": Study("cifar10", (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER), cifar_studies.teachers),
     "cifar10-views": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.views),
