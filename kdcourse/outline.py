@@ -67,7 +67,7 @@ LESSONS = (
         "KL divergence and cross-entropy",
         "How unlike are two answers, and which loss measures it?",
         "choose a direction, find wrong reductions and arguments",
-        75,
+        85,
         (60, 60),
         ("01",),
         Exercise("the distillation loss and its gradient", 60, 20),

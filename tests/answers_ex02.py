@@ -556,6 +556,22 @@ WRONG = {
             ),
             "expects logarithms in one of its arguments",
         ),
+        (
+            lambda s, t, T: T**2 * F.kl_div((t / T).softmax(1).log(), (s / T).softmax(1), reduction="batchmean"),
+            "almost no loss (experiment 3). Also, a probability that is rounded to 0",
+        ),
+        (
+            lambda s, t, T: T**2 * ((s / T).softmax(1) * ((s / T).softmax(1) / (t / T).softmax(1)).log()).sum(1).mean(),
+            "almost no loss (experiment 3). Also, a probability that is rounded to 0",
+        ),
+        (
+            lambda s, t, T: T**2 * nn.KLDivLoss()((t / T).softmax(1).log(), (s / T).softmax(1)),
+            "still change the loss (experiment 2). Also, a probability that is rounded to 0",
+        ),
+        (
+            lambda s, t, T: T**2 * nn.KLDivLoss()((s / T).softmax(1).log(), (t / T).softmax(1)),
+            ": classes that get no probability from either still change the loss (experiment 2). Also, a probability",
+        ),
     ],
     ex02.mended_training: [
         (article_training, "another teacher still gives the same weights"),

@@ -304,7 +304,7 @@ def loss_mistakes(
 
 
 distillation_loss = Part(
-    "distillation_loss", _distillation_cases, distillation, "lesson 02, section 8",
+    "distillation_loss", _distillation_cases, distillation, "lesson 02, section 8, and about NaN section 1",
     tolerance=5e-5,
     use=trying.differentiated,
     mistakes=loss_mistakes(),
@@ -391,7 +391,7 @@ def _entropy_with_late_logarithm(teacher_logits: Tensor, temperature: float) -> 
 
 
 lowest_loss = Part(
-    "lowest_loss", _lowest_cases, _lowest, "lesson 02, section 3",
+    "lowest_loss", _lowest_cases, _lowest, "lesson 02, section 3, and about zeros section 1",
     tolerance=5e-5,
     mistakes=(
         (lambda z, T: torch.tensor(0.0),
@@ -526,13 +526,35 @@ def _faults(exchanged: bool, probabilities: bool, over_all: bool) -> Soft:
     return partial(_published, exchanged=exchanged, probabilities=probabilities, over_all=over_all)
 
 
+def _too_late(exchanged: bool, over_all: bool, early: Callable[[Tensor, Tensor], Tensor]) -> Soft:
+    """The loss from probabilities, with the logarithm taken after they were rounded; and the article's other faults."""
+
+    def loss(s: Tensor, t: Tensor, temperature: float) -> Tensor:
+        p, q = (_p(z, temperature) for z in ((s, t) if exchanged else (t, s)))
+        terms = early(p, q)
+        return temperature**2 * (terms.mean() if over_all else terms.sum(dim=1).mean())
+
+    return loss
+
+
+_TOO_LATE = (
+    lambda p, q: p * (p.log() - q.log()),
+    lambda p, q: torch.xlogy(p, p) - p * q.log(),
+    lambda p, q: torch.xlogy(p, p) - torch.xlogy(p, q),
+)
+
 _AT_IDENTITY = "a student that is its own teacher still does not get 0 (experiment 1)"
 _DEAD_CLASSES = "classes that get no probability from either still change the loss (experiment 2)"
 _RULED_OUT = "a student that rules out the teacher's most probable class still gets almost no loss (experiment 3)"
+_ROUNDED = (
+    "Also, a probability that is rounded to 0 before its logarithm is taken gives NaN or infinity: exercise 01 shows "
+    "how to stay in log space."
+)
 _WANTS_LOGARITHMS = "What kind of numbers does `KLDivLoss` expect as its first argument?"
 
 mended_soft_loss = Part(
-    "mended_soft_loss", _soft_loss_cases, lambda s, t, T: T**2 * _divergence(s, t, T), "lesson 02, section 5",
+    "mended_soft_loss", _soft_loss_cases, lambda s, t, T: T**2 * _divergence(s, t, T),
+    "lesson 02, section 5, and about NaN section 1",
     tolerance=5e-5,
     use=trying.differentiated,
     mistakes=(
@@ -553,6 +575,9 @@ mended_soft_loss = Part(
         (lambda s, t, T: T**2 * _cross_entropy(s, t, T),
          "this is the soft cross-entropy: the student that is its own teacher does not get 0 (experiment 1)."),
         (lambda s, t, T: T**2 * _early_logarithm(s, t, T), lambda s, t, T: T**2 * _late_zeros(s, t, T), _LATE),
+        (*(_too_late(True, True, early) for early in _TOO_LATE), f"{_RULED_OUT}; and {_DEAD_CLASSES}. {_ROUNDED}"),
+        (*(_too_late(True, False, early) for early in _TOO_LATE), f"{_RULED_OUT}. {_ROUNDED}"),
+        (*(_too_late(False, True, early) for early in _TOO_LATE), f"{_DEAD_CLASSES}. {_ROUNDED}"),
         (lambda s, t, T: T**2 * _divergence(s, t, T, dim=0),
          "the softmax runs along the batch, dim 0. Each row is an image; its classes are along dim 1."),
         (lambda s, t, T: T**2 * _divergence(s, t, 1.0), "the logits are not divided by the temperature."),
@@ -630,7 +655,7 @@ _TRAINING_SWITCHES = (
 )  # fmt: skip
 
 mended_training = Part(
-    "mended_training", _training_cases, _training(distillation), "lesson 02, section 5",
+    "mended_training", _training_cases, _training(distillation), "lesson 02, section 5, and about the loss section 8",
     tolerance=1e-4,
     mistakes=(
         *(Mistake(_training(loss), says) for loss, says in switched(distillation, *_TRAINING_SWITCHES)),

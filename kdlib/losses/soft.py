@@ -65,8 +65,9 @@ def reverse_kl(
     """KL(student ‖ teacher) of the softened distributions: :func:`forward_kl` with student and teacher exchanged.
 
     ``T² · mean_n Σ_c q_nc (log q_nc − log p_nc)``. It punishes a student that gives a high probability where the
-    teacher gives a low one, so a small student settles on one of the teacher's modes instead of covering all (Gu et al.
-    2024, *MiniLLM*). Arguments, result and errors are those of :func:`forward_kl`, but a teacher's logit of ``-inf`` is
+    teacher gives a low one. For a student that cannot match its teacher, the smallest value may then lie on one of the
+    teacher's modes, though descent may end elsewhere (Gu et al. 2024, *MiniLLM*, use it for small language models).
+    Arguments, result and errors are those of :func:`forward_kl`, but a teacher's logit of ``-inf`` is
     refused (ValueError) where the student's is larger, since the loss would be infinite.
 
     >>> teacher, student = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.8, 0.2]]).log()
