@@ -423,10 +423,12 @@ def test_a_learners_work_is_kept_and_newer_lessons_are_offered(tmp_path):
 
 def test_links_lead_somewhere_in_the_repository_and_in_a_learners_copies(tmp_path):
     lab = tool("lab")
-    lab.refresh(ROOT / "notebooks", tmp_path)
-    lab.refresh(ROOT / "exercises", tmp_path / "exercises")
+    mine, docs = tmp_path / "my", tmp_path / "docs"
+    docs.symlink_to(ROOT / "docs")
+    lab.refresh(ROOT / "notebooks", mine)
+    lab.refresh(ROOT / "exercises", mine / "exercises")
     originals = [*NOTEBOOKS, *(ROOT / "exercises").glob("*/*.ipynb")]
-    copies = [*tmp_path.glob("*.ipynb"), *tmp_path.glob("exercises/*.ipynb")]
+    copies = [*mine.glob("*.ipynb"), *mine.glob("exercises/*.ipynb")]
     assert {path.name for path in originals} == {path.name for path in copies}
     for path in originals + copies:
         for cell in nbformat.read(path, as_version=4).cells:

@@ -34,7 +34,7 @@ def test_every_figure_is_told_in_words(path):
         pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
         for picture in pictures:
             words = picture.metadata.get("image/png", {}).get("alt", "")
-            assert len(words.split()) >= 8, (cell.source, "a figure needs figures.show(figure, words)")
+            assert len(words.split()) >= 4, (cell.source, "a figure needs figures.show(figure, words)")
             told = [output for output in cell.outputs if output.get("data", {}).get("text/plain") == words]
             assert told and "The figure in words" in told[0].data["text/html"], cell.source
 

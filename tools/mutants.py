@@ -308,9 +308,9 @@ MUTANTS = (
     ),
     Mutant(
         "a run's answers in another order",
-        "kdlib/objectives/teacher_answers.py",
-        "place[index] = torch.arange(",
-        "place[index.flip(0)] = torch.arange(",
+        "kdlib/objectives/recorded.py",
+        "place[split.index] = torch.arange(",
+        "place[split.index.flip(0)] = torch.arange(",
     ),
     Mutant(
         "a teacher's classes not matched by name",

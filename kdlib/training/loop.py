@@ -72,8 +72,7 @@ def fit(
         epochs: passes over the training samples.
         batch_size: samples per step.
         accumulate: number of parts in which a batch goes through the model, to save memory; their gradients are added,
-            weighted by samples (for sequences: by positions that are not ignored). A last part of one sample is merged
-            with the part before.
+            weighted by samples (in sequences: positions that are not ignored). A last single sample joins another part.
         optimizer: a function from parameters to an optimizer (``functools.partial(torch.optim.SGD, lr=0.1)``), or an
             optimizer over this model's parameters, and the objective's if it has any.
         schedule: a function from (optimizer, total steps) to a scheduler, which is stepped after every batch;
@@ -132,8 +131,7 @@ def fit(
         torch.manual_seed(stream_seed("objective", seed))
         look_at_student(model, data)
         train = data.train.to(machine.device)
-        mixed = any(isinstance(augmentation, Mixing) for augmentation in augment)
-        whole = complete(train)
+        mixed, whole = any(isinstance(each, Mixing) for each in augment), complete(train)
         run = objectives.Run(
             model, train, machine, data.normalise, not augment, mixed, data.task, data.classes, whole, seed, shown
         )
