@@ -105,6 +105,8 @@ def test_kept_results_are_whole(name):
         "cifar10-views": 15,
         "cifar10-bar": 8 + 8 + 10,
         "hinton-mnist": 1 + 3 * 4 + 7 * 3,
+        "mnist-controls": 4 + 12 * (6 * 2 + 5),
+        "mnist-unseen": (1 + 10) + 4 * (6 + 10),
     }
     assert len(frame) == expected[name]
     assert about["teachers"] == {teacher: CHECKSUMS[teacher] for teacher in studies.STUDIES[name].teachers}
