@@ -43,6 +43,16 @@ def test_parts_keep_what_they_are_named_after(answers, temperature):
         torch.testing.assert_close(means, teacher[labels == digit].mean(0).expand_as(means), rtol=1e-5, atol=1e-7)
 
 
+def test_confidence_and_class_means_lie_between_their_parts(answers):
+    logits, labels = answers
+    wrong = torch.ones(60, 10, dtype=torch.bool).scatter(1, labels[:, None], False)
+    both, means = (
+        soft(part(logits, labels, 4.0), 4.0)[wrong].view(60, 9)
+        for part in (mnist_studies.confident_means, mnist_studies.class_means)
+    )
+    torch.testing.assert_close(both / both.sum(1, keepdim=True), means / means.sum(1, keepdim=True), rtol=1e-4, atol=0)
+
+
 def test_samples_of_one_label_are_renamed_alike_and_permuted_each_anew(answers):
     logits, labels = answers[0][:1].repeat(60, 1), answers[1]
     for digit in range(10):

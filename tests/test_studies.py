@@ -108,6 +108,8 @@ def test_kept_results_are_whole(name):
         "mnist-controls": 4 + 11 * (12 + 5),
         "mnist-unseen": 4 * 6 + 1 + 5 * 5 + 5 * 5,
         "hinton-mnist": 1 + 3 * 4 + 7 * 3,
+        "mnist-controls": 4 + 12 * (6 * 2 + 5),
+        "mnist-unseen": (1 + 10) + 4 * (6 + 10),
     }
     assert len(frame) == expected[name]
     assert about["teachers"] == {teacher: CHECKSUMS[teacher] for teacher in studies.STUDIES[name].teachers}

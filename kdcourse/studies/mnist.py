@@ -78,6 +78,14 @@ def class_means(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     return temperature * result
 
 
+def confident_means(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """The label's probability as it is; the rest is shared as in the mean answer to the class."""
+    log_right, log_rest = _confidence(logits, targets, temperature)
+    means = class_means(logits, targets, temperature) / temperature
+    shares = means.scatter(1, targets[:, None], -torch.inf).log_softmax(dim=1)
+    return temperature * (log_rest + shares).scatter(1, targets[:, None], log_right)
+
+
 def _confidence(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """The label's log-probability [N, 1] and that of all other classes together."""
     soft = losses.softened_log_probabilities(logits, temperature)
@@ -97,6 +105,7 @@ PARTS: dict[str, Part] = {
     "permuted, mean of 16": permuted_often,
     "renamed": renamed,
     "class means": class_means,
+    "confidence, class means": confident_means,
     "teacher": whole,
 }
 
