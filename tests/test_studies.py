@@ -105,8 +105,6 @@ def test_kept_results_are_whole(name):
         "cifar10-views": 15,
         "cifar10-own-settings": 2 * (5 + 2 * (1 + 6 + 5)),  # the mirrored teacher and two sizes trained twice: to come
         "cifar10-tuned-few": 2 * (8 + 8 + 5),
-        "mnist-controls": 4 + 11 * (12 + 5),
-        "mnist-unseen": 4 * 6 + 1 + 5 * 5 + 5 * 5,
         "hinton-mnist": 1 + 3 * 4 + 7 * 3,
         "mnist-controls": 4 + 12 * (6 * 2 + 5),
         "mnist-unseen": (1 + 10) + 4 * (6 + 10),
