@@ -624,7 +624,11 @@ LETTERS = list("abcdefghij")
     ("model", "run", "says"),
     [
         (None, {"data": "cifar10"}, "trained on cifar10 (offline), but these data are mnist"),
-        (None, {"data": "mine", "classes": LETTERS}, "which has the classes a, b, c, d, e, f, g, h, i, j, and these"),
+        (
+            None,
+            {"data": "mine", "classes": LETTERS},
+            "which has the classes a, b, c, d, e, f, g, h, i, j, but these data have",
+        ),
         (None, {"classes": LETTERS[:3]}, "which has the classes a, b, c, but these data have 0, 1, 2"),
         (None, {"classes": list("1023456789")}, "which has the classes 1, 0, 2"),
         (lambda: kdlib.models.mlp(4, classes=3), {"data": "mine"}, "gives (3,) logits for 10 classes"),

@@ -132,7 +132,7 @@ NAN[3, 2] = torch.nan
         (FLOATS, LABELS, {"classes": ["a"]}, ValueError, "1 classes"),
         (FLOATS, LABELS, {"classes": 4, "test": (FLOATS, LABELS + 1)}, ValueError, "test target 4"),
         (FLOATS, None, {}, ValueError, "the number of classes is unknown: pass classes="),
-        (FLOATS, LABELS, {"test": (FLOATS[:, :4], LABELS)}, ValueError, r"test inputs have shape \(4,\) a sample"),
+        (FLOATS, LABELS, {"test": (FLOATS[:, :4], LABELS)}, ValueError, r"test inputs have shape \(4,\) per sample"),
         (FLOATS, LABELS, {"validation": 0.0}, ValueError, "share between 0 and 1.*not 0.0"),
         (FLOATS, LABELS, {"validation": 1.0}, ValueError, "share between 0 and 1"),
         (FLOATS, LABELS, {"validation": 5}, ValueError, "share between 0 and 1"),

@@ -211,7 +211,11 @@ class Stream(IterableDataset):
     [
         ([{"text": "hello", "label": 0}], TypeError, "train sample 0.* not str: turn text into token ids first"),
         ([{"x": torch.zeros(2), "text": "hello", "label": 0}], TypeError, r"sample 0\['text'\].* not str"),
-        ([{"x": torch.zeros(2), "y": 0}], TypeError, "a dict with 'x', 'y': .* under one of label, labels, target"),
+        (
+            [{"x": torch.zeros(2), "y": 0}],
+            TypeError,
+            "a dict with 'x', 'y': .* under one of the keys label, labels, target",
+        ),
         ([{"label": 0}], TypeError, "it must have inputs"),
         ([{"x": torch.zeros(2), "label": 0, "labels": 1}], TypeError, "under one of"),
         ([(torch.zeros(2), "cat")], TypeError, "sample 0 has the target 'cat': it must be a class number"),

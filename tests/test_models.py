@@ -318,7 +318,11 @@ def recipe(**changes):
         (lambda path: save_file({"x": torch.zeros(1)}, path), ValueError, "is not a model saved by kdlib"),
         (lambda path: save_file({"x": torch.zeros(1)}, path, {"a": "b"}), ValueError, "kdlib-model"),
         (lambda path: save_file({"x": torch.zeros(1)}, path, {"kdlib-model": "{"}), ValueError, "damaged"),
-        (lambda path: write_metadata(path, recipe(builder="system")), ValueError, "builder 'system'; there are mlp"),
+        (
+            lambda path: write_metadata(path, recipe(builder="system")),
+            ValueError,
+            "builder 'system'; known builders: mlp",
+        ),
         (lambda path: write_metadata(path, recipe()), ValueError, r"do not fit mlp\(8\)"),
         (lambda path: write_metadata(path, {}), ValueError, "damaged|model"),
         (lambda path: write_metadata(path, []), ValueError, "damaged|model"),

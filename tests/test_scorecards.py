@@ -288,7 +288,7 @@ def test_other_classes_are_refused(judged, overlapping):
     four = models.mlp(8, features=6, classes=4)
     with pytest.raises(
         ValueError,
-        match=r"mlp\(8, features=6, classes=4\) gives 4 logits, but the data have 3 classes\n.*about the teacher",
+        match=r"mlp\(8, features=6, classes=4\) gives 4 logits, but the data have 3 classes\n.*concerns the teacher",
     ):
         kdlib.scorecard(taught[0], four, overlapping, **FAST)
 

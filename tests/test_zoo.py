@@ -65,7 +65,7 @@ def test_other_classes_are_refused(planted):
 
 
 def test_unknown_names_are_refused(planted):
-    with pytest.raises(ValueError, match="there is no teacher 'large'; there are small"):
+    with pytest.raises(ValueError, match="there is no teacher 'large'; known teachers: small"):
         kdlib.pretrained("large", planted[2])
 
 
