@@ -29,6 +29,7 @@ def without_outputs(lesson: Path) -> bytes:
     notebook["metadata"].pop("widgets", None)
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     text = text.replace("../../notebooks/", "../")  # the copies of exercises lie in one folder, in that of the lessons
+    text = text.replace("](../docs/", "](docs/")
     return re.sub(r"\.\./exercises/(ex\d\d)/\1\.ipynb", r"exercises/\1.ipynb", text).encode()
 
 
@@ -68,6 +69,19 @@ def refresh(lessons: Path, copies: Path) -> list[str]:
     return said
 
 
+def copy_pages(pages: Path, copies: Path) -> None:
+    """Put the documents that lessons lead to beside the copies: JupyterLab shows nothing outside its folder.
+
+    In these copies a link to a file of the repository is its name alone.
+    """
+    (copies / "docs").mkdir(parents=True, exist_ok=True)
+    for page in pages.glob("*.md"):
+        text = re.sub(r"\[([^]]+)\]\(\.\./[^)]+\)", r"\1", page.read_text(encoding="utf-8"))
+        (copies / "docs" / page.name).write_text(text, encoding="utf-8")
+    for picture in pages.glob("*.png"):
+        (copies / "docs" / picture.name).write_bytes(picture.read_bytes())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--copies", type=Path, default=ROOT / "my", help="folder of your copies")
@@ -75,6 +89,7 @@ def main() -> int:
     options = parser.parse_args()
     for line in refresh(ROOT / "notebooks", options.copies) + refresh(ROOT / "exercises", options.copies / "exercises"):
         print(line)
+    copy_pages(ROOT / "docs", options.copies)
     print(f"your copies: {options.copies}")
     if options.no_open:
         return 0
