@@ -176,7 +176,7 @@ def _feedback(assignment: Assignment, line: Line) -> list[str]:
     for one in assignment.graded:
         points, comment = line.points[one.name], line.comments.get(one.name)
         given = "not read yet" if points is None else f"{points:g}/{one.points:g}"
-        given += "  for an earlier answer, to be graded again" * (one.name in line.again)
+        given += " for an earlier answer, to be graded again" * (one.name in line.again)
         said.append(f"{one.name}: {given}{f' ({comment})' if comment else ''}")
     return said + [f"{line.days_late} days late: -{line.deduction:g}"] * bool(line.deduction)
 

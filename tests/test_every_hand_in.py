@@ -58,7 +58,7 @@ def test_every_hand_in_ends_in_a_line(tmp_path, bench):
     assert main([*command, "--due", "2026-03-01T12:00", "--late", "0.1", "--dates", str(tmp_path / "dates.csv")]) == 0
     again = pd.read_csv(reports / "grades.csv", index_col="id")
     assert again.loc["outputs", "deduction"] == 3.4 and again.loc["utf16", "deduction"] == 0
-    assert "'0001-01-01' is none" in again.loc["utf16", "flags"]
+    assert "'0001-01-01' is not a date" in again.loc["utf16", "flags"]
 
 
 def test_where_nothing_can_be_graded_it_is_said_why(tmp_path, capsys):
