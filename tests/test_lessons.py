@@ -10,13 +10,7 @@ from matplotlib.figure import Figure
 
 from kdcourse import figures
 
-FIRST_EDITION = ("03_teacher_and_student_on_mnist", "04_dark_knowledge")
-"""Lessons whose second edition is being written."""
-LESSONS = [
-    path
-    for path in sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
-    if path.stem not in FIRST_EDITION
-]
+LESSONS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 

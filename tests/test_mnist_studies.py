@@ -3,8 +3,10 @@
 import dataclasses
 from functools import partial
 
+import nbformat
 import pytest
 import torch
+from conftest import ROOT
 
 import kdlib
 from kdcourse import studies
@@ -67,6 +69,17 @@ def test_the_mean_of_many_deals_is_confidence_only(answers):
         for deals in (1, 16, 256)
     ]
     assert apart[0] > 3 * apart[1] > 9 * apart[2], apart
+
+
+def test_the_lesson_takes_targets_apart_in_the_same_way(answers):
+    lesson = nbformat.read(ROOT / "notebooks" / "04_dark_knowledge.ipynb", as_version=4)
+    names, theirs = ("confidence_only", "permuted", "class_means"), {"torch": torch, "losses": kdlib.losses}
+    for cell in lesson.cells:
+        if cell.cell_type == "code" and cell.source.startswith(tuple(f"def {name}(" for name in names)):
+            exec(cell.source, theirs)
+    for name in names:
+        mine = getattr(mnist_studies, name)(*answers, 4.0)
+        torch.testing.assert_close(soft(theirs[name](*answers, 4.0), 4.0), soft(mine, 4.0), rtol=1e-4, atol=1e-6)
 
 
 # --- the studies ---------------------------------------------------------------------------------

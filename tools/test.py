@@ -41,7 +41,6 @@ def main() -> int:
         OMP_NUM_THREADS="1",
         KDLIB_SOURCE=source,
         KDLIB_OFFLINE="1",
-        KDLIB_PROGRESS="0",  # lessons 03 and 04, of the first edition, still compare cells with a bar
     )
     return library or lesson
 
