@@ -51,7 +51,7 @@ STUDIES = {
     "cifar10-views": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.views),
     "cifar10-own-settings": Study(
         "cifar10",
-        (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER, cifar_studies.MIRRORED_TEACHER),
+        (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER),
         cifar_studies.own_settings,
     ),
     "cifar10-tuned-few": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.tuned_few),

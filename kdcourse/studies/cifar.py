@@ -195,9 +195,6 @@ def views(ledger: Ledger, data: Dataset) -> None:
         ledger.row({"view": view, "seed": seed}, partial(run, view, seed))
 
 
-MIRRORED_TEACHER = "cifar10-resnet-mirrored"
-"""The better teacher's recipe once more, with a net that answers for an image and its mirror image."""
-
 OWN_TEMPERATURES, OWN_ALPHAS, OWN_SEEDS = (2.0, 6.0, 20.0), (0.5, 0.9), (1, 2, 3, 4, 5)
 TRAINED_TEACHERS, TRAININGS = ("resnet 16", "resnet 32"), (0, 1)
 """Two sizes of teacher with one recipe, each trained from two seeds."""
@@ -219,7 +216,7 @@ def own_settings(ledger: Ledger, data: Dataset) -> None:
     rest[few.train.index] = False
     others = data.train.select(torch.nonzero(rest[data.train.index]).squeeze(1)[: len(data.validation)])
     arms = {"seen": few, "held out": replace(data, train=data.validation, validation=others)}
-    shipped = (TEACHER, BETTER_TEACHER, MIRRORED_TEACHER)
+    shipped = (TEACHER, BETTER_TEACHER)
 
     @functools.cache
     def teacher(name: str) -> Fitted:
@@ -261,7 +258,6 @@ def own_settings(ledger: Ledger, data: Dataset) -> None:
             ledger.row(settings, partial(student, arm, name, **best, seed=seed, judge=on_test))
 
     places = [(arm, name) for arm in arms for name in ("none", *shipped)]
-    places.sort(key=lambda place: place[1] == MIRRORED_TEACHER)
     places += [("seen", f"{kind} / {training}") for training in TRAININGS for kind in TRAINED_TEACHERS]
     for arm, name in in_turn(places, "teachers with settings of their own"):
         arm_of(arm, name)
