@@ -103,8 +103,9 @@ def test_kept_results_are_whole(name):
         "cifar10-sweep": 3 * (1 + 6 * 4),
         "cifar10-teachers": 7 + 8 * 5 + 4 * 5,
         "cifar10-views": 15,
-        "cifar10-own-settings": 2 * (5 + 2 * (1 + 6 + 5)),  # the mirrored teacher and two sizes trained twice: to come
+        "cifar10-own-settings": 2 * (5 + 2 * (1 + 6 + 5)) + 4 * (1 + 6 + 5),
         "cifar10-tuned-few": 2 * (8 + 8 + 5),
+        "cifar10-tuned-all": 8 + 8 + 5,
         "hinton-mnist": 1 + 3 * 4 + 7 * 3,
         "mnist-controls": 4 + 12 * (6 * 2 + 5),
         "mnist-unseen": (1 + 10) + 4 * (6 + 10),
