@@ -77,7 +77,7 @@ LESSONS = (
         "Teacher and student on MNIST",
         "When does a teacher help, and how do I know?",
         "write the training loop, compare over seeds, test whether a program distils",
-        75,
+        90,
         (90, 240),
         ("01", "02"),
         Exercise("a training step, cached logits, an experiment", 60, 23),
