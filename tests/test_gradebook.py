@@ -97,6 +97,7 @@ def test_grading_again_changes_nothing_and_keeps_points_given_by_hand(handed_in,
     assert late.loc["ann", "total"] == 0.0 and late.loc["ann", "deduction"] == 17.0
 
 
+@pytest.mark.slow
 @boxed_only
 def test_a_corrected_check_says_whose_points_changed(handed_in):
     """The list stays when nothing changes again, and a broken file is graded anew."""

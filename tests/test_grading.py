@@ -40,8 +40,13 @@ def unharmed(bench, server):
 # --- hostile hand-ins ----------------------------------------------------------------------------
 
 
+TAKES_MINUTES = ("endless function",)  # that cells which do not end are stopped, "endless cell" shows in make test
+
+
 @boxed_only
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in TAKES_MINUTES else name for name in HOSTILE]
+)
 def test_hostile_hand_ins_get_what_they_deserve(name, bench, assignment):
     bench, server = bench
     hostile = HOSTILE[name]
