@@ -27,7 +27,8 @@ const CSS = `
 .kd-live .kd-side { position: relative; }
 .kd-live .kd-pen { position: absolute; left: 2px; top: 2px; width: 16px; height: 16px; border: 3px solid #D55E00; border-radius: 50%; pointer-events: none; }
 .kd-live .kd-pen[hidden] { display: none; }
-.kd-live .kd-side p { margin: 4px 0; max-width: 224px; font-size: 14px; }
+.kd-live .kd-side button { margin-top: 4px; }
+.kd-live .kd-side p { margin: 4px 0 0; width: 224px; min-height: 2.7em; font-size: 14px; }
 .kd-live :focus-visible { outline: 3px solid #D55E00; outline-offset: 2px; }`;
 
 const KINDS = { frames, humps, digit };
@@ -307,7 +308,7 @@ function drawingPad(parent, drawn) {
   });
   canvas.addEventListener("blur", () => (tip.hidden = true));
   const button = add(parent, "button", { type: "button" }, "Clear the drawing");
-  const note = add(parent, "p", { "aria-live": "polite" }, "Draw a digit here: with the pointer, or keys (arrows, space).");
+  const note = add(parent, "p", { "aria-live": "polite" }, "Draw a digit, with the pointer or with keys (arrows, space).");
   button.addEventListener("click", () => {
     clear();
     drawn(asMnist(pen));
