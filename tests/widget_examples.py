@@ -32,8 +32,9 @@ def all_of_them(units=32, epochs=4):
     small = kdlib.fit(net, mnist, epochs=epochs, batch_size=32, seed=0, callback=look, progress=False)
     said = metrics.predictions(small, mnist.test)
     sharp = metrics.Predictions(3 * said.logits, said.targets)
+    unsure = int(said.probabilities.amax(dim=1).argmin())
     made = {
-        "temperature": widgets.temperature(small, mnist.test, range(0, 1000, 100)),
+        "temperature": widgets.temperature(small, mnist.test, [unsure, *range(100, 1000, 100)]),
         "one_hump": widgets.one_hump(*two_humps(), place=0.5, width=1.5),
         "sweep": widgets.sweep(gains(), alpha=0.5, temperature=4),
         "reliability": widgets.reliability({"student": said, "baseline": sharp}),

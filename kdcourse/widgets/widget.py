@@ -61,7 +61,7 @@ class Widget:
 <p><em>{escape(note)}</em></p>
 </div>
 <script type="application/json">{spec}</script>
-<script type="text/plain" class="kd-module">{MODULE}</script>
+<script class="kd-module" type="text/plain">{MODULE}</script>
 <script>{{{START}}}</script>
 </div>"""
 

@@ -182,11 +182,12 @@ function humps(spec) {
       const top = [axes.x(place), axes.y(Math.max(...q))];
       add(svg, "circle", { cx: top[0], cy: top[1], r: 9, fill: "#ffffff", stroke: styles[1].color, "stroke-width": 3 });
       text(svg, axes.x(-2), axes.y(0.002), "teacher", { "text-anchor": "middle" });
-      text(svg, top[0] + 16, Math.max(top[1] - 6, 16), "student: drag me");
+      const side = top[0] > width - 150 ? -1 : 1; // of the words
+      text(svg, top[0] + 16 * side, Math.max(top[1] - 6, 16), "student: drag me", { "text-anchor": side < 0 ? "end" : "start" });
       const most = 3;
       [["forward KL", forward, styles[0]], ["reverse KL", reverse, styles[2]]].forEach(([name, nats, style], row) => {
         const y = 290 + 30 * row;
-        const full = width - 250;
+        const full = width - 215;
         text(svg, 0, y + 5, name);
         marker(svg, style, 100, y, 6);
         const bar = { x: 120, y: y - 10, width: (full * Math.min(nats, most)) / most, height: 20, fill: style.color };
@@ -461,7 +462,7 @@ function heat(svg, box, panel, frame) {
       const [fill, ink] = colour(value < 0 ? REDS : BLUES, depth);
       add(svg, "rect", { ...at, fill, stroke: "#ffffff" });
       const shown = panel.signed ? signed(value, 1, true) : value.toFixed(0);
-      const style = { "text-anchor": "middle", "font-size": Math.min(15, 0.45 * wide), fill: ink };
+      const style = { "text-anchor": "middle", "font-size": Math.min(15, (panel.signed ? 0.36 : 0.45) * wide), fill: ink };
       text(svg, at.x + wide / 2, at.y + high / 2 + 5, shown, style);
     }),
   );
