@@ -1,0 +1,321 @@
+"""Make the course's site in ``build/site``: lessons with their stored outputs, exercises, reference, glossary, papers.
+
+Nothing is executed, and what is made needs no network. The pages are gathered in ``build/site-source``, in the folders
+of the repository, so that links between them stay what they are; then Sphinx makes HTML of them (``site/conf.py``).
+"""
+
+import importlib
+import inspect
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+from html import escape
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import quote, urlsplit
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+import papers
+from notebooks import ON_REAL_DATA
+
+SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
+PAGES = (
+    "notebooks/*.ipynb",
+    "exercises/*/*.ipynb",
+    "docs/*.md",
+    "benchmarks/*.md",
+    "kdcourse/studies/results/*.md",
+    "kdlib/teachers/*.md",
+    "INSTRUCTORS.md",
+    "TEACHING.md",
+)
+PICTURES = ("docs/*.png", "kdcourse/studies/results/*.png")
+MODULES = (
+    "losses",
+    "data",
+    "models",
+    "objectives",
+    "training",
+    "judging",
+    "judging.cost",
+    "judging.curves",
+    "judging.metrics",
+    "judging.shifts",
+    "teachers",
+    "plots",
+    "widgets",
+    "machine",
+    "randomness",
+    "files",
+    "known_data",
+    "user_warnings",
+    "health",
+    "arguments",
+    "cli",
+)
+"""Modules of ``kdlib`` in the order of the reference, each with a page."""
+
+BRANCH = "main"
+SITE_BRANCH = "gh-pages"
+"""Where the repository's host shows the built site, with Colab's copies of the lessons in it."""
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LINK = re.compile(r"(?<!!)\[([^][]*(?:\[[^][]*\][^][]*)*)\]\(([^()\s]+)\)")
+FENCED = re.compile(r"(^(`{3,}).*?^\2$)", re.M | re.S)
+
+
+# --- where the repository lies -------------------------------------------------------------------
+
+
+def address() -> str:
+    """Where the repository is published, without ``.git``: the one line in the README, or nothing while that is unset."""
+    (found,) = re.findall(r"^ADDRESS=(\S+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    return "" if (urlsplit(found).hostname or "").endswith(".example") else found.removesuffix(".git")
+
+
+def buttons(page: str, at: str) -> dict[str, str]:
+    """Links that open a notebook on somebody else's computer, by name of the service.
+
+    Args:
+        page: path of the notebook in the repository.
+        at: address of the repository, as :func:`address` gives it.
+
+    >>> list(buttons("notebooks/00_start_here.ipynb", "https://github.com/a/b"))
+    ['Colab', 'Binder', 'Codespaces']
+    >>> buttons("notebooks/00_start_here.ipynb", "https://git.a.org/b")
+    {'Binder': 'https://mybinder.org/v2/git/https%3A%2F%2Fgit.a.org%2Fb/main?urlpath=lab/tree/my/00_start_here.ipynb'}
+    """
+    if not at:
+        return {}
+    place = urlsplit(at)
+    name = Path(page).name
+    copy = f"my/{name}" if page.startswith("notebooks/") else f"my/exercises/{name}"
+    where = {"github.com": f"gh{place.path}", "gitlab.com": f"gl/{quote(place.path[1:], safe='')}"}
+    binder = where.get(place.hostname, f"git/{quote(at, safe='')}")
+    found = {"Binder": f"https://mybinder.org/v2/{binder}/{BRANCH}?urlpath=lab/tree/{copy}"}
+    if place.hostname == "github.com":
+        colab = f"https://colab.research.google.com/github{place.path}/blob/{SITE_BRANCH}/colab/{name}"
+        found = {"Colab": colab, **found, "Codespaces": f"https://codespaces.new{place.path}"}
+    return found
+
+
+# --- gathering -----------------------------------------------------------------------------------
+
+
+def pages() -> list[str]:
+    """Paths in the repository of all that becomes a page as it is."""
+    return sorted(path.relative_to(ROOT).as_posix() for pattern in PAGES for path in ROOT.glob(pattern))
+
+
+def module_page(path: str) -> str:
+    """Page of the reference about a file or folder of ``kdlib``, or nothing.
+
+    >>> module_page("kdlib/losses"), module_page("kdlib/files.py"), module_page("kdlib/teachers/x.md")
+    ('api/kdlib.losses.md', 'api/kdlib.files.md', '')
+    """
+    name = path.removesuffix(".py").removeprefix("kdlib/").replace("/", ".")
+    return f"api/kdlib.{name}.md" if path.startswith("kdlib/") and name in MODULES else ""
+
+
+def relinked(text: str, page: str, known: set[str], at: str) -> str:
+    """Markdown in which a link to a file that is no page leads to the reference or the repository, or is plain text.
+
+    Args:
+        text: in Markdown; fenced code stays as it is.
+        page: path of the page in the repository.
+        known: paths of all pages.
+        at: address of the repository, or nothing.
+    """
+    folder = posixpath.dirname(page)
+
+    def link(match: re.Match) -> str:
+        words, target = match.groups()
+        if target.startswith(("#", "http:", "https:", "mailto:")):
+            return match[0]
+        path = posixpath.normpath(posixpath.join(folder, target.split("#")[0]))
+        if path in known:
+            return match[0]
+        if there := module_page(path):
+            return f"[{words}]({posixpath.relpath(there, folder or '.')})"
+        if not (ROOT / path).exists():
+            raise ValueError(f"{page} links to {target}, which is not there")
+        return f"[{words}]({at}/blob/{BRANCH}/{path})" if at else words
+
+    parts = FENCED.split(text)  # prose, fenced, its fence, prose, ...
+    return "".join(LINK.sub(link, part) if number % 3 == 0 else part for number, part in enumerate(parts) if number % 3 < 2)
+
+
+def for_site(notebook: nbformat.NotebookNode, page: str, known: set[str], at: str) -> nbformat.NotebookNode:
+    """The notebook as the site shows it: checks folded, widgets as still pictures, buttons below the heading."""
+    state = notebook.metadata.pop("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = relinked(cell.source, page, known, at)
+            continue
+        if "check" in cell.metadata.get("tags", []) and page.startswith("notebooks/"):
+            cell.metadata.tags.append("hide-cell")
+        outputs = cell.get("outputs", [])
+        for number, output in reversed(list(enumerate(outputs))):
+            if WIDGET in output.get("data", {}):
+                outputs[number : number + 1] = still(output.data, state)
+    opened = [f"[Open in {service}]({link})" for service, link in buttons(page, at).items()]
+    if opened:
+        heading, rest = notebook.cells[0].source.split("\n", 1)
+        notebook.cells[0].source = f"{heading}\n\n{' · '.join(opened)}\n{rest}"
+    return notebook
+
+
+def still(data: dict, state: dict) -> list[nbformat.NotebookNode]:
+    """What a page shows of a widget, without its kernel: what it brings for that case, or its picture and sentence.
+
+    Args:
+        data: the widget's output, by MIME type.
+        state: all widgets of the notebook, by id.
+
+    Returns:
+        Outputs that stand still and say so.
+
+    Raises:
+        ValueError: there is no picture.
+    """
+    brought = {kind: content for kind, content in data.items() if kind in ("text/html", "image/png", "text/markdown")}
+    if brought:
+        return [nbformat.v4.new_output("display_data", brought)]
+    model = state[data[WIDGET]["model_id"]]["state"]
+    children = [state[name.removeprefix("IPY_MODEL_")] for name in model.get("children", [])]
+    pictures = [child["buffers"][0]["data"] for child in children if child["model_name"] == "ImageModel"]
+    labels = [child["state"]["value"] for child in children if child["model_name"] == "LabelModel"]
+    if not (pictures and labels):
+        raise ValueError("a widget has no picture and sentence for pages without a kernel")
+    controls = [child["state"] for child in children if child["state"].get("description")]
+    settings = ", ".join(f"{control['description']} = {control['value']:g}" for control in controls)
+    words = f"A still picture, at {settings}; in the notebook, controls move it. {labels[-1]}"
+    picture = {"image/png": pictures[0], "text/plain": words}
+    return [
+        nbformat.v4.new_output("display_data", picture, metadata={"image/png": {"alt": words}}),
+        nbformat.v4.new_output("display_data", {"text/html": f"<p><em>{escape(words)}</em></p>"}),
+    ]
+
+
+def glossary(table: str) -> str:
+    """The glossary's table as a Sphinx glossary, whose terms the search finds under both names."""
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+) \| (\[.+\)) \|$", table.split("| --- |", 1)[1], re.M)
+    entries = [f"{english}\n{chinese}\n  {meaning} Lesson {lesson}.\n" for english, chinese, meaning, lesson in rows]
+    return table.split("\n| term")[0] + "\n```{glossary}\n" + "\n".join(entries) + "```\n"
+
+
+def reference() -> dict[str, str]:
+    """The pages of the reference, by path: all public names with their docstrings."""
+    import kdlib
+
+    rows = []
+    for name in sorted(kdlib.__all__, key=str.casefold):
+        home = kdlib._HOMES.get(name)
+        words = (getattr(kdlib, name).__doc__ or "").strip().splitlines()[0].rstrip(":.")
+        target = f"{home}.{name}" if home else f"kdlib.{name}"
+        role = "mod" if not home else "class" if isinstance(getattr(kdlib, name), type) else "func"
+        rows.append(f"| {{py:{role}}}`kdlib.{name} <{target}>` | {words} |")
+    table = "\n".join(["| name | what |", "| --- | --- |", *rows])
+    contents = "\n".join(f"kdlib.{name}" for name in MODULES)
+    found = {"api/index.md": f"# Reference\n\nAfter `import kdlib`:\n\n{table}\n\n## Modules\n\n```{{toctree}}\n{contents}\n```\n"}
+    for name in MODULES:
+        module = importlib.import_module(f"kdlib.{name}")
+        directive = f".. automodule:: kdlib.{name}\n{_options(module)}"
+        found[f"api/kdlib.{name}.md"] = f"# kdlib.{name}\n\n```{{eval-rst}}\n{directive}```\n"
+    return found
+
+
+def _options(module: ModuleType) -> str:
+    """What a package offers is described on its page; a name that a module takes from elsewhere, there."""
+    offered = getattr(module, "__all__", ())
+    if offered and hasattr(module, "__path__"):
+        return "   :imported-members:\n"
+    foreign = [name for name in offered if inspect.getmodule(getattr(module, name)) not in (None, module)]
+    return f"   :exclude-members: {', '.join(foreign)}\n" if foreign else ""
+
+
+def for_colab(notebook: nbformat.NotebookNode, page: str, at: str) -> nbformat.NotebookNode:
+    """A copy without outputs whose first cell brings the course and the lesson's data to a machine of Colab's."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    notebook.metadata.pop("widgets", None)
+    code = (ROOT / "site" / "colab.py").read_text(encoding="utf-8")
+    data = ON_REAL_DATA.get(Path(page).stem, "")
+    code = code.replace('ADDRESS = ""', f"ADDRESS = {at + '.git'!r}").replace('DATA = ""', f"DATA = {data!r}")
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(code.strip(), id="colab"))
+    return notebook
+
+
+def gather(source: Path, only: list[str] | None = None) -> None:
+    """Put everything that Sphinx reads into a folder.
+
+    Args:
+        source: the folder, which is made anew.
+        only: paths of pages in the repository, for a part of the site; without it, all.
+    """
+    shutil.rmtree(source, ignore_errors=True)
+    known, at = {*pages(), "README.md"}, address()
+    known |= {path.relative_to(ROOT).as_posix() for pattern in PICTURES for path in ROOT.glob(pattern)}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "site" / "pages").glob("*.md")}
+    readme = relinked((ROOT / "README.md").read_text(encoding="utf-8"), "README.md", known, at)
+    texts["index.md"] = f"{readme}\n{texts['index.md']}"
+    lessons = {path.stem: nbformat.read(path, as_version=4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+    texts["bibliography.md"] = papers.bibliography(lessons)
+    texts.update(reference())
+    for page in pages() if only is None else only:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        if page.endswith(".ipynb"):
+            texts[page] = nbformat.writes(for_site(nbformat.reads(text, as_version=4), page, known, at))
+            if "Colab" in buttons(page, at):
+                copy = for_colab(nbformat.reads(text, as_version=4), page, at)
+                texts[f"extra/colab/{Path(page).name}"] = nbformat.writes(copy)
+        elif page == "docs/glossary.md":
+            texts[page] = glossary(text)
+        else:
+            texts[page] = relinked(text, page, known, at)
+    for name, text in texts.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text, encoding="utf-8")
+    for pattern in PICTURES:
+        for path in ROOT.glob(pattern):
+            target = source / path.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    (source / "extra").mkdir(exist_ok=True)
+
+
+def build(source: Path, site: Path, *options: str) -> int:
+    """Make HTML of what was gathered; a warning is an error.
+
+    Returns:
+        Sphinx's exit status.
+    """
+    shutil.rmtree(site, ignore_errors=True)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-j", "2", *options]
+    status = subprocess.call([*command, "-d", str(source / ".doctrees"), "-c", str(ROOT / "site"), str(source), str(site)])
+    if status == 0:
+        mathjax = ROOT / "node_modules" / "mathjax" / "es5" / "tex-svg.js"
+        shutil.copyfile(mathjax, site / "_static" / mathjax.name)
+    return status
+
+
+def main() -> int:
+    if not (ROOT / "node_modules" / "mathjax").is_dir():
+        print("MathJax is not here: run npm ci in the folder of the course (make site does it)", file=sys.stderr)
+        return 2
+    gather(SOURCE)
+    status = build(SOURCE, SITE)
+    if status == 0:
+        print(f"open {SITE / 'index.html'}")
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
