@@ -85,7 +85,9 @@ def pictures_in_words(app: Sphinx, doctree: nodes.document) -> None:
             image["alt"] = words[Path(image["uri"]).stem]
 
 
-def described_by_their_class(app: Sphinx, what: str, name: str, thing: object, skip: bool, options: dict) -> bool | None:
+def described_by_their_class(
+    app: Sphinx, what: str, name: str, thing: object, skip: bool, options: dict
+) -> bool | None:
     """Leave out fields, since the class describes them under "Attributes"."""
     is_method = callable(thing) or isinstance(thing, (property, classmethod, staticmethod))
     return True if what == "class" and not is_method else None

@@ -1,4 +1,4 @@
-"""The bibliography, collected from the lessons' sections "Papers", so that each paper is described where it is cited."""
+"""The bibliography, collected from the lessons' sections "Papers": a paper is described where it is cited."""
 
 import re
 from collections.abc import Iterable
@@ -51,7 +51,7 @@ def cited(item: str, lesson: str) -> list[Paper]:
     Raises:
         ValueError: something in it does not read like a paper.
 
-    >>> cited("J. Ba: [Do Deep Nets](https://arxiv.org/abs/1312.6184) (2014), and C. Bishop: *Patterns* (2006).", "01")[1]
+    >>> cited("J. Ba: [Do Deep Nets](https://arxiv.org/abs/1312.6184) (2014); C. Bishop: *Patterns* (2006).", "01")[1]
     Paper(authors='C. Bishop', title='Patterns', address='', when='2006', lessons=('01',))
     """
     papers = [

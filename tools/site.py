@@ -21,10 +21,13 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+import links
 import papers
+
 from notebooks import ON_REAL_DATA
 
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
+MATHJAX = ROOT / "node_modules" / "mathjax" / "es5" / "tex-svg.js"
 PAGES = (
     "notebooks/*.ipynb",
     "exercises/*/*.ipynb",
@@ -148,7 +151,9 @@ def relinked(text: str, page: str, known: set[str], at: str) -> str:
         return f"[{words}]({at}/blob/{BRANCH}/{path})" if at else words
 
     parts = FENCED.split(text)  # prose, fenced, its fence, prose, ...
-    return "".join(LINK.sub(link, part) if number % 3 == 0 else part for number, part in enumerate(parts) if number % 3 < 2)
+    return "".join(
+        LINK.sub(link, part) if number % 3 == 0 else part for number, part in enumerate(parts) if number % 3 < 2
+    )
 
 
 def for_site(notebook: nbformat.NotebookNode, page: str, known: set[str], at: str) -> nbformat.NotebookNode:
@@ -214,16 +219,16 @@ def reference() -> dict[str, str]:
     """The pages of the reference, by path: all public names with their docstrings."""
     import kdlib
 
-    rows = []
-    for name in sorted(kdlib.__all__, key=str.casefold):
-        home = kdlib._HOMES.get(name)
-        words = (getattr(kdlib, name).__doc__ or "").strip().splitlines()[0].rstrip(":.")
-        target = f"{home}.{name}" if home else f"kdlib.{name}"
-        role = "mod" if not home else "class" if isinstance(getattr(kdlib, name), type) else "func"
-        rows.append(f"| {{py:{role}}}`kdlib.{name} <{target}>` | {words} |")
-    table = "\n".join(["| name | what |", "| --- | --- |", *rows])
+    lines = []
+    for name in sorted(kdlib._HOMES, key=str.casefold):
+        thing = getattr(kdlib, name)
+        role = "class" if isinstance(thing, type) else "func"
+        words = " ".join(inspect.getdoc(thing).split("\n\n")[0].split())
+        lines.append(f"* :py:{role}:`kdlib.{name} <{kdlib._HOMES[name]}.{name}>`: {words}")
+    names = "```{eval-rst}\n" + "\n".join(lines) + "\n```"
     contents = "\n".join(f"kdlib.{name}" for name in MODULES)
-    found = {"api/index.md": f"# Reference\n\nAfter `import kdlib`:\n\n{table}\n\n## Modules\n\n```{{toctree}}\n{contents}\n```\n"}
+    modules = f"```{{toctree}}\n{contents}\n```"
+    found = {"api/index.md": f"# Reference\n\nAfter `import kdlib`:\n\n{names}\n\n## Modules\n\n{modules}\n"}
     for name in MODULES:
         module = importlib.import_module(f"kdlib.{name}")
         directive = f".. automodule:: kdlib.{name}\n{_options(module)}"
@@ -292,29 +297,31 @@ def gather(source: Path, only: list[str] | None = None) -> None:
 
 
 def build(source: Path, site: Path, *options: str) -> int:
-    """Make HTML of what was gathered; a warning is an error.
+    """Make HTML of what was gathered.
 
     Returns:
         Sphinx's exit status.
     """
     shutil.rmtree(site, ignore_errors=True)
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-j", "2", *options]
-    status = subprocess.call([*command, "-d", str(source / ".doctrees"), "-c", str(ROOT / "site"), str(source), str(site)])
-    if status == 0:
-        mathjax = ROOT / "node_modules" / "mathjax" / "es5" / "tex-svg.js"
-        shutil.copyfile(mathjax, site / "_static" / mathjax.name)
+    command = [sys.executable, "-m", "sphinx", "-q", "-c", ROOT / "site", "-d", source / ".doctrees", *options]
+    status = subprocess.call([*command, source, site])
+    shutil.copyfile(MATHJAX, site / "_static" / MATHJAX.name)
     return status
 
 
 def main() -> int:
-    if not (ROOT / "node_modules" / "mathjax").is_dir():
+    if not MATHJAX.is_file():
         print("MathJax is not here: run npm ci in the folder of the course (make site does it)", file=sys.stderr)
         return 2
     gather(SOURCE)
-    status = build(SOURCE, SITE)
-    if status == 0:
-        print(f"open {SITE / 'index.html'}")
-    return status
+    status = build(SOURCE, SITE, "-W", "--keep-going", "-j", "2")
+    pages_made = links.pages_of(SITE)
+    wrong = links.broken(SITE, pages_made)
+    print(*wrong, sep="\n", end="\n" * bool(wrong), file=sys.stderr)
+    elsewhere = SITE.with_name("site-external-links.txt")
+    elsewhere.write_text("\n".join(links.external(pages_made)) + "\n", encoding="utf-8")
+    print(f"{len(pages_made)} pages: open {SITE / 'index.html'}. Links to elsewhere, not followed: {elsewhere}")
+    return int(bool(status or wrong))
 
 
 if __name__ == "__main__":
