@@ -117,6 +117,7 @@ def public_home(app: Sphinx, env: object, node: nodes.Element, content: nodes.El
 
 
 def setup(app: Sphinx) -> None:
+    """Connect the functions above."""
     app.connect("config-inited", lambda app, config: config.html_extra_path.append(str(Path(app.srcdir) / "extra")))
     app.connect("doctree-read", pictures_in_words)
     app.connect("autodoc-skip-member", described_by_their_class)

@@ -207,7 +207,7 @@ def test_environment_yml_agrees_with_pyproject():
     assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
     conda.pop("pip")
     assert conda == requirements() | requirements("lab") | requirements("test")
-    assert pip == ["--no-deps -e ."]
+    assert pip == ["-e ."], "conda makes a requirements file of these lines, which takes no --no-deps"
 
 
 def test_every_requirement_is_pinned_within_its_range():

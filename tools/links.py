@@ -30,8 +30,9 @@ class Page(HTMLParser):
 
 
 def pages_of(folder: Path) -> dict[Path, Page]:
-    """All pages of a folder."""
-    return {path: Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
+    """All pages of a site, without what its theme keeps for itself."""
+    paths = sorted(path for path in folder.rglob("*.html") if "_static" not in path.parts)
+    return {path: Page(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def broken(folder: Path, pages: dict[Path, Page]) -> list[str]:

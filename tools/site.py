@@ -77,7 +77,7 @@ FENCED = re.compile(r"(^(`{3,}).*?^\2$)", re.M | re.S)
 
 
 def address() -> str:
-    """Where the repository is published, without ``.git``: the one line in the README, or nothing while that is unset."""
+    """Where the repository is published, without ``.git``, as the README says; nothing while that line is unset."""
     (found,) = re.findall(r"^ADDRESS=(\S+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
     return "" if (urlsplit(found).hostname or "").endswith(".example") else found.removesuffix(".git")
 
@@ -151,9 +151,9 @@ def relinked(text: str, page: str, known: set[str], at: str) -> str:
         return f"[{words}]({at}/blob/{BRANCH}/{path})" if at else words
 
     parts = FENCED.split(text)  # prose, fenced, its fence, prose, ...
-    return "".join(
-        LINK.sub(link, part) if number % 3 == 0 else part for number, part in enumerate(parts) if number % 3 < 2
-    )
+    parts[::3] = [LINK.sub(link, prose) for prose in parts[::3]]
+    del parts[2::3]
+    return "".join(parts)
 
 
 def for_site(notebook: nbformat.NotebookNode, page: str, known: set[str], at: str) -> nbformat.NotebookNode:
