@@ -10,7 +10,7 @@ DATA = ""
 COURSE = Path.home() / "course"
 
 
-def run(*command):
+def run(*command: object) -> None:
     """Show what a program prints only if it fails."""
     ended = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if ended.returncode:

@@ -14,8 +14,6 @@ CITED = re.compile(
 )
 """Authors: [title](address) (year), with a title in italics or plain where there is no address."""
 
-YEAR = re.compile(r"\((?:[^()]*\D)?\d{4}\b[^()]*\)")
-
 
 class Paper(NamedTuple):
     """A paper: authors, title, address or nothing, year (and venue), lessons that cite it."""
@@ -25,6 +23,11 @@ class Paper(NamedTuple):
     address: str
     when: str
     lessons: tuple[str, ...]
+
+    @property
+    def year(self) -> str:
+        """Four digits."""
+        return re.search(r"\d{4}", self.when)[0]
 
     @property
     def key(self) -> str:
@@ -76,7 +79,7 @@ def collected(papers: Iterable[Paper]) -> list[Paper]:
         known = found.get(paper.key, paper)
         lessons = tuple(dict.fromkeys(known.lessons + paper.lessons))
         found[paper.key] = known._replace(lessons=lessons, address=known.address or paper.address)
-    return sorted(found.values(), key=lambda paper: (_surname(paper.authors), paper.when[-4:], paper.title))
+    return sorted(found.values(), key=lambda paper: (_surname(paper.authors), paper.year, paper.title))
 
 
 def bibliography(lessons: dict[str, nbformat.NotebookNode]) -> str:

@@ -19,7 +19,8 @@ from urllib.parse import quote, urlsplit
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT / "tools"))
 
 import links
 import papers
@@ -250,6 +251,8 @@ def for_colab(notebook: nbformat.NotebookNode, page: str, at: str) -> nbformat.N
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+        else:
+            cell.source = relinked(cell.source, page, set(), at)
     notebook.metadata.pop("widgets", None)
     code = (ROOT / "site" / "colab.py").read_text(encoding="utf-8")
     data = ON_REAL_DATA.get(Path(page).stem, "")
@@ -258,42 +261,46 @@ def for_colab(notebook: nbformat.NotebookNode, page: str, at: str) -> nbformat.N
     return notebook
 
 
-def gather(source: Path, only: list[str] | None = None) -> None:
+def gather(source: Path, only: set[str] | None = None) -> None:
     """Put everything that Sphinx reads into a folder.
 
     Args:
         source: the folder, which is made anew.
-        only: paths of pages in the repository, for a part of the site; without it, all.
+        only: paths of pages, for a part of the site; without it, all.
     """
     shutil.rmtree(source, ignore_errors=True)
-    known, at = {*pages(), "README.md"}, address()
-    known |= {path.relative_to(ROOT).as_posix() for pattern in PICTURES for path in ROOT.glob(pattern)}
-    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "site" / "pages").glob("*.md")}
-    readme = relinked((ROOT / "README.md").read_text(encoding="utf-8"), "README.md", known, at)
-    texts["index.md"] = f"{readme}\n{texts['index.md']}"
+    at, chosen = address(), [page for page in pages() if only is None or page in only]
+    pictures = [path.relative_to(ROOT).as_posix() for pattern in PICTURES for path in ROOT.glob(pattern)]
+    known = {"README.md", *chosen, *pictures}
     lessons = {path.stem: nbformat.read(path, as_version=4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "site" / "pages").glob("*.md")}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    texts["index.md"] = f"{relinked(readme, 'README.md', known, at)}\n{texts['index.md']}"
     texts["bibliography.md"] = papers.bibliography(lessons)
-    texts.update(reference())
-    for page in pages() if only is None else only:
-        text = (ROOT / page).read_text(encoding="utf-8")
-        if page.endswith(".ipynb"):
-            texts[page] = nbformat.writes(for_site(nbformat.reads(text, as_version=4), page, known, at))
-            if "Colab" in buttons(page, at):
-                copy = for_colab(nbformat.reads(text, as_version=4), page, at)
-                texts[f"extra/colab/{Path(page).name}"] = nbformat.writes(copy)
-        elif page == "docs/glossary.md":
-            texts[page] = glossary(text)
-        else:
-            texts[page] = relinked(text, page, known, at)
+    texts |= {name: text for name, text in reference().items() if only is None or name in only}
+    for page in chosen:
+        texts |= as_pages(page, known, at)
     for name, text in texts.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(text, encoding="utf-8")
-    for pattern in PICTURES:
-        for path in ROOT.glob(pattern):
-            target = source / path.relative_to(ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+    for picture in pictures:
+        (source / picture).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / picture, source / picture)
     (source / "extra").mkdir(exist_ok=True)
+
+
+def as_pages(page: str, known: set[str], at: str) -> dict[str, str]:
+    """What the site makes of one page of the repository, by path: itself, and Colab's copy of a notebook."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if page == "docs/glossary.md":
+        return {page: glossary(text)}
+    if not page.endswith(".ipynb"):
+        return {page: relinked(text, page, known, at)}
+    found = {page: nbformat.writes(for_site(nbformat.reads(text, as_version=4), page, known, at))}
+    if "Colab" in buttons(page, at):
+        copy = for_colab(nbformat.reads(text, as_version=4), page, at)
+        found[f"extra/colab/{Path(page).name}"] = nbformat.writes(copy)
+    return found
 
 
 def build(source: Path, site: Path, *options: str) -> int:
