@@ -122,7 +122,7 @@ def valid_for_screen_readers(app: Sphinx, page: str, template: str, context: dic
     """Mend what axe-core finds wrong with generated HTML.
 
     Sphinx writes a long signature's parameters as a list without terms; MyST-NB names a folded cell differently from
-    what it shows.
+    what it shows; a heading of a table without words is no heading.
     """
 
     def lines(match: re.Match) -> str:
@@ -130,6 +130,7 @@ def valid_for_screen_readers(app: Sphinx, page: str, template: str, context: dic
 
     if "body" in context:
         body = context["body"].replace(' aria-label="Toggle hidden content"', "")
+        body = re.sub(r"<th\b([^>]*)>(?:\s|<p>|</p>)*</th>", r"<td\1></td>", body)
         context["body"] = re.sub(r"<dl>\n(?:<dd>(?:(?!<d[ld]).)*?</dd>\n)+</dl>", lines, body, flags=re.S)
 
 
