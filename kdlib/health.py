@@ -33,7 +33,7 @@ NEEDED = (
 """Packages that the library needs."""
 
 EXTRAS = {
-    "lab": ("lessons and exercises", ("jupyterlab", "ipywidgets")),
+    "lab": ("lessons and exercises", ("jupyterlab", "ipywidgets", "anywidget")),
     "instructor": ("grading", ("nbgrader", "psutil", "jinja2")),
     "test": ("tests", ("pytest", "hypothesis", "nbval", "ruff")),
     "site": ("the site", ("sphinx", "myst-nb", "pydata-sphinx-theme")),

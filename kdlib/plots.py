@@ -103,21 +103,36 @@ def reliability_diagram(axis: Axes, tables: dict[str, pd.DataFrame], least: int 
     """
     lowest = 1.0
     for style, (name, table) in zip(STYLES, tables.items(), strict=False):
-        bins = _joined(table, least)
-        low, high = _wilson(bins["accuracy"], bins["samples"])
+        bins = reliability_points(table, least)
         marker = {"color": style["color"], "marker": style["marker"]}
-        bars = ((bins["accuracy"] - low).clip(lower=0), (high - bins["accuracy"]).clip(lower=0))
+        ends = (bins["accuracy"] - bins["low"], bins["high"] - bins["accuracy"])
+        bars = [end.clip(lower=0) for end in ends]
         axis.errorbar(bins["confidence"], bins["accuracy"], bars, fmt="none", ecolor=style["color"], capsize=4)
         axis.plot(bins["confidence"], bins["accuracy"], label=name, **style | {"markersize": 6, "linewidth": 1})
         area = 36 + 500 * bins["samples"] / bins["samples"].sum()
         axis.scatter(bins["confidence"], bins["accuracy"], s=area, alpha=0.5, linewidth=0, **marker)
-        lowest = min(lowest, low.min(), bins["confidence"].min())
+        lowest = min(lowest, bins["low"].min(), bins["confidence"].min())
     start = max(0.0, lowest - 0.05)
     axis.plot((start, 1), (start, 1), color="#999999", linewidth=1, zorder=0)
     grey = {"color": "#666666", "fontsize": 13, "style": "italic"}
     axis.text(start + 0.03 * (1 - start), 0.98, "underconfident", va="top", **grey)
     axis.text(1, start + 0.02 * (1 - start), "overconfident", ha="right", va="bottom", **grey)
     axis.set(xlabel="confidence", ylabel="accuracy", xlim=(start, 1.02), ylim=(start, 1.02))
+
+
+def reliability_points(table: pd.DataFrame, least: int = 40) -> pd.DataFrame:
+    """The markers of a reliability diagram and their bars.
+
+    Args:
+        table: rows of :func:`kdlib.judging.metrics.reliability`.
+        least: samples in a bin; neighbouring bins are joined until each holds that many.
+
+    Returns:
+        columns ``confidence``, ``accuracy``, ``samples``, and Wilson's 95 % interval from ``low`` to ``high``.
+    """
+    bins = _joined(table, least)
+    low, high = _wilson(bins["accuracy"], bins["samples"])
+    return bins.assign(low=low, high=high)
 
 
 def _joined(table: pd.DataFrame, least: int) -> pd.DataFrame:

