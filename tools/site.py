@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-from html import escape
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import quote, urlsplit
@@ -158,55 +157,24 @@ def relinked(text: str, page: str, known: set[str], at: str) -> str:
 
 
 def for_site(notebook: nbformat.NotebookNode, page: str, known: set[str], at: str) -> nbformat.NotebookNode:
-    """The notebook as the site shows it: checks folded, widgets as still pictures, buttons below the heading."""
-    state = notebook.metadata.pop("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    """The notebook as the site shows it: checks folded, buttons below the heading.
+
+    Raises:
+        ValueError: an output is the view of a widget that needs a kernel.
+    """
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = relinked(cell.source, page, known, at)
             continue
         if "check" in cell.metadata.get("tags", []) and page.startswith("notebooks/"):
             cell.metadata.tags.append("hide-cell")
-        outputs = cell.get("outputs", [])
-        for number, output in reversed(list(enumerate(outputs))):
-            if WIDGET in output.get("data", {}):
-                outputs[number : number + 1] = still(output.data, state)
+        if any(WIDGET in output.get("data", {}) for output in cell.get("outputs", [])):
+            raise ValueError(f"{page}: a widget that needs its kernel, and would stand still or lie on the site")
     opened = [f"[Open in {service}]({link})" for service, link in buttons(page, at).items()]
     if opened:
         heading, rest = notebook.cells[0].source.split("\n", 1)
         notebook.cells[0].source = f"{heading}\n\n{' · '.join(opened)}\n{rest}"
     return notebook
-
-
-def still(data: dict, state: dict) -> list[nbformat.NotebookNode]:
-    """What a page shows of a widget, without its kernel: what it brings for that case, or its picture and sentence.
-
-    Args:
-        data: the widget's output, by MIME type.
-        state: all widgets of the notebook, by id.
-
-    Returns:
-        Outputs that stand still and say so.
-
-    Raises:
-        ValueError: there is no picture.
-    """
-    brought = {kind: content for kind, content in data.items() if kind in ("text/html", "image/png", "text/markdown")}
-    if brought:
-        return [nbformat.v4.new_output("display_data", brought)]
-    model = state[data[WIDGET]["model_id"]]["state"]
-    children = [state[name.removeprefix("IPY_MODEL_")] for name in model.get("children", [])]
-    pictures = [child["buffers"][0]["data"] for child in children if child["model_name"] == "ImageModel"]
-    labels = [child["state"]["value"] for child in children if child["model_name"] == "LabelModel"]
-    if not (pictures and labels):
-        raise ValueError("a widget has no picture and sentence for pages without a kernel")
-    controls = [child["state"] for child in children if child["state"].get("description")]
-    settings = ", ".join(f"{control['description']} = {control['value']:g}" for control in controls)
-    words = f"A still picture, at {settings}; in the notebook, controls move it. {labels[-1]}"
-    picture = {"image/png": pictures[0], "text/plain": words}
-    return [
-        nbformat.v4.new_output("display_data", picture, metadata={"image/png": {"alt": words}}),
-        nbformat.v4.new_output("display_data", {"text/html": f"<p><em>{escape(words)}</em></p>"}),
-    ]
 
 
 def glossary(table: str) -> str:
@@ -253,7 +221,6 @@ def for_colab(notebook: nbformat.NotebookNode, page: str, at: str) -> nbformat.N
             cell.outputs, cell.execution_count = [], None
         else:
             cell.source = relinked(cell.source, page, set(), at)
-    notebook.metadata.pop("widgets", None)
     code = (ROOT / "site" / "colab.py").read_text(encoding="utf-8")
     data = ON_REAL_DATA.get(Path(page).stem, "")
     code = code.replace('ADDRESS = ""', f"ADDRESS = {at + '.git'!r}").replace('DATA = ""', f"DATA = {data!r}")
