@@ -11,7 +11,7 @@ LEARNER := $(VENV)/.learner
 DEVELOPER := $(VENV)/.developer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab check test test-full test-slow notebooks exercises release grade hostile mutants benchmarks constraints clean
+.PHONY: help demo lab check test test-full test-slow notebooks exercises site release grade hostile mutants benchmarks constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -25,8 +25,15 @@ $(LEARNER): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(DEVELOPER): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[lab,test,instructor]'
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[lab,test,instructor,site]'
 	@touch $(LEARNER) $@
+
+# JavaScript for slides and site, at the versions of package-lock.json.
+WEB := node_modules/.package-lock.json
+
+$(WEB): package.json package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 demo: $(LEARNER) ## distil a real teacher on MNIST: a table, an interval, a figure (about a minute)
 	@$(BIN)/kdlib demo
@@ -53,6 +60,9 @@ notebooks: $(DEVELOPER) ## execute the lessons again, repeatably
 
 exercises: $(DEVELOPER) ## make exercises/ from solutions/
 	$(BIN)/python tools/exercises.py
+
+site: $(DEVELOPER) $(WEB) ## make the course's site from stored outputs, in build/site (two minutes)
+	$(BIN)/python tools/site.py
 
 # Options for `make release` and `make grade`, such as "--overlay private" or "--due 2026-12-01T23:59 --late 0.1".
 OPTIONS ?=

@@ -36,6 +36,7 @@ EXTRAS = {
     "lab": ("lessons and exercises", ("jupyterlab", "ipywidgets", "anywidget")),
     "instructor": ("grading", ("nbgrader", "psutil", "jinja2")),
     "test": ("tests", ("pytest", "hypothesis", "nbval", "ruff")),
+    "site": ("the site", ("sphinx", "myst-nb", "pydata-sphinx-theme")),
     "browser": ("tests in a browser", ("playwright",)),
     "frameworks": (
         "docs/ for other frameworks",
