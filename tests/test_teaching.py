@@ -140,8 +140,8 @@ def parts_of(number):
 
 def costs(what):
     """Minutes of the sections, lessons or parts of an exercise that a line of a plan consists of, if it does."""
-    if exercise := re.match(r"ex(\d\d), parts (\d+) to (\d+)", what):
-        first, last = int(exercise[2]), int(exercise[3])
+    if exercise := re.match(r"ex(\d\d), parts? (\d+)(?: to (\d+))?", what):
+        first, last = int(exercise[2]), int(exercise[3] or exercise[2])
         return sum(parts_of(exercise[1])[part] for part in range(first, last + 1))
     if whole := re.fullmatch(r"(\d\da?), all of it|(?:appendix|lesson) (\d\da?)", what):
         return sum(minutes_of(whole[1] or whole[2]).values())
