@@ -11,7 +11,7 @@ LEARNER := $(VENV)/.learner
 DEVELOPER := $(VENV)/.developer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab check test test-full test-slow notebooks exercises site release grade hostile mutants benchmarks constraints clean
+.PHONY: help demo live lab progress check test test-full test-slow notebooks exercises slides site release grade hostile mutants benchmarks constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -38,8 +38,14 @@ $(WEB): package.json package-lock.json
 demo: $(LEARNER) ## distil a real teacher on MNIST: a table, an interval, a figure (about a minute)
 	@$(BIN)/kdlib demo
 
+live: $(LEARNER) ## the same, drawn while it trains, for a projector; space stops and goes on
+	@$(BIN)/kdlib demo --live
+
 lab: $(LEARNER) ## open JupyterLab in your own copies of the lessons
 	@$(BIN)/python tools/lab.py
+
+progress: $(LEARNER) ## what you have done of lessons, self-tests and exercises, and what is left
+	@$(BIN)/kdlib progress
 
 check: $(LEARNER) ## does this machine work? OK or FAIL a line
 	@$(BIN)/kdlib check

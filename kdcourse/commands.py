@@ -26,7 +26,7 @@ STUDIES = {
 
 
 def register(add: Callable[..., argparse.ArgumentParser], where: argparse.ArgumentParser) -> None:
-    """Add the commands ``demo`` and ``reproduce``.
+    """Add the commands ``demo``, ``progress`` and ``reproduce``.
 
     Args:
         add: a function from a command's name, function, text and parent parsers to its parser.
@@ -35,6 +35,13 @@ def register(add: Callable[..., argparse.ArgumentParser], where: argparse.Argume
     command = add("demo", _demo, "Distil a real teacher on MNIST and compare over paired seeds.", where)
     command.add_argument("--seeds", type=whole(2), default=5, help="number of pairs of students; five take a minute")
     command.add_argument("--out", type=path, default="runs/demo", help="folder for figure and records")
+    command.add_argument(
+        "--live",
+        action="store_true",
+        help="draw the students' errors as they train, for a projector; as text where no window can be opened",
+    )
+
+    add("progress", _progress, "What you have done of the lessons, self-tests and exercises, and what is left.")
 
     command = add(
         "reproduce", _reproduce, "Repeat a study whose results the course stores; an interrupted one is resumed.", where
@@ -52,14 +59,32 @@ def _demo(options: argparse.Namespace) -> None:
 
     check_writable(Path(options.out) / "demo.json")
     check_writable(Path(options.out) / "demo.png")
-    import matplotlib
-
-    from kdcourse import demo
-
-    matplotlib.use("Agg")
     options.data = "mnist"
-    result = demo.run(load(options), options.seeds)
+    if options.live:
+        from kdcourse import live
+
+        result = live.run(load(options), options.seeds)
+    else:
+        import matplotlib
+
+        from kdcourse import demo
+
+        matplotlib.use("Agg")
+        result = demo.run(load(options), options.seeds)
     print(f"\n{result}\n\nfigure: {result.save(options.out)}")
+    if options.live:
+        live.keep_open()
+
+
+def _progress(options: argparse.Namespace) -> None:
+    from kdcourse import progress
+
+    folder = progress.learners_folder(Path.cwd(), or_my=True)
+    if folder is None:
+        raise FileNotFoundError(
+            "there are no copies of lessons here: run it in the folder of the course, after make lab"
+        )
+    print(progress.report(folder))
 
 
 def _reproduce(options: argparse.Namespace) -> None:

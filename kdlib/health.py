@@ -29,6 +29,7 @@ NEEDED = (
     "safetensors",
     "platformdirs",
     "tqdm",
+    "filelock",
 )
 """Packages that the library needs."""
 

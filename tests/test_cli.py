@@ -24,7 +24,7 @@ from kdlib import cli, health, losses
 from kdlib.data import sources
 from kdlib.teachers import CHECKSUMS
 
-COMMANDS = ("demo", "data", "train", "distill", "evaluate", "check", "reproduce")
+COMMANDS = ("demo", "data", "train", "distill", "evaluate", "check", "progress", "reproduce")
 QUICK = ("--model", "mlp(8)", "--epochs", "1", "--labels", "200")
 POSIX = os.name == "posix"
 NOWHERE = str(Path(os.devnull).parent / "no-such-folder")
@@ -160,6 +160,7 @@ def test_reproduce_says_what_each_study_is_and_how_long_it_takes(here):
         ["data", "list", "--folder", "."],
         *([command, "--help"] for command in COMMANDS),
         ["train", "--epochs", "0"],
+        ["progress"],
         ["learn"],
     ],
     ids=" ".join,

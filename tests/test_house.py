@@ -240,7 +240,13 @@ def test_make_installs_what_its_targets_need():
     extras = {name: match.group(1).split(",") for name, match in installed.items() if match}
     assert extras == {"$(LEARNER)": ["lab"], "$(DEVELOPER)": ["lab", "test", "instructor", "site"]}
     needs = dict(re.findall(r"^([a-z-]+): (\$\([A-Z]+\))", text, re.M))
-    assert {name for name, kind in needs.items() if kind == "$(LEARNER)"} == {"demo", "lab", "check"}
+    assert {name for name, kind in needs.items() if kind == "$(LEARNER)"} == {
+        "demo",
+        "live",
+        "lab",
+        "progress",
+        "check",
+    }
     assert {"test", "test-full", "release", "grade", "notebooks", "site"} <= set(needs)
 
 
@@ -304,13 +310,14 @@ def test_a_wheel_holds_library_course_teachers_results_and_types(installed):
     assert (installed / "kdlib" / "py.typed").is_file()
     code = """
 import kdlib, kdcourse, sys
-from kdcourse import studies
+from kdcourse import selftests, studies
 from kdlib.teachers import CHECKSUMS, FOLDER
 place = sys.argv[1]
 assert kdlib.__file__.startswith(place) and kdcourse.__file__.startswith(place), (kdlib.__file__, kdcourse.__file__)
 assert all(len(studies.results(name)) for name in studies.STUDIES)
 for name in CHECKSUMS:
     assert kdlib.load_fitted(FOLDER / f"{name}.safetensors") and (FOLDER / f"{name}.md").is_file()
+assert len(selftests.questions("00")) == 5
 digits = kdlib.load("mnist", source="offline", verbose=False)
 try:
     kdlib.pretrained("mnist-resnet", digits)
@@ -382,66 +389,6 @@ def test_the_map_of_the_library_names_every_folder_and_file_of_its_ground():
     there = {path.name for path in rooms}
     for name in there - {"__init__.py", "__main__.py", "former_paths.py"}:
         assert f"](../kdlib/{name})" in text, f"docs/library.md does not say what {name} is"
-
-
-# --- make lab ------------------------------------------------------------------------------------
-
-
-def write_lesson(path, text, output=None):
-    cell = nbformat.v4.new_code_cell(text, id="one")
-    if output:
-        cell.outputs, cell.execution_count = [nbformat.v4.new_output("stream", text=output)], 1
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
-
-
-def code_of(path):
-    return nbformat.read(path, as_version=4).cells[0].source
-
-
-def test_a_learners_work_is_kept_and_newer_lessons_are_offered(tmp_path):
-    refresh = tool("lab").refresh
-    lessons, copies = tmp_path / "notebooks", tmp_path / "my"
-    lessons.mkdir()
-    for name in ("00", "01"):
-        write_lesson(lessons / f"{name}.ipynb", f"{name} first", output="the answer")
-    assert [line.endswith("your copy is ready") for line in refresh(lessons, copies)] == [True, True]
-    assert refresh(lessons, copies) == []
-    assert "the answer" not in (copies / "00.ipynb").read_text(), "a prediction would be spoiled"
-
-    write_lesson(copies / "00.ipynb", "00 with my work")
-    assert refresh(lessons, copies) == []
-    for name in ("00", "01"):
-        write_lesson(lessons / f"{name}.ipynb", f"{name} second")
-    said = refresh(lessons, copies)
-    assert "your work is kept" in said[0] and "00.new.ipynb" in said[0] and said[1] == "01.ipynb: brought up to date"
-    content = {path.name: code_of(path) for path in copies.glob("*.ipynb")}
-    assert content == {"00.ipynb": "00 with my work", "00.new.ipynb": "00 second", "01.ipynb": "01 second"}
-    assert refresh(lessons, copies) == []
-
-    (copies / "01.ipynb").unlink()
-    assert refresh(lessons, copies) == ["01.ipynb: brought up to date"]
-    assert code_of(copies / "01.ipynb") == "01 second"
-
-
-def test_links_lead_somewhere_in_the_repository_and_in_a_learners_copies(tmp_path):
-    lab = tool("lab")
-    mine = tmp_path / "my"
-    lab.refresh(ROOT / "notebooks", mine)
-    lab.refresh(ROOT / "exercises", mine / "exercises")
-    lab.copy_pages(ROOT / "docs", mine)
-    originals = [*NOTEBOOKS, *(ROOT / "exercises").glob("*/*.ipynb")]
-    copies = [*mine.glob("*.ipynb"), *mine.glob("exercises/*.ipynb")]
-    assert {path.name for path in originals} == {path.name for path in copies}
-    for path in originals + copies:
-        for cell in nbformat.read(path, as_version=4).cells:
-            targets = re.findall(r"\]\(([^)#]+)\)", cell.source) if cell.cell_type == "markdown" else []
-            for target in targets:
-                assert target.startswith("https://") or (path.parent / target).is_file(), f"{path}: {target}"
-
-
-def test_the_learners_folder_is_ignored_by_git():
-    ignored = subprocess.run(["git", "check-ignore", "my/00_start_here.ipynb"], cwd=ROOT, capture_output=True)
-    assert ignored.returncode == 0
 
 
 # --- make mutants --------------------------------------------------------------------------------
