@@ -28,6 +28,13 @@ $(DEVELOPER): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[lab,test,instructor]'
 	@touch $(LEARNER) $@
 
+# JavaScript for slides and site, at the versions of package-lock.json.
+WEB := node_modules/.package-lock.json
+
+$(WEB): package.json package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 demo: $(LEARNER) ## distil a real teacher on MNIST: a table, an interval, a figure (about a minute)
 	@$(BIN)/kdlib demo
 
