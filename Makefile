@@ -11,7 +11,7 @@ LEARNER := $(VENV)/.learner
 DEVELOPER := $(VENV)/.developer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab check test test-full test-slow notebooks exercises release grade hostile mutants benchmarks constraints clean
+.PHONY: help demo lab check test test-full test-slow notebooks exercises slides release grade hostile mutants benchmarks constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -45,6 +45,7 @@ check: $(LEARNER) ## does this machine work? OK or FAIL a line
 	@$(BIN)/kdlib check
 
 test: $(DEVELOPER) ## run everything: library, lessons, guards (some minutes)
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(WEB) || echo "npm is missing: slides are not tested"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python tools/test.py
@@ -61,7 +62,11 @@ notebooks: $(DEVELOPER) ## execute the lessons again, repeatably
 exercises: $(DEVELOPER) ## make exercises/ from solutions/
 	$(BIN)/python tools/exercises.py
 
-# Options for `make release` and `make grade`, such as "--overlay private" or "--due 2026-12-01T23:59 --late 0.1".
+slides: $(DEVELOPER) $(WEB) ## make a deck of slides from every lesson, in build/slides (needs npm)
+	$(BIN)/python tools/slides.py $(OPTIONS)
+
+# Options for `make slides`, `make release` and `make grade`, such as --pdf, "--overlay private" or
+# "--due 2026-12-01T23:59 --late 0.1".
 OPTIONS ?=
 COURSE ?= course
 
