@@ -198,6 +198,8 @@ FAULTS = """([smallest, shrunk]) => {
       } else if (size < smallest - 0.05) say(`a formula of ${size.toFixed(1)} px`);
       if (one.querySelector('mjx-merror, [data-mml-node="merror"]')) say('a formula that MathJax cannot set');
     }
+    for (const item of body.querySelectorAll('.item'))
+      if (item.scrollHeight > item.clientHeight + 10) say('overflow: one part over the next');
     if (!something) say('empty');
   };
   for (const slide of Reveal.getSlides()) {
@@ -297,6 +299,7 @@ PLANTED = (
     (prints("x" * 130), "overflow: xxx"),
     (prints("a line\n" * 40), "overflow: a line"),
     ("$$" + "+".join("abcdefghijklmnopqrstuvwxyz" * 4) + "$$", "overflow: a formula"),
+    ('<div style="height: 9px">Low.</div>', "overflow: one part over the next"),
     ('<span style="font-size: 17px">Small.</span>', "text of 17.0 px: Small"),
     ('<span style="font-size: 17px">$x$</span>', "a formula of 17.0 px"),
     (picture(1500, 500), "a figure at 80 % of its size"),

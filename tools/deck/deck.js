@@ -2,14 +2,25 @@
 
 const LARGEST = 34;
 const SMALLEST = 24; // pixels of a sheet 1280 wide; code and tables are three quarters of it
+const WIDE = [1, 0.9, 0.8]; // for long lines of code and formulas, before all type gets smaller
 
 // The largest type with which nothing leaves the sheet.
 function fit(sheet) {
   const body = sheet.querySelector(".body");
   for (let size = LARGEST; size >= SMALLEST; size--) {
-    sheet.style.fontSize = `${size}px`;
-    if (body.scrollHeight <= body.clientHeight && body.scrollWidth <= body.clientWidth) return;
+    for (const wide of WIDE) {
+      sheet.style.fontSize = `${size}px`;
+      sheet.style.setProperty("--wide", wide);
+      if (body.scrollHeight <= body.clientHeight && body.scrollWidth <= body.clientWidth) return;
+    }
   }
+}
+
+// Keep a figure at nine tenths of its own size or more, as far as the sheet is wide enough.
+function reserve(image) {
+  const figure = image.parentElement;
+  const scale = Math.min(0.905, figure.clientWidth / image.naturalWidth);
+  figure.style.minHeight = `${Math.floor(scale * image.naturalHeight)}px`;
 }
 
 // Show the code behind the current slide, or put it away.
@@ -23,8 +34,12 @@ function turnCode() {
 
 async function start() {
   await MathJax.startup.defaultPageReady();
-  await document.fonts.ready;
   document.body.classList.add("measuring");
+  document.body.getBoundingClientRect(); // fonts load when the text they are for is laid out
+  await document.fonts.ready;
+  const images = document.querySelectorAll("figure img");
+  await Promise.all(Array.from(images, (image) => image.decode()));
+  images.forEach(reserve);
   document.querySelectorAll(".sheet").forEach(fit);
   document.body.classList.remove("measuring");
   await Reveal.initialize({
