@@ -19,7 +19,7 @@ function fit(sheet) {
 // Keep a figure at nine tenths of its own size or more, as far as the sheet is wide enough.
 function reserve(image) {
   const figure = image.parentElement;
-  const scale = Math.min(0.905, figure.clientWidth / image.naturalWidth);
+  const scale = Math.min(0.9, figure.clientWidth / image.naturalWidth);
   figure.style.minHeight = `${Math.floor(scale * image.naturalHeight)}px`;
 }
 
