@@ -63,7 +63,7 @@ ASSETS = (
         for name in (f"{weight}.css", f"files/source-{family}-*-{weight}-normal.woff*")
     ),
 )
-PREDICT = r"<strong>(?:[Pp]redict|Before you go on|Write your answer first)</strong>"
+PREDICT = r"<strong>(?:[Pp]redict[^<]*|Decide before each experiment|Before you go on|Write your answer first)</strong>"
 
 
 class Misquoted(ValueError):
@@ -272,13 +272,13 @@ def figures(cell: nbformat.NotebookNode) -> Iterator[tuple[str, str]]:
 # Quoting
 
 
-def span(text: str, words: str, alone: Callable[[str], int] | None = None) -> tuple[int, int]:
+def span(text: str, words: str, alone: Callable[[str, int], int] | None = None) -> tuple[int, int]:
     """Where quoted words begin and end.
 
     Args:
         text: holds them.
         words: as this file's head explains them.
-        alone: how far words without an ellipsis reach: to the end of their sentence unless given.
+        alone: where words without an ellipsis end, from the text and the end of the words; else their sentence's end.
 
     >>> text = "Only $e.g.$ counts. **Predict** what is next: nothing."
     >>> [text[slice(*span(text, words))] for words in ("Only", "**Predict** …", "Only … counts")]
@@ -295,10 +295,10 @@ def span(text: str, words: str, alone: Callable[[str], int] | None = None) -> tu
             raise Misquoted(f"“{last}” does not follow “{first}”")
         return begin, end.end()
     if dots and first.startswith("#"):
-        return begin, begin + until(text[begin:], r"\n+(?=#+ )")
+        return begin, until(text, begin, r"\n+(?=#+ )")
     if dots:
-        return begin, begin + until(text[begin:], r"\s*\n\s*\n")
-    return begin, begin + (alone or sentence)(text[begin:])
+        return begin, until(text, begin, r"\s*\n\s*\n")
+    return begin, (alone or sentence)(text, found[0].end())
 
 
 def pattern(words: str) -> re.Pattern:
@@ -306,18 +306,23 @@ def pattern(words: str) -> re.Pattern:
     return re.compile(r"\s+".join(re.escape(word) for word in words.split()))
 
 
-def until(text: str, what: str) -> int:
-    """How far it is to what comes first, or to the end."""
-    found = re.search(what, text)
+def until(text: str, begin: int, what: str) -> int:
+    """Where what comes first begins, or the end."""
+    found = re.compile(what).search(text, begin)
     return found.start() if found else len(text)
 
 
-def sentence(text: str) -> int:
-    """Length of the first sentence; formulas and code do not end it, the end of an item or paragraph does."""
-    hidden = re.sub(r"\$\$.*?\$\$|\$[^$]+\$|`[^`]+`", lambda found: "x" * len(found[0]), text, flags=re.DOTALL)
-    ends = [until(hidden, r"\s*\n\s*\n|\n\s*(?:[-*]|\d+\.) |\n\|")]
-    stop = re.search(r"(?<!\bJ)(?<!^\d)[.?!][)”\"*]*(?=\s)", hidden[: ends[0]])
-    return stop.end() if stop else ends[0]
+def sentence(text: str, inside: int) -> int:
+    """Where a sentence ends; formulas and code do not end it, the end of an item or paragraph does.
+
+    >>> text = "Is $1. A$ (or what? this) so? Next.\\n- **An item.** One\\n- next"
+    >>> [text[begin : sentence(text, begin)] for begin in (0, 36, 51)]
+    ['Is $1. A$ (or what? this) so?', '- **An item.**', 'One']
+    """
+    hidden = re.sub(r"\$\$.*?\$\$|\$[^$]+\$|`[^`]+`", lambda found: "X" * len(found[0]), text, flags=re.DOTALL)
+    block = until(hidden, inside, r"\s*\n\s*\n|\n\s*(?:[-*]|\d+\.) |\n\|")
+    stop = re.compile(r"[.?!][)”\"*]*(?=\s+[^a-z\s])").search(hidden, inside, block + 2)
+    return min(stop.end(), block) if stop else block
 
 
 def cut(text: str, begin: int, end: int) -> str:
@@ -347,7 +352,7 @@ def lines(text: str, wanted: bool | list[str]) -> str:
         return text
     rows, chosen, before = text.split("\n"), [], None
     for words in wanted:
-        begin, end = span(text, words, alone=lambda rest: until(rest, "\n"))
+        begin, end = span(text, words, alone=lambda text, inside: until(text, inside, "\n"))
         begin, end = text.count("\n", 0, begin), text.count("\n", 0, end)
         if before is not None and "".join(rows[before + 1 : begin]).strip():
             chosen.append(re.match(" *", rows[begin])[0] + "…")
