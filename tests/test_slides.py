@@ -62,7 +62,8 @@ def test_a_prediction_comes_before_its_answer(lesson):
             if 'class="predict"' in item.html:
                 asked += 1
                 assert item.fragment or item is slide.items[0], "the prompt waits for a key"
-                assert re.search(r'<p class="predict">(?:(?!</?p>).)*</p>\s*$', item.html, re.DOTALL), item.html
+                prompt = r'<p class="predict">(?:(?!</?p>).)*</p>\s*(?:<ul>(?:(?!</?ul>).)*</ul>\s*)?$'
+                assert re.search(prompt, item.html, re.DOTALL), "a prompt ends what a key shows: " + item.html
                 assert following is None or following.fragment, "the answer waits for a key"
     assert asked >= 2
 
@@ -302,7 +303,7 @@ PLANTED = (
     ('<div style="height: 9px">Low.</div>', "overflow: one part over the next"),
     ('<span style="font-size: 17px">Small.</span>', "text of 17.0 px: Small"),
     ('<span style="font-size: 17px">$x$</span>', "a formula of 17.0 px"),
-    (picture(1500, 500), "a figure at 80 % of its size"),
+    (picture(1500, 500), "a figure at 84 % of its size"),
     ("It costs $5.", "raw $: It costs"),
     ("$\\nosuchmacro{x}$", "a formula that MathJax cannot set"),
     ("&nbsp;", "empty"),

@@ -239,7 +239,7 @@ def tables(cell: nbformat.NotebookNode, wanted: bool | list[str]) -> Iterator[st
             yield markdown(text if wanted is True else joined(text, [span(text, words) for words in wanted]))
         elif "<table" in data.get("text/html", ""):
             whole = re.search(r"<table.*</table>", data["text/html"], flags=re.DOTALL)[0]
-            names_of_index = re.compile(r"</tr>\s*<tr>(?:(?!</tr>).)*</tr>\s*</thead>", flags=re.DOTALL)
+            names_of_index = re.compile(r"</tr>\s*<tr>(?:(?!</tr>).)*<th></th>\s*</tr>\s*</thead>", flags=re.DOTALL)
             whole = names_of_index.sub("</tr></thead>", re.sub(r' border="\d"', "", whole))
             yield whole if wanted is True else some_rows(whole, wanted)
 
