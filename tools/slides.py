@@ -144,7 +144,7 @@ def slides(notebook: nbformat.NotebookNode) -> list[list[Slide]]:
         if kind not in ("skip", "notes"):
             try:
                 for part in parts(cell, kind):
-                    if part.kind in ("slide", "subslide"):
+                    if part.kind in ("slide", "subslide") or not stacks:
                         heading = part.title.startswith("## ")
                         section = inline(part.title[3:]) if heading else section
                         shown_section = "" if heading else section
