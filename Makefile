@@ -51,6 +51,7 @@ check: $(LEARNER) ## does this machine work? OK or FAIL a line
 	@$(BIN)/kdlib check
 
 test: $(DEVELOPER) ## run everything: library, lessons, guards (some minutes)
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(WEB) || echo "npm is missing: slides are not tested"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python tools/test.py
@@ -67,10 +68,14 @@ notebooks: $(DEVELOPER) ## execute the lessons again, repeatably
 exercises: $(DEVELOPER) ## make exercises/ from solutions/
 	$(BIN)/python tools/exercises.py
 
+slides: $(DEVELOPER) $(WEB) ## make a deck of slides from every lesson, in build/slides (needs npm)
+	$(BIN)/python tools/slides.py $(OPTIONS)
+
 site: $(DEVELOPER) $(WEB) ## make the course's site from stored outputs, in build/site (two minutes)
 	$(BIN)/python tools/site.py
 
-# Options for `make release` and `make grade`, such as "--overlay private" or "--due 2026-12-01T23:59 --late 0.1".
+# Options for `make slides`, `make release` and `make grade`, such as --pdf, "--overlay private" or
+# "--due 2026-12-01T23:59 --late 0.1".
 OPTIONS ?=
 COURSE ?= course
 
