@@ -253,4 +253,5 @@ def _validate(model: nn.Module, data: Dataset) -> dict:
 def _progress_bar(progress: bool | str, name: str, total: int, done: int) -> tqdm:
     off = not progress or progress_is_off()
     title = progress if isinstance(progress, str) else name
-    return tqdm(total=total, initial=done, desc=title, unit="step", leave=False, disable=off)
+    # Each redrawing is three messages to a notebook, and a client that waits for a cell's end loses those beyond 2,000.
+    return tqdm(total=total, initial=done, desc=title, unit="step", leave=False, disable=off, mininterval=1)
