@@ -1,4 +1,4 @@
-"""Lesson 01 as a reader meets it: JupyterLab in headless Chromium, run all, move the slider, see the figure change.
+"""Lesson 02 as a reader meets it: JupyterLab in headless Chromium, a still picture, run all, and the widget moves.
 
 Needs Chromium and Playwright (``pip install -e '.[browser]'``); skipped where one is missing.
 """
@@ -19,8 +19,15 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
-LESSON = Path(__file__).resolve().parent.parent / "notebooks" / "01_softmax_and_temperature.ipynb"
+LESSON = Path(__file__).resolve().parent.parent / "notebooks" / "02_kl_and_cross_entropy.ipynb"
 OFFLINE_FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+IN_VIEW = """widget => {
+    const inside = document.querySelector('.jp-WindowedPanel-outer').getBoundingClientRect()
+    const box = widget.getBoundingClientRect()
+    return box.top >= inside.top && box.bottom <= inside.bottom
+}"""
 
 
 def answer(url):
@@ -61,6 +68,7 @@ def lab(tmp_path):
         **{name: str(tmp_path / name) for name in folders},
         "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
         "KDLIB_SOURCE": "offline",
+        "OMP_NUM_THREADS": "1",
     }
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -95,10 +103,10 @@ def run_all_cells(page):
             page.keyboard.press("Escape")
 
 
-def test_the_slider_of_lesson_01_changes_its_figure(lab):
+def test_the_widget_of_lesson_02_stands_still_until_it_is_run_and_then_moves(lab):
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=OFFLINE_FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1280, "height": 720})
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{lab}/lab/tree/lesson.ipynb?reset", wait_until="domcontentloaded")
@@ -112,15 +120,22 @@ def test_the_slider_of_lesson_01_changes_its_figure(lab):
         )
         page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=60_000)
         assert page.locator("mjx-container").count() > 0 and page.locator("mjx-merror").count() == 0
+        still, live = page.locator("em", has_text="A still picture"), page.locator(".kd-live")
+        wait_for(lambda: scrolled_to(page, still), 60, "still picture")
+        assert live.count() == 0, "nobody has trusted the notebook yet"
         run_all_cells(page)
-        handle = page.locator(".noUi-handle").first
-        wait_for(lambda: scrolled_to(page, handle), 180, "slider")
-        picture, sentence = page.locator(".widget-image").first, page.locator(".widget-label", has_text="class").last
-        before, said = picture.get_attribute("src"), sentence.inner_text()
-        handle.focus()
-        for _ in range(8):
-            page.keyboard.press("ArrowRight")
-        wait_for(lambda: picture.get_attribute("src") != before and sentence.inner_text() != said, 30, "change")
+        wait_for(lambda: scrolled_to(page, live), 180, "widget")
+        assert still.count() == 0
+        live.evaluate("widget => widget.scrollIntoView({block: 'center'})")
+        slider, sentence, picture = live.locator("input[type=range]").first, live.locator("output"), live.locator("svg")
+        assert slider.bounding_box()["width"] >= 400
+        assert picture.is_visible() and page.evaluate(IN_VIEW, live.element_handle()), "picture and sentence at once"
+        before, said = picture.inner_html(), sentence.inner_text()
+        slider.focus()
+        for key in ("ArrowRight", "ArrowUp", "ArrowRight"):
+            page.keyboard.press(key)
+        assert slider.get_attribute("aria-valuetext") == "place of the hump 0.8", "the notebook takes no key away"
+        assert picture.inner_html() != before and sentence.inner_text() != said
         assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
         assert not errors
         browser.close()
