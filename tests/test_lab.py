@@ -229,6 +229,7 @@ FILES = """() => [...document.querySelectorAll('.jp-DirListing-itemText')]
     .map(name => [name.innerText, name.scrollWidth, name.clientWidth])"""
 
 
+@pytest.mark.slow
 def test_a_learner_s_first_minute(served):
     """Lesson 00 is open, nothing before it, names are whole at 1366 × 768, a self-test counts, saving is no work."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")

@@ -181,3 +181,15 @@ def test_the_file_is_replaced_as_a_whole(mine, monkeypatch):
         progress.note_answer(mine, "00", "another", True)
     assert (mine / "progress.json").read_text() == before and not list(mine.glob(".*.part"))
     assert json.loads(before) == {"answers": {"00": {"a question": {"first": True, "last": True}}}}
+
+
+def test_where_nobody_can_answer_the_questions_are_told(mine):
+    """As in the stored lessons: no widget that answers nobody, and the same text on every run."""
+    NotebookClient = pytest.importorskip("nbclient").NotebookClient
+    cell = nbformat.v4.new_code_cell("import kdcourse\n\nkdcourse.self_test('00')")
+    python = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": python})
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(mine)}}).execute()
+    (output,) = notebook.cells[0].outputs
+    assert output.text.startswith(asking.in_words("00")) and "Run this cell to choose" in output.text
+    assert not (mine / "progress.json").exists()

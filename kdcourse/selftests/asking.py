@@ -61,23 +61,29 @@ class Tries:
 def show(lesson: str) -> None:
     """Ask the questions of a lesson and score each answer at once, see :func:`kdcourse.self_test`."""
     tries = Tries(lesson, progress.learners_folder(Path.cwd()))
-    try:
-        in_a_kernel = "ipykernel" in sys.modules and _in_a_kernel()
-        box = widget(tries) if in_a_kernel else None
-    except ImportError:
-        box = None
-    if box is None:
+    kernel = _kernel()
+    if kernel is None:
         ask(tries)
+    elif not getattr(kernel, "_allow_stdin", True):  # nbclient, nbval: nobody is there to answer
+        print(f"{in_words(lesson)}\n\nRun this cell to choose; each answer is scored at once, with the reason.")
     else:
+        try:
+            box = widget(tries)
+        except ImportError:
+            ask(tries)
+            return
         from IPython.display import display
 
         display(box._repr_mimebundle_() | {"text/plain": in_words(lesson)}, raw=True)
 
 
-def _in_a_kernel() -> bool:
+def _kernel() -> Any:
+    """The notebook's kernel; None in a shell or script."""
+    if "ipykernel" not in sys.modules:
+        return None
     from IPython import get_ipython
 
-    return hasattr(get_ipython(), "kernel")
+    return getattr(get_ipython(), "kernel", None)
 
 
 def verdict(choice: Choice) -> str:
