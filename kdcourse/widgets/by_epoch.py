@@ -32,7 +32,7 @@ def confusions(matrices: Sequence[Tensor], classes: Sequence[str], start: int, w
     frames = [
         {
             "sentence": _in_words(epoch, each, classes, f"{total:,} {what}"),
-            "panels": [{"values": _without_hits(each)}, {"rule": epoch, "lines": [curve]}],
+            "panels": [{"values": _without_hits(each)}, {"rule": epoch}],
         }
         for epoch, each in zip(epochs, counts, strict=True)
     ]
@@ -45,7 +45,7 @@ def confusions(matrices: Sequence[Tensor], classes: Sequence[str], start: int, w
         "picture": " ".join(PICTURE.split()),
         "controls": [at],
         "height": HEIGHT,
-        "panels": [_map(classes, max(darkest, 1)), _curve(epochs, most, total)],
+        "panels": [_map(classes, max(darkest, 1)), _curve(curve, most, total)],
         "frames": frames,
     }
     place = at["start"]
@@ -66,14 +66,16 @@ def _map(classes: Sequence[str], darkest: int) -> dict[str, Any]:
     }
 
 
-def _curve(epochs: list[int], most: int, total: int) -> dict[str, Any]:
-    every = max(1, len(epochs) // 5)
+def _curve(curve: list[list[int]], most: int, total: int) -> dict[str, Any]:
+    last = len(curve)
+    every = max(1, last // 6)
     return {
         "type": "lines",
         "share": 0.42,
-        "x": {"range": [0, epochs[-1]], "ticks": [0, *epochs[every - 1 :: every]], "label": "epoch"},
+        "x": {"range": [0, last], "ticks": list(range(0, last + 1, every)), "label": "epoch"},
         "y": {"range": [0, most], "ticks": list(range(0, most + 1, most // 5)), "label": f"errors of {total:,}"},
         "series": [{"name": "", "style": plots.STYLES[0], "joined": True}],
+        "lines": [curve],
     }
 
 

@@ -14,7 +14,7 @@ const CSS = `
 .kd-live * { box-sizing: border-box; }
 .kd-live label { display: block; margin: 4px 0; max-width: ${WIDEST}px; }
 .kd-live label b { float: right; }
-.kd-live input[type=range] { display: block; width: 100%; height: 28px; margin: 0; accent-color: #0072B2; cursor: pointer; }
+.kd-live input[type=range] { display: block; width: 100%; height: 24px; margin: 4px 0 0; accent-color: #0072B2; cursor: pointer; }
 .kd-live .kd-body { display: flex; flex-wrap: wrap; gap: 16px; }
 .kd-live svg { display: block; touch-action: pan-y; user-select: none; }
 .kd-live output { display: block; min-height: 2.7em; margin: 4px 0; max-width: ${WIDEST}px; }
@@ -430,7 +430,7 @@ function lines(svg, box, panel, frame) {
     text(svg, axes.x(at[0]), axes.y(at[1]), words, { "text-anchor": anchor, fill: "#666666", "font-style": "italic" });
   }
   if (frame.rule !== undefined) path(svg, [[axes.x(frame.rule), inner.top], [axes.x(frame.rule), inner.bottom]], { color: INK, linestyle: ":" }, 2);
-  frame.lines.forEach((points, number) => {
+  (frame.lines ?? panel.lines).forEach((points, number) => {
     const { style, joined } = panel.series[number];
     for (const [x, , , low, high] of points) {
       if (low === undefined) continue;
