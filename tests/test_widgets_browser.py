@@ -120,10 +120,10 @@ def test_keys_alone_move_every_slider_and_a_screen_reader_hears_it(page, made):
 def test_tab_leads_through_all_controls(page):
     page.locator("#temperature input").focus()
     tags = []
-    for _ in range(13):
+    for _ in range(14):
         page.keyboard.press("Tab")
         tags.append(page.evaluate("document.activeElement.tagName"))
-    assert tags == ["BUTTON"] * 10 + ["CANVAS", "BUTTON", "INPUT"]
+    assert tags == ["BUTTON"] * 10 + ["CANVAS", "BUTTON", "SUMMARY", "INPUT"]
 
 
 def test_on_a_telephone_it_stays_within_the_screen(browser, address):
@@ -179,6 +179,7 @@ def test_a_cell_of_the_sweep_can_be_clicked(page, made):
 
 
 def test_dragging_the_hump_gives_the_library_s_divergences(page):
+    page.locator("#one_hump svg").scroll_into_view_if_needed()
     circle, picture = page.locator("#one_hump svg circle").first, page.locator("#one_hump svg").bounding_box()
     box = circle.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -217,6 +218,7 @@ def test_a_drawing_by_pointer_is_read(page):
     for middle, radius in ((0.5, 0.3), (0.35, 0.15)):
         page.get_by_text("Clear the drawing").click()
         assert said(page, "temperature").startswith("Nothing drawn")
+        pad.scroll_into_view_if_needed()
         box = pad.bounding_box()
         for step in range(25):
             turn = 2 * math.pi * step / 24
