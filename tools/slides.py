@@ -317,12 +317,16 @@ def until(text: str, begin: int, what: str) -> int:
 
 
 def sentence(text: str, inside: int) -> int:
-    """Where a sentence ends; formulas and code do not end it, the end of an item or paragraph does.
+    """Where a sentence ends that goes on at this place; formulas do not end it, the end of an item or paragraph does.
 
     >>> text = "Is $1. A$ (or what? this) so? Next.\\n- **An item.** One\\n- next"
-    >>> [text[begin : sentence(text, begin)] for begin in (0, 36, 51)]
-    ['Is $1. A$ (or what? this) so?', '- **An item.**', 'One']
+    >>> [text[begin : sentence(text, begin + 4)] for begin in (0, 36, 50)]
+    ['Is $1. A$ (or what? this) so?', '- **An item.**', ' One']
+    >>> text[: sentence(text, text.index(" Next"))]
+    'Is $1. A$ (or what? this) so?'
     """
+    if re.search(r"[.?!][)”\"*]*$", text[:inside]):
+        return inside
     hidden = re.sub(r"\$\$.*?\$\$|\$[^$]+\$|`[^`]+`", lambda found: "X" * len(found[0]), text, flags=re.DOTALL)
     block = until(hidden, inside, r"\s*\n\s*\n|\n\s*(?:[-*]|\d+\.) |\n\|")
     stop = re.compile(r"[.?!][)”\"*]*(?=\s+[^a-z\s])").search(hidden, inside, block + 2)
