@@ -35,6 +35,11 @@ $(WEB): package.json package-lock.json
 	npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+define WEB_IF_NPM
+@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(WEB); \
+else echo "npm is missing: what needs its packages is not tested"; fi
+endef
+
 demo: $(LEARNER) ## distil a real teacher on MNIST: a table, an interval, a figure (about a minute)
 	@$(BIN)/kdlib demo
 
@@ -51,7 +56,7 @@ check: $(LEARNER) ## does this machine work? OK or FAIL a line
 	@$(BIN)/kdlib check
 
 test: $(DEVELOPER) ## run everything: library, lessons, guards (some minutes)
-	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(WEB) || echo "npm is missing: slides are not tested"
+	$(WEB_IF_NPM)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python tools/test.py
@@ -59,7 +64,8 @@ test: $(DEVELOPER) ## run everything: library, lessons, guards (some minutes)
 test-full: $(DEVELOPER) ## run what needs full MNIST and CIFAR-10 (KDLIB_DATA)
 	$(BIN)/python tools/test.py --full
 
-test-slow: $(DEVELOPER) ## grade a class of a hundred and every solution twelve times (half an hour)
+test-slow: $(DEVELOPER) ## grade a class of a hundred, every solution twelve times; slides at a second size (half an hour)
+	$(WEB_IF_NPM)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -q
 
 notebooks: $(DEVELOPER) ## execute the lessons again, repeatably
@@ -100,5 +106,5 @@ constraints: ## compile constraints.txt again (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o constraints.txt
 
-clean: ## remove the environment and caches, keep your copies in my/
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+clean: ## remove the environments and caches, keep your copies in my/
+	rm -rf $(VENV) node_modules build *.egg-info .pytest_cache .ruff_cache

@@ -149,8 +149,14 @@ def test_of_a_code_cell_chosen_lines_prints_rows_and_figures_are_shown():
     assert '<img src="data:image/png;base64,QUJD" alt="A &quot;figure&quot;.">' in slide.items[0].html
     assert slide.notes == "<p>A &quot;figure&quot;.</p>" and "style" not in slide.items[0].html
     assert len(slide.sources) == 1 and "x" in slide.sources[0]
+    with pytest.raises(tool().Misquoted, match="cell 1: there is nothing to show"):
+        tool().slides(deck_of(shown(code, {"table": True}, outputs=outputs[:2])))
+    widget = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "VBox(children=())"}
+    outputs += [new_output("display_data", widget), new_output("execute_result", {"text/plain": "0.9"})]
+    outputs[1].text += "last: "
     folded = tool().slides(deck_of(new_code_cell(code, outputs=outputs)))[1][0]
-    assert "for" not in folded.items[0].html and "start\nT = 1: 0.5\nT = 2: 0.7</pre>" in folded.items[0].html
+    assert "VBox" not in folded.items[0].html and "last: 0.9</pre>" in folded.items[0].html
+    assert "for" not in folded.items[0].html and "start\nT = 1: 0.5\nT = 2: 0.7\n" in folded.items[0].html
 
 
 def test_the_examples_in_the_tool_are_right():

@@ -215,20 +215,24 @@ def code_parts(cell: nbformat.NotebookNode, chosen: list[dict], kinds: list[str]
         part = Part(kind, source=highlighted(cell.source))
         if entry.get("code"):
             part.html += highlighted(textwrap.dedent(lines(cell.source, entry["code"])))
-        if entry.get("prints"):
-            part.html += f"<pre>{ansi2html(lines(printed(cell), entry['prints']))}</pre>" if printed(cell) else ""
+        if entry.get("prints") and printed(cell):
+            part.html += f"<pre>{ansi2html(lines(printed(cell), entry['prints']))}</pre>"
         if entry.get("table"):
             part.html += "".join(tables(cell, entry["table"]))
         if entry.get("figure"):
             part.html += "".join(f"<figure>{picture}</figure>" for picture, _ in figures(cell))
             part.notes += "".join(f"<p>{html.escape(words)}</p>" for _, words in figures(cell))
+        if not part.html and "kdlib" in cell.metadata:
+            raise Misquoted(f"there is nothing to show for {entry}")
         found.append(part)
     return found
 
 
 def printed(cell: nbformat.NotebookNode) -> str:
-    """What a cell printed, as one text."""
-    return "".join(output.text for output in cell.outputs if output.get("name") == "stdout").rstrip("\n")
+    """What a cell printed, and a last value that is nothing but text, as one text."""
+    texts = [output.text for output in cell.outputs if output.get("name") == "stdout"]
+    texts += [output.data["text/plain"] for output in cell.outputs if list(output.get("data", {})) == ["text/plain"]]
+    return "".join(texts).rstrip("\n")
 
 
 def tables(cell: nbformat.NotebookNode, wanted: bool | list[str]) -> Iterator[str]:
@@ -313,12 +317,16 @@ def until(text: str, begin: int, what: str) -> int:
 
 
 def sentence(text: str, inside: int) -> int:
-    """Where a sentence ends; formulas and code do not end it, the end of an item or paragraph does.
+    """Where a sentence ends that goes on at this place; formulas do not end it, the end of an item or paragraph does.
 
     >>> text = "Is $1. A$ (or what? this) so? Next.\\n- **An item.** One\\n- next"
-    >>> [text[begin : sentence(text, begin)] for begin in (0, 36, 51)]
-    ['Is $1. A$ (or what? this) so?', '- **An item.**', 'One']
+    >>> [text[begin : sentence(text, begin + 4)] for begin in (0, 36, 50)]
+    ['Is $1. A$ (or what? this) so?', '- **An item.**', ' One']
+    >>> text[: sentence(text, text.index(" Next"))]
+    'Is $1. A$ (or what? this) so?'
     """
+    if re.search(r"[.?!][)”\"*]*$", text[:inside]):
+        return inside
     hidden = re.sub(r"\$\$.*?\$\$|\$[^$]+\$|`[^`]+`", lambda found: "X" * len(found[0]), text, flags=re.DOTALL)
     block = until(hidden, inside, r"\s*\n\s*\n|\n\s*(?:[-*]|\d+\.) |\n\|")
     stop = re.compile(r"[.?!][)”\"*]*(?=\s+[^a-z\s])").search(hidden, inside, block + 2)
