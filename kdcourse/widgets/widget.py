@@ -60,6 +60,7 @@ class Widget:
 <img src="data:image/png;base64,{picture}" alt="{escape(self.words)}">
 <p><em>{escape(note)}</em></p>
 </div>
+<details><summary>The figure in words</summary>{escape(self.spec["picture"])}</details>
 <script type="application/json">{spec}</script>
 <script class="kd-module" type="text/plain">{MODULE}</script>
 <script>{{{START}}}</script>
