@@ -451,7 +451,7 @@ def test_the_devcontainer_names_what_is_there():
 @pytest.mark.slow
 def test_the_cell_for_colab_brings_a_course_that_runs(tmp_path):
     """In an environment of its own, with a repository on disk; Colab itself cannot be reached from a test."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     (packages / "ours.pth").write_text(sysconfig.get_path("purelib"))
