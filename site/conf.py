@@ -49,11 +49,12 @@ napoleon_use_ivar = True
 html_theme = "pydata_sphinx_theme"
 html_title = "Knowledge distillation, a course you can run"
 html_static_path = ["static"]
-html_sidebars = {page: [] for page in ("docs/glossary", "bibliography", "search", "genindex", "py-modindex")}
+html_sidebars = {page: [] for page in ("docs/glossary", "bibliography", "search", "genindex")}
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_extra_path = []
 html_context = {"default_mode": "auto"}
+html_domain_indices = False
 html_copy_source = False
 html_show_sourcelink = False
 html_show_search_summary = False  # it fetches pages, which a browser refuses for files
@@ -100,12 +101,12 @@ def words_about_a_constant(app: Sphinx, what: str, name: str, thing: object, opt
     if what != "data":
         return
     package, _, constant = name.rpartition(".")
-    module = importlib.import_module(package)
-    for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
-        analyzer = ModuleAnalyzer.for_module(f"{package}.{found.name}")
+    parts = pkgutil.iter_modules(getattr(importlib.import_module(package), "__path__", ()), f"{package}.")
+    lines.clear()  # autodoc gives a dict's own words to one that has none
+    for module in (package, *(part.name for part in parts)):
+        analyzer = ModuleAnalyzer.for_module(module)
         analyzer.analyze()
-        if ("", constant) in analyzer.attr_docs:
-            lines[:] = analyzer.attr_docs["", constant]
+        lines += analyzer.attr_docs.get(("", constant), [])
 
 
 def public_home(app: Sphinx, env: object, node: nodes.Element, content: nodes.Element) -> nodes.Node | None:

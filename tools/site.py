@@ -200,18 +200,23 @@ def reference() -> dict[str, str]:
     found = {"api/index.md": f"# Reference\n\nAfter `import kdlib`:\n\n{names}\n\n## Modules\n\n{modules}\n"}
     for name in MODULES:
         module = importlib.import_module(f"kdlib.{name}")
-        directive = f".. automodule:: kdlib.{name}\n{_options(module)}"
-        found[f"api/kdlib.{name}.md"] = f"# kdlib.{name}\n\n```{{eval-rst}}\n{directive}```\n"
+        found[f"api/kdlib.{name}.md"] = f"# kdlib.{name}\n\n```{{eval-rst}}\n{_directives(module)}\n```\n"
     return found
 
 
-def _options(module: ModuleType) -> str:
-    """What a package offers is described on its page; a name that a module takes from elsewhere, there."""
+def _directives(module: ModuleType) -> str:
+    """All that a module offers, but for names that its package's page describes already."""
     offered = getattr(module, "__all__", ())
-    if offered and hasattr(module, "__path__"):
-        return "   :imported-members:\n"
-    foreign = [name for name in offered if inspect.getmodule(getattr(module, name)) not in (None, module)]
-    return f"   :exclude-members: {', '.join(foreign)}\n" if foreign else ""
+    package = importlib.import_module(module.__name__.rpartition(".")[0])
+    known = [name for name in offered if name in package.__all__ and module.__name__.count(".") > 1]
+    options = ["   :imported-members:"] * bool(offered) + [f"   :exclude-members: {', '.join(known)}"] * bool(known)
+    things = {name: getattr(module, name) for name in offered if hasattr(module, "__path__")}
+    constants = [
+        f".. autodata:: {module.__name__}.{name}\n   :no-value:\n"
+        for name, thing in things.items()
+        if not (inspect.isclass(thing) or inspect.isroutine(thing) or inspect.ismodule(thing))
+    ]
+    return "\n".join([f".. automodule:: {module.__name__}", *options, "", *constants])
 
 
 def for_colab(notebook: nbformat.NotebookNode, page: str, at: str) -> nbformat.NotebookNode:
