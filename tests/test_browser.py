@@ -6,21 +6,16 @@ Needs Chromium and Playwright (``pip install -e '.[browser]'``); skipped where o
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM, FLAGS, answer, jupyterlab, wait_for
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 LESSON = Path(__file__).resolve().parent.parent / "notebooks" / "02_kl_and_cross_entropy.ipynb"
-OFFLINE_FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 
 
 IN_VIEW = """widget => {
@@ -28,22 +23,6 @@ IN_VIEW = """widget => {
     const box = widget.getBoundingClientRect()
     return box.top >= inside.top && box.bottom <= inside.bottom
 }"""
-
-
-def answer(url):
-    """What the server says, or None while it is not ready."""
-    try:
-        return json.load(urllib.request.urlopen(url, timeout=2))
-    except OSError:
-        return None
-
-
-def wait_for(condition, seconds, what):
-    deadline = time.time() + seconds
-    while not (result := condition()):
-        assert time.time() < deadline, f"no {what} within {seconds} s"
-        time.sleep(0.25)
-    return result
 
 
 @pytest.fixture
@@ -70,21 +49,9 @@ def lab(tmp_path):
         "KDLIB_SOURCE": "offline",
         "OMP_NUM_THREADS": "1",
     }
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
-    command += [f"--port={port}", "--IdentityProvider.token=", "--ServerApp.port_retries=0"]
-    with open(tmp_path / "lab.log", "w") as log:
-        server = subprocess.Popen(
-            [*command, f"--ServerApp.root_dir={root}"], env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            wait_for(lambda: answer(f"http://127.0.0.1:{port}/api/status"), 90, "server")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(30)
+    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={root}"]
+    with jupyterlab(command, tmp_path / "lab.log", env=environment) as address:
+        yield address
 
 
 def run_all_cells(page):
@@ -105,7 +72,7 @@ def run_all_cells(page):
 
 def test_the_widget_of_lesson_02_stands_still_until_it_is_run_and_then_moves(lab):
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=OFFLINE_FLAGS)
+        browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 720})
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))

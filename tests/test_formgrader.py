@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import CHROMIUM, FLAGS, jupyterlab
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 
@@ -20,7 +20,6 @@ from grading import gradebook
 from grading.collect import Student
 from grading.sitting import Score
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading runs on Linux")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,14 +127,6 @@ def test_nbgraders_own_autograde_refuses_and_runs_nothing(course, tmp_path):
     assert done.returncode and "use `make grade`" in done.stdout + done.stderr
 
 
-def answer(url):
-    """What the server says, or None while it is not ready."""
-    try:
-        return json.load(urllib.request.urlopen(url, timeout=2))
-    except OSError:
-        return None
-
-
 @pytest.fixture(scope="module")
 def lab(course, tmp_path_factory):
     """The address of a JupyterLab started in the course folder, as INSTRUCTORS.md says."""
@@ -144,27 +135,9 @@ def lab(course, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_WORKSPACES_DIR")
     environment = {**os.environ, **{name: str(folder / name) for name in names}}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
-    command += [
-        "--config=formgrader/jupyter_server_config.py",
-        f"--port={port}",
-        "--IdentityProvider.token=",
-        "--ServerApp.port_retries=0",
-    ]
-    with open(folder / "lab.log", "w") as log:
-        server = subprocess.Popen(command, cwd=course, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            deadline = time.time() + 90
-            while not answer(f"http://127.0.0.1:{port}/api/status"):
-                assert time.time() < deadline, (folder / "lab.log").read_text()
-                time.sleep(0.25)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(30)
+    command = [sys.executable, "-m", "jupyter", "lab", "--config=formgrader/jupyter_server_config.py"]
+    with jupyterlab(command, folder / "lab.log", cwd=course, env=environment) as address:
+        yield address
 
 
 @pytest.fixture
@@ -172,8 +145,7 @@ def watched(lab):
     """A page that notes every request to elsewhere, every dialog and every error."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with playwright.sync_playwright() as started:
-        flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-        browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=flags)
+        browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         context, seen = browser.new_context(viewport={"width": 1280, "height": 900}), []
         page = context.new_page()
         context.on("page", lambda other: seen.append(f"a new page, {other.url}") if other is not page else None)

@@ -4,21 +4,19 @@ import hashlib
 import importlib.util
 import json
 import re
-import shutil
-import socket
 import subprocess
-import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import CHROMIUM, FLAGS, answer, jupyterlab, wait_for
 
 from kdcourse import progress
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 spec = importlib.util.spec_from_file_location("lab", ROOT / "tools" / "lab.py")
 lab = importlib.util.module_from_spec(spec)
@@ -166,27 +164,11 @@ def test_the_learners_folder_is_ignored_by_git():
 # --- JupyterLab ----------------------------------------------------------------------------------
 
 
-def answer(address):
-    """What the server says, or None while it is not ready."""
-    try:
-        return json.load(urllib.request.urlopen(address, timeout=2))
-    except OSError:
-        return None
-
-
-def wait_for(condition, seconds, what):
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
-        time.sleep(0.25)
-    return result
-
-
 @pytest.fixture
 def served(tmp_path, monkeypatch):
     """A learner's copies, and a function that starts JupyterLab as make lab does and returns its address."""
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
-    copies, servers = tmp_path / "my", []
+    copies = tmp_path / "my"
     lab.refresh(ROOT / "notebooks", copies)
     lab.refresh(ROOT / "exercises", copies / "exercises")
     folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
@@ -194,21 +176,13 @@ def served(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
-    def serve(command):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        alone = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
-        alone += ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
-        with open(tmp_path / "lab.log", "w") as log:
-            servers.append(subprocess.Popen([*command, *alone], env=lab.environment(), stdout=log, stderr=log))
-        wait_for(lambda: answer(f"http://127.0.0.1:{port}/api/status"), 120, "server")
-        return f"http://127.0.0.1:{port}"
+    with ExitStack() as servers:
 
-    yield copies, serve
-    for server in servers:
-        server.terminate()
-        server.wait(60)
+        def serve(command):
+            no_token = [*command, "--ServerApp.disable_check_xsrf=True"]
+            return servers.enter_context(jupyterlab(no_token, tmp_path / "lab.log", env=lab.environment()))
+
+        yield copies, serve
 
 
 def test_jupyterlab_asks_nobody_for_news_and_shuts_down_kernels_without_a_tab(served):
@@ -242,7 +216,7 @@ def test_a_learner_s_first_minute(served):
     (copies / ".lessons.json").write_text(json.dumps(given))
     address = serve(lab.jupyterlab(copies))
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         asked = []
         page.on("request", lambda request: asked.append(request.url))

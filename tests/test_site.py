@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import CHROMIUM, FLAGS
 
 import kdlib
 
@@ -203,7 +204,6 @@ def test_every_picture_of_a_page_is_said_in_words(path):
 # --- pages in a browser --------------------------------------------------------------------------
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = [
     what
     for what, there in {
@@ -215,7 +215,6 @@ MISSING = [
     if not there
 ]
 needs_a_browser = pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)}")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 VIEWS = [(size, scheme) for size in SIZES for scheme in ("light", "dark")]
 OF_EACH_KIND = {

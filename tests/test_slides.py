@@ -8,7 +8,6 @@ import base64
 import doctest
 import importlib.util
 import re
-import shutil
 import subprocess
 import sys
 from itertools import chain
@@ -16,12 +15,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import CHROMIUM, FLAGS
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SIZES = ({"width": 1280, "height": 720}, {"width": 1920, "height": 1080})
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = (
     "Chromium is not installed"
     if CHROMIUM is None
@@ -228,9 +227,7 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 

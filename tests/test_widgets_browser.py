@@ -5,19 +5,17 @@ Needs Chromium and Playwright (``pip install -e '.[browser]'``); skipped where o
 
 import math
 import re
-import shutil
 
 import pytest
 import torch
 import widget_examples
+from browsing import CHROMIUM, FLAGS
 
 from kdlib import losses
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 NAMES = ("temperature", "one_hump", "sweep", "reliability", "confusions")
 VIEW = {"width": 1280, "height": 720}
 ROOM = 560

@@ -156,9 +156,8 @@ def fit(
             checkpoints.resume(saved, description, state, schedule, steps)
             if hasattr(callback, "resume"):
                 callback.resume(saved.history)
-        bar = stack.enter_context(
-            _progress_bar(progress, description["model"], epochs * steps, len(state.history) * steps)
-        )
+        done = len(state.history) * steps
+        bar = stack.enter_context(_progress_bar(progress, description["model"], epochs * steps, done))
         in_train_mode = _train_mode(model)
         for epoch in range(len(state.history), epochs):
             if state.stopped:
