@@ -36,8 +36,8 @@ $(WEB): package.json package-lock.json
 	@touch $@
 
 define WEB_IF_NPM
-@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(WEB); \
-else echo "npm is missing: what needs its packages is not tested"; fi
+@if ! command -v npm >/dev/null; then echo "npm is missing: what needs its packages is not tested"; \
+else $(MAKE) --no-print-directory $(WEB) || echo "npm's packages cannot be had: what needs them is not tested"; fi
 endef
 
 demo: $(LEARNER) ## distil a real teacher on MNIST: a table, an interval, a figure (about a minute)

@@ -25,6 +25,11 @@ def show(figure: Figure, words: str) -> None:
     if not words:
         raise ValueError("say in words what the figure shows, for those who cannot see it")
     display(figure, metadata={"image/png": {"alt": words}})
-    folded = f"<details><summary>The figure in words</summary>{escape(words)}</details>"
-    display({"text/html": folded, "text/plain": words}, raw=True)
+    display(folded(words), raw=True)
     plt.close(figure)
+
+
+def folded(words: str) -> dict[str, str]:
+    """A figure's description as an output of a notebook, by MIME type: folded in HTML, plain elsewhere."""
+    html = f"<details><summary>The figure in words</summary>{escape(words)}</details>"
+    return {"text/html": html, "text/plain": words}

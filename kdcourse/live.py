@@ -23,7 +23,7 @@ import pandas as pd
 from matplotlib.backends import backend_registry
 from matplotlib.figure import Figure
 
-from kdcourse import demo
+from kdcourse import demo, figures
 from kdlib import plots
 from kdlib.data import Dataset
 from kdlib.judging.intervals import t_interval
@@ -33,6 +33,10 @@ PACE = 0.1
 ROLES = ("alone", "taught")
 KEY = "Space stops and goes on."
 KEY_IN_NOTEBOOK = "I, I (or ■) stops, and goes on; twice within a second, it ends."
+PICTURE_IN_WORDS = (
+    "Left, validation errors by epoch, a curve for each student alone and each taught twin; right, test errors of the "
+    "pairs that are done, a line per pair, alone on the left and taught on the right"
+)
 
 
 @dataclass
@@ -332,9 +336,13 @@ class InNotebook(Live):
         self.picture.update(self.stopped)
         png = io.BytesIO()
         self.picture.figure.savefig(png, format="png", dpi=100)
-        words = " ".join(filter(None, (f"{self.board.headline()}.", self.board.last_pair(), self.board.comparison())))
-        image = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": words}
-        self._handle.update(image, raw=True, metadata={"image/png": {"alt": words}})
+        image = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": self.words()}
+        self._handle.update(image, raw=True, metadata={"image/png": {"alt": self.words()}})
+
+    def words(self) -> str:
+        """The picture for those who cannot see it."""
+        said = (self.board.headline(), self.board.last_pair(), self.board.comparison())
+        return ". ".join([PICTURE_IN_WORDS, *filter(None, said)])
 
     def wait(self, seconds: float) -> None:
         """See :class:`Live`; raises KeyboardInterrupt after two interrupts within a second."""
@@ -361,8 +369,10 @@ def in_notebook(data: Dataset, seeds: int = 5) -> demo.Demonstration | None:
     Returns:
         What was found; None if it was ended.
     """
-    live = InNotebook(data, seeds)
+    from IPython.display import display
+
     print(KEY_IN_NOTEBOOK)
+    live = InNotebook(data, seeds)
     before = signal.signal(signal.SIGINT, live.interrupt)
     try:
         return demo.run(data, seeds, live)
@@ -371,6 +381,7 @@ def in_notebook(data: Dataset, seeds: int = 5) -> demo.Demonstration | None:
         return None
     finally:
         signal.signal(signal.SIGINT, before)
+        display(figures.folded(live.words()), raw=True)
 
 
 def has_window() -> bool:

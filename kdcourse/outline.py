@@ -48,7 +48,7 @@ LESSONS = (
         "What is distillation, and does it work on my machine?",
         "write the loop, compare two students fairly",
         30,
-        (60, 120),
+        (90, 180),
         (),
         Exercise("runners-up, fair pairs, a leaking split", 40, 15),
     ),

@@ -206,13 +206,21 @@ def test_another_assignments_notebook_is_named(bench, assignment):
     assert "this is another assignment's notebook" in result.problems
 
 
-def test_without_bubblewrap_the_watchdog_keeps_the_limits(bench, assignment):
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("endless function", marks=pytest.mark.slow),
+        "os._exit",
+        "processes left behind",
+        pytest.param("memory", marks=pytest.mark.slow),
+    ],
+)
+def test_without_bubblewrap_the_watchdog_keeps_the_limits(bench, assignment, name):
     bench, _ = bench
-    for name in ("endless function", "os._exit", "processes left behind", "memory"):
-        hostile = HOSTILE[name]
-        result = score(signed(as_bytes(hostile.make(bench))), assignment, LIMITS, None)
-        points = {part: result.parts[part]["points"] for part in PARTS}
-        assert points == {part: 2.0 if part in hostile.solved else 0.0 for part in PARTS}, (name, result.problems)
+    hostile = HOSTILE[name]
+    result = score(signed(as_bytes(hostile.make(bench))), assignment, LIMITS, None)
+    points = {part: result.parts[part]["points"] for part in PARTS}
+    assert points == {part: 2.0 if part in hostile.solved else 0.0 for part in PARTS}, result.problems
     time.sleep(0.3)
     assert not left_behind()
 

@@ -193,6 +193,7 @@ def test_the_stand_in_is_called_one_wherever_it_appears(capsys):
     assert not torch.equal(again[0], standin.generate(100, seed=2)[0])
 
 
+@pytest.mark.slow
 def test_the_stand_in_is_hard_for_a_line_fair_for_a_small_net_easy_for_a_residual_one():
     found = kdlib.load("cifar10", verbose=False)
 

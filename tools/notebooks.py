@@ -1,9 +1,9 @@
 """Execute the lessons from a fresh kernel, so that running this twice gives the same bytes.
 
-No timing metadata, no widget ids that differ, no progress bars, data from the offline sources. Lesson 05 alone is made
-on real CIFAR-10, since its text is about photographs: without them it is left as it is. A cell tagged ``varies`` (it
-prints seconds, versions or what this machine has) keeps its committed output while its code is unchanged, since no two
-runs agree on it. A hash of the code cells is kept in the metadata: tests find a cell edited after execution.
+No timing metadata, no progress bars, data from the offline sources. Lesson 05 alone is made on real CIFAR-10, since its
+text is about photographs: without them it is left as it is. A cell tagged ``varies`` (it prints seconds, versions or
+what this machine has) keeps its committed output while its code is unchanged, since no two runs agree on it. A hash of
+the code cells is kept in the metadata: tests find a cell edited after execution.
 """
 
 import argparse
@@ -53,19 +53,10 @@ def execute(path: Path) -> None:
             cell.outputs = kept[cell.source]
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata["kdlib"] = {"code_sha256": code_hash(notebook)}
-    text = _stable_widget_ids(notebook, path.stem)
+    text = nbformat.writes(notebook, version=4) + "\n"
     temporary = path.with_suffix(".part")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
-
-
-def _stable_widget_ids(notebook: nbformat.NotebookNode, stem: str) -> str:
-    """The notebook as text, its random widget model ids replaced in order of creation."""
-    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
-    text = nbformat.writes(notebook, version=4) + "\n"
-    for number, model_id in enumerate(widgets.get("state", {})):
-        text = text.replace(model_id, hashlib.md5(f"{stem} {number}".encode()).hexdigest())
-    return nbformat.writes(nbformat.reads(text, as_version=4), version=4) + "\n"
 
 
 def without_its_data(path: Path) -> str:
