@@ -168,7 +168,7 @@ def confusion(
     """
     wrong = np.array(matrix, float)
     np.fill_diagonal(wrong, np.nan)
-    heat_map(axis, wrong, classes, classes, "{:.0f}", fontsize=11, darkest=darkest)
+    heat_map(axis, wrong, classes, classes, "{:.0f}", fontsize=14, darkest=darkest)
     axis.set(xlabel="answer", ylabel="label")
     axis.tick_params(axis="x", rotation=90)
 
