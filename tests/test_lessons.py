@@ -29,7 +29,7 @@ def test_every_figure_is_told_in_words(path):
             words = picture.metadata.get("image/png", {}).get("alt", "")
             assert len(words.split()) >= 4, (cell.source, "a figure needs figures.show(figure, words)")
             told = [output for output in cell.outputs if output.get("data", {}).get("text/plain") == words]
-            html = told[0].data["text/html"] if told else ""
+            html = "".join(output.data.get("text/html", "") for output in told)
             assert "The figure in words" in html or 'class="kd-widget"' in html, cell.source
 
 
