@@ -36,8 +36,10 @@ def right(question):
 
 
 @pytest.mark.parametrize("lesson", outline.LESSONS, ids=lambda lesson: lesson.number)
-def test_the_questions_are_those_of_the_lesson(lesson):
-    text = "\n".join(cell.source for cell in nbformat.read(ROOT / "notebooks" / f"{lesson.file}.ipynb", 4).cells)
+def test_the_questions_are_those_of_the_lesson_which_ends_by_asking_them(lesson):
+    cells = nbformat.read(ROOT / "notebooks" / f"{lesson.file}.ipynb", 4).cells
+    assert [cell for cell in cells if cell.cell_type == "code"][-1].source.endswith(f'self_test("{lesson.number}")')
+    text = "\n".join(cell.source for cell in cells)
     summaries = re.findall(r"<summary>(\d+)\. (.*?)</summary>", text, re.DOTALL)
     asked = [html.unescape(re.sub(r"</?\w+>", "", question)) for _, question in summaries]
     assert [question.text for question in selftests.questions(lesson.number)] == asked
