@@ -1,23 +1,43 @@
-"""What the training loop minimises: learning from labels, and from a teacher."""
+"""What the training loop minimises: learning from labels, from a teacher, from features, from several teachers."""
 
 from kdlib.objectives.averaging import Averaged
 from kdlib.objectives.bound import Bound, Objective, Run, name_of
+from kdlib.objectives.decoupled import DecoupledDistillation
 from kdlib.objectives.distillation import Distillation
+from kdlib.objectives.ensembles import ensemble, joined, mean_logits, teacher_per_task
+from kdlib.objectives.feature_tables import feature_tables, load_feature_tables
+from kdlib.objectives.features import FeatureDistillation, Match, regressor, with_teachers_head
 from kdlib.objectives.labels import Labels, as_objective, describe
+from kdlib.objectives.mean_teacher import MeanTeacher
+from kdlib.objectives.mutual import Cohort, Mutual
 from kdlib.objectives.recorded import RecordedAnswers, load_answers
 from kdlib.objectives.teacher_answers import logits_table
 
 __all__ = [
     "Averaged",
     "Bound",
+    "Cohort",
+    "DecoupledDistillation",
     "Distillation",
+    "FeatureDistillation",
     "Labels",
+    "Match",
+    "MeanTeacher",
+    "Mutual",
     "Objective",
     "RecordedAnswers",
     "Run",
     "as_objective",
     "describe",
+    "ensemble",
+    "feature_tables",
+    "joined",
     "load_answers",
+    "load_feature_tables",
     "logits_table",
+    "mean_logits",
     "name_of",
+    "regressor",
+    "teacher_per_task",
+    "with_teachers_head",
 ]

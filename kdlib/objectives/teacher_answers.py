@@ -97,7 +97,7 @@ def answering(
         _look_at_agreement(teacher, logits, run.split.targets, run, control)
         yield _by_index(logits, run), asked.record
         return
-    probe = run.split.select(_spread(len(run.split), PROBE).to(run.split.index.device))
+    probe = run.split.select(spread(len(run.split), PROBE).to(run.split.index.device))
     _look_at_agreement(teacher, asked.about(probe), probe.targets, run, control)
     with models.evaluating(asked.model):
         yield asked.about_batch, asked.record
@@ -120,8 +120,8 @@ class _Asked:
         if self.columns is not None:
             self.record["teacher_classes"] = self.columns
         if isinstance(self.model, nn.Module):
-            _check_apart(run.student, self.model)
-            _bring(self.model, run.machine.device)
+            check_apart(run.student, self.model)
+            bring(self.model, run.machine.device)
         else:
             first = self._first()
             ask = partial(asking.predict, self.model, first.inputs, self.prepare)
@@ -201,7 +201,7 @@ def _from_table(table: Tensor | np.ndarray, run: Run, holds: str, control: str) 
         return tasks.as_logits(found, len(found), run.task, len(run.classes), "the table")
 
     large = _bytes_of(table) > TABLE_BYTES
-    some = _spread(len(run.split), TABLE_ROWS if large else len(run.split))
+    some = spread(len(run.split), TABLE_ROWS if large else len(run.split))
     asked = rows(run.split.index[some.to(run.split.index.device)])
     if missing := teacher_checks.broken_rows(asked):
         raise ValueError(
@@ -241,7 +241,8 @@ def _look_at_function(together: Tensor, apart: Tensor) -> None:
         )
 
 
-def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
+def check_apart(student: nn.Module, teacher: nn.Module) -> None:
+    """Raise ValueError if a teacher would change with its student, because they share what is trained."""
     shared = {id(parameter) for parameter in student.parameters() if parameter.requires_grad} & {
         id(parameter) for parameter in teacher.parameters()
     }
@@ -261,7 +262,7 @@ def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
         )
 
 
-def _bring(model: nn.Module, device: str) -> None:
+def bring(model: nn.Module, device: str) -> None:
     """Move a teacher from the CPU to the run's device; one that lies elsewhere, or on several devices, stays there."""
     if {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} <= {"cpu"}:
         model.to(device)
@@ -278,10 +279,10 @@ def _table_fingerprint(table: Tensor | np.ndarray) -> str:
 
 
 def _some_rows(table: Tensor | np.ndarray) -> Tensor:
-    return _spread(len(table), TABLE_ROWS if _bytes_of(table) > TABLE_BYTES else len(table))
+    return spread(len(table), TABLE_ROWS if _bytes_of(table) > TABLE_BYTES else len(table))
 
 
-def _spread(count: int, most: int) -> Tensor:
+def spread(count: int, most: int) -> Tensor:
     """At most so many of the positions 0 … count − 1, spread over them."""
     if count <= most:
         return torch.arange(count)

@@ -1,6 +1,7 @@
-"""Training: the training loop, its checkpoints, and its results."""
+"""Training: the training loop, its checkpoints, its results, and runs in turn."""
 
 from kdlib.training.fitted import Fitted, History, check_unseen, load_fitted, measure
+from kdlib.training.generations import assistants, generations
 from kdlib.training.loop import fit
 from kdlib.training.optimizing import OptimizerFactory, Schedule, adamw, constant, one_cycle
 from kdlib.training.recording import record_answers
@@ -13,10 +14,12 @@ __all__ = [
     "Schedule",
     "StopTraining",
     "adamw",
+    "assistants",
     "check_unseen",
     "constant",
     "early_stopping",
     "fit",
+    "generations",
     "load_fitted",
     "measure",
     "one_cycle",
