@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from kdlib.losses import check_temperature
 from kdlib.models import asking
 from kdlib.models.asking import Prepared
+from kdlib.objectives.bound import name_of
+from kdlib.randomness import stream_seed
 
 MEANS = ("probabilities", "logits")
 
@@ -80,13 +82,15 @@ def ensemble(
     """
     _shares(weights, len(teachers))
 
-    def joined(logits: list[Tensor]) -> Tensor:
+    def average(logits: list[Tensor]) -> Tensor:
         return mean_logits(logits, weights, of=of, temperature=temperature)
 
     mean_logits([torch.zeros(1, 2)], of=of, temperature=temperature)  # refuses settings now
     names = asking.class_names(teachers[0])
     columns = [asking.class_order(asking.class_names(teacher), names) for teacher in teachers]
-    return Prepared(_Together(teachers, normalise, joined, columns), _as_it_is, names)
+    return Prepared(
+        Teachers(teachers, normalise, average, columns, f"mean {weights} {of} {temperature}"), _as_it_is, names
+    )
 
 
 def teacher_per_task(teachers: Sequence[Any], normalise: Callable[[Any], Any] | None = None) -> Prepared:
@@ -114,7 +118,7 @@ def teacher_per_task(teachers: Sequence[Any], normalise: Callable[[Any], Any] | 
             raise ValueError(f"teachers of tasks must all give [n, C], not {[list(each.shape) for each in logits]}")
         return torch.stack(logits, dim=1)
 
-    return Prepared(_Together(teachers, normalise, stacked, [None] * len(teachers)), _as_it_is)
+    return Prepared(Teachers(teachers, normalise, stacked, [None] * len(teachers), "a task each"), _as_it_is)
 
 
 def joined(
@@ -160,13 +164,16 @@ def joined(
     def side_by_side(logits: list[Tensor]) -> Tensor:
         return torch.cat([each - each.mean(dim=-1, keepdim=True) for each in logits], dim=-1)[..., order]
 
-    together = _Together(teachers, normalise, side_by_side, [None] * len(teachers))
+    together = Teachers(teachers, normalise, side_by_side, [None] * len(teachers), f"joined {order}")
     partition = tuple(tuple(list(classes).index(name) for name in each) for each in known)
     return Prepared(together, _as_it_is, tuple(classes)), partition
 
 
-class _Together(nn.Module):
-    """Several teachers in one module, for raw inputs: each through its own preparation, then one function of logits."""
+class Teachers(nn.Module):
+    """Several teachers in one module, for raw inputs: each through its own preparation, then one function of logits.
+
+    The buffer ``settings`` stands for all that is no weight, so that another ensemble has another fingerprint.
+    """
 
     def __init__(
         self,
@@ -174,7 +181,16 @@ class _Together(nn.Module):
         normalise: Callable[[Any], Any] | None,
         join: Callable[[list[Tensor]], Tensor],
         columns: Sequence[list[int] | None],
+        settings: str,
     ) -> None:
+        """Put teachers together; for the arguments see :func:`ensemble`.
+
+        Args:
+            teachers, normalise: as there.
+            join: from the logits of all to the logits of one.
+            columns: for each teacher, of its logits; None takes them as they are.
+            settings: those of ``join``, as text.
+        """
         super().__init__()
         for teacher in teachers:
             if asking.is_table(teacher) or not asking.is_known(teacher):
@@ -186,6 +202,8 @@ class _Together(nn.Module):
         self.known, self.columns, self.join = [asking.class_names(each) for each in teachers], list(columns), join
         self.ask = [asking.inner(teacher) for teacher in teachers]
         self.members = nn.ModuleList(each for each in self.ask if isinstance(each, nn.Module))
+        functions = [name_of(each) for each in (*self.prepare, *self.ask) if not isinstance(each, nn.Module)]
+        self.register_buffer("settings", torch.tensor(stream_seed(f"{settings} {columns} {functions}", 0)))
 
     def forward(self, raw: Any = None, **named: Any) -> Tensor:
         raw = named if named else raw
