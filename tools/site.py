@@ -41,6 +41,8 @@ PAGES = (
 PICTURES = ("docs/*.png", "kdcourse/studies/results/*.png")
 MODULES = (
     "losses",
+    "losses.features",
+    "losses.logits",
     "data",
     "models",
     "objectives",

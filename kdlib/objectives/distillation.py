@@ -130,11 +130,11 @@ class _FromTeacher(Bound):
         self.settings, self.run, self.teacher_logits, self.record = settings, run, teacher_logits, record
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        student_logits = self.run.logits(batch)
+        teacher_logits, student_logits = self.teacher_logits(batch), self.run.logits(batch)
         with losses.complete_targets(self.run.complete):
             return losses.distillation_terms(
                 student_logits,
-                self.teacher_logits(batch),
+                teacher_logits,
                 tasks.labels_of(batch.targets, student_logits, self.run.task),
                 temperature=self.settings.temperature,
                 alpha=self.settings.alpha,

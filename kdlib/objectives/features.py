@@ -81,8 +81,8 @@ class FeatureDistillation:
 
     The teacher is frozen as in :class:`kdlib.Distillation`: in eval mode, without gradients, not in the optimizer; it
     sees the same view as the student. If a sample always looks the same and the features of all samples take at most
-    :data:`kdlib.objectives.teacher_features.MOST_BYTES`, they are computed once; otherwise in each step, in one forward
-    pass with the logits if the objective is a Distillation by the same teacher. Regressors are trained and
+    256 MiB, they are computed once; otherwise in each step, in one forward pass with the logits if the objective is a
+    Distillation by the same teacher. Regressors are trained and
     checkpointed with the student, but are no part of it: what is returned and saved is the student alone. (A method
     that keeps its projector has it in the student, see :func:`with_teachers_head`.)
 
@@ -161,7 +161,8 @@ class _Matching(Bound):
             pair = ours[match.student], theirs.some[match.teacher].to(run.machine.device)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(stream_seed(f"regressor {number}", run.seed))
-                self.regressors.append(_made(match, *pair).to(run.machine.device))
+                made = _made(match, *pair)
+                self.regressors.append(made.to(run.machine.device, memory_format=run.machine.memory_format))
                 fingerprints.append(_tried(match, self.regressors[-1], *pair))
         self.parameters = (
             *bound.parameters,
@@ -177,10 +178,11 @@ class _Matching(Bound):
         }
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        theirs = None if self.theirs.shared else self.theirs(batch)  # first: its memory is free for the student's pass
         with self.student.watched() as found, self.theirs.listening():
             terms = dict(self.bound(batch))
         ours = self.student.features(found, len(batch.index))
-        theirs = self.theirs(batch)
+        theirs = self.theirs(batch) if theirs is None else theirs
         total = self.settings.objective_weight * terms["loss"]
         for number, (match, regressor) in enumerate(zip(self.settings.matches, self.regressors, strict=True), start=1):
             value = match.loss(regressor(ours[match.student]), theirs[match.teacher])

@@ -36,11 +36,11 @@ def assistants(
         ValueError: there is no model, one occurs twice, or a checkpoint is asked for.
 
     >>> from kdlib.models import mlp
-    >>> import torch; data = Dataset.from_tensors(torch.randn(80, 4), torch.arange(80) % 2)
-    >>> teacher = fit(mlp(32, features=4, classes=2), data, epochs=1)
-    >>> chain = assistants(teacher, [mlp(16, features=4, classes=2), mlp(4, features=4, classes=2)], data, epochs=1)
+    >>> import torch; inputs = torch.randn(80, 4); data = Dataset.from_tensors(inputs, (inputs[:, 0] > 0).long())
+    >>> teacher = fit(mlp(32, features=4, classes=2), data, epochs=20)
+    >>> chain = assistants(teacher, [mlp(16, features=4, classes=2), mlp(4, features=4, classes=2)], data, epochs=20)
     >>> [len(result.history) for result in chain]
-    [1, 1]
+    [20, 20]
     """
     if not models or len({id(model) for model in models}) < len(models):
         raise ValueError("models must be one or more different modules: each is trained once, in place")
@@ -72,8 +72,8 @@ def generations(
         ValueError: as :func:`assistants`.
 
     >>> from kdlib.models import mlp
-    >>> import torch; data = Dataset.from_tensors(torch.randn(80, 4), torch.arange(80) % 2)
-    >>> family = generations([mlp(8, features=4, classes=2, seed=seed) for seed in range(3)], data, epochs=1)
+    >>> import torch; inputs = torch.randn(80, 4); data = Dataset.from_tensors(inputs, (inputs[:, 0] > 0).long())
+    >>> family = generations([mlp(8, features=4, classes=2, seed=seed) for seed in range(3)], data, epochs=20)
     >>> [result.record["run"]["objective"]["objective"] for result in family]
     ['cross_entropy', 'Distillation', 'Distillation']
     """
