@@ -568,8 +568,14 @@ def test_convolutions_learn_under_mixing_accumulation_and_half_precision():
         assert all(torch.isfinite(torch.tensor(value)) for value in fitted.history[-1].values())
 
 
-def test_a_compiled_or_wrapped_student_is_looked_through(blobs):
+def test_a_wrapped_student_is_looked_through_and_a_compiled_one_refused(blobs):
     net, wrapped = student(), student()
     fit(net, blobs, FeatureDistillation(teacher(), HINT))
     fit(nn.DataParallel(wrapped), blobs, FeatureDistillation(nn.DataParallel(teacher()), HINT))
     assert same_weights(net, wrapped)
+    for compiled, theirs in (
+        (torch.compile(student(), backend="eager"), teacher()),
+        (student(), torch.compile(teacher())),
+    ):
+        with pytest.raises(ValueError, match="layers of a compiled module cannot be watched"):
+            fit(compiled, blobs, FeatureDistillation(theirs, HINT))

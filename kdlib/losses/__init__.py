@@ -20,6 +20,7 @@ Conventions
 * All losses compile as full graphs. While ``torch.compile`` traces, shapes and types are checked, but not values.
 """
 
+from kdlib.losses import features, logits
 from kdlib.losses.distillation import distillation_loss, distillation_terms
 from kdlib.losses.hard import HARD_LOSSES, HardLoss, cross_entropy, mean_squared_error, squared_error
 from kdlib.losses.probabilities import smoothed, softened_log_probabilities, softened_probabilities, two_logits
@@ -48,7 +49,9 @@ __all__ = [
     "cross_entropy",
     "distillation_loss",
     "distillation_terms",
+    "features",
     "forward_kl",
+    "logits",
     "mean_squared_error",
     "reverse_kl",
     "smoothed",

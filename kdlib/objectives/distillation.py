@@ -145,9 +145,6 @@ class _FromTeacher(Bound):
 
     def trouble(self, batch: Batch) -> str:
         answers = self.teacher_logits(batch)
-        broken = 0 if answers is None else teacher_checks.broken_rows(answers)
-        return (
-            f"the teacher's answers are NaN or infinite for {broken} of the batch's {len(answers)} samples"
-            if broken
-            else ""
-        )
+        if answers is None or not (broken := teacher_checks.broken_rows(answers)):
+            return ""
+        return f"the teacher's answers are NaN or infinite for {broken} of the batch's {len(answers)} samples"

@@ -24,13 +24,17 @@ class Layers:
         """Look up the layers.
 
         Args:
-            module: the module; a wrapper of ``torch.compile`` or ``DataParallel`` around it is looked through.
+            module: the module; ``DataParallel`` around it is looked through.
             names: of layers.
             whose: "the student" or "the teacher", for errors.
 
         Raises:
-            ValueError: there is no layer of this name.
+            ValueError: there is no layer of this name, or the module is compiled, so that layers cannot be watched.
         """
+        if any(hasattr(part, "_orig_mod") or part._compiled_call_impl is not None for part in module.modules()):
+            raise ValueError(
+                f"layers of a compiled module cannot be watched: pass {whose} as it was before torch.compile"
+            )
         there = dict(asking.plain(module).named_modules())
         self.names, self.whose = tuple(dict.fromkeys(names)), whose
         for name in self.names:
@@ -73,7 +77,7 @@ class Layers:
                 hint = (
                     "such a layer has no single output: name one that is called once"
                     if outputs
-                    else "name one that forward() calls (torch.compile hides layers: pass the module before compiling)"
+                    else "name one that forward() calls"
                 )
                 raise ValueError(f"layer {name!r} of {self.whose} is called {len(outputs)} times in one pass; {hint}")
             output = outputs[0][0]
