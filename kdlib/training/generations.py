@@ -37,10 +37,11 @@ def assistants(
 
     >>> from kdlib.models import mlp
     >>> import torch; inputs = torch.randn(80, 4); data = Dataset.from_tensors(inputs, (inputs[:, 0] > 0).long())
-    >>> teacher = fit(mlp(32, features=4, classes=2), data, epochs=20)
-    >>> chain = assistants(teacher, [mlp(16, features=4, classes=2), mlp(4, features=4, classes=2)], data, epochs=20)
+    >>> teacher = fit(mlp(32, features=4, classes=2), data, epochs=2)
+    >>> nets = [mlp(16, features=4, classes=2), mlp(4, features=4, classes=2)]
+    >>> chain = assistants(teacher, nets, data, lambda one: Distillation(one, control="an example"), epochs=2)
     >>> [len(result.history) for result in chain]
-    [20, 20]
+    [2, 2]
     """
     if not models or len({id(model) for model in models}) < len(models):
         raise ValueError("models must be one or more different modules: each is trained once, in place")
@@ -73,7 +74,8 @@ def generations(
 
     >>> from kdlib.models import mlp
     >>> import torch; inputs = torch.randn(80, 4); data = Dataset.from_tensors(inputs, (inputs[:, 0] > 0).long())
-    >>> family = generations([mlp(8, features=4, classes=2, seed=seed) for seed in range(3)], data, epochs=20)
+    >>> nets = [mlp(8, features=4, classes=2, seed=seed) for seed in range(3)]
+    >>> family = generations(nets, data, lambda one: Distillation(one, control="an example"), epochs=2)
     >>> [result.record["run"]["objective"]["objective"] for result in family]
     ['cross_entropy', 'Distillation', 'Distillation']
     """
