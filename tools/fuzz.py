@@ -34,7 +34,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -89,8 +89,8 @@ class Target:
 
 # --- mutations -----------------------------------------------------------------------------------
 
-ODD = [None, True, -1, 0, 1, 3, 10**9, 2**70, -(2**70), 1.5, 1e308, float("nan"), float("inf"), "", "x", "\0", "é\ud800",
-       "../../x", "9" * 400, [], {}, [[]], [0] * 9, {"": None}, {"builder": "mlp"}, {"tensor": "0"}]  # fmt: skip
+ODD = [None, True, -1, 0, 1, 3, 10**9, 2**70, -(2**70), 1.5, 1e308, float("nan"), float("inf"), "", "x", "\0",
+       "é\ud800", "../../x", "9" * 400, [], {}, [[]], [0] * 9, {"": None}, {"builder": "mlp"}, {"tensor": "0"}]  # fmt: skip
 
 
 def blind(chance: random.Random, content: bytes) -> bytes:
@@ -282,8 +282,9 @@ def other_zip(chance: random.Random, content: bytes) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as new:
         for one in old.infolist():
-            odd = ("../" + one.filename, "/" + one.filename, "a/" * 200 + "x.ipynb", "x\0", "é\u0301/ex01.ipynb", "Jane_778_"
-                   "assignsubmission_file_/ex01.ipynb", "jane_1_2_ex01.ipynb", one.filename, one.filename)  # fmt: skip
+            name = one.filename
+            odd = [f"../{name}", f"/{name}", "a/" * 200 + "x.ipynb", "x\0", "é\u0301/ex01.ipynb", name, name]
+            odd += ["Jane_778_assignsubmission_file_/ex01.ipynb", "jane_1_2_ex01.ipynb"]
             body = old.read(one)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -392,7 +393,7 @@ def a_batch() -> bytes:
 class Python2Pickler(pickle._Pickler):
     """Writes bytes and text as Python 2 wrote its strings, as the published batches have them."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
     def save_string(self, value):
         content = value.encode("latin1") if isinstance(value, str) else value
@@ -482,21 +483,16 @@ def targets() -> dict[str, Target]:
     kept = written(lambda path: files.write_safetensors(path, "key", "digits", {"x": torch.arange(9)}))
     sealed = {"shaped": [resealed, other_header], "sealed": True, "suffix": ".safetensors"}
     lists = {"shaped": [other_csv], "suffix": ".csv"}
+    images = digits()["train-images-idx3-ubyte"]
+    plain = {"sealed": True, "names": "train-images"}
     return {
         "model": Target(read_model, [written(partial(models.save, model)) for model in (student(), net)], **sealed),
         "fitted": Target(read_fitted, [written(fitted.save)], **sealed),
         "checkpoint": Target(resume, [checkpoint], **sealed),
         "answers": Target(read_answers, [written(answers.save)], **sealed),
         "cache": Target(read_kept, [kept], **sealed),
-        "digits": Target(read_digits, [digits()["train-images-idx3-ubyte"]], sealed=True, names="train-images"),
-        "digits-gz": Target(
-            read_digits,
-            [gzip.compress(digits()["train-images-idx3-ubyte"])],
-            [packed],
-            sealed=True,
-            names="train-images",
-            suffix=".gz",
-        ),
+        "digits": Target(read_digits, [images], **plain),
+        "digits-gz": Target(read_digits, [gzip.compress(images)], [packed], suffix=".gz", **plain),
         "batch": Target(read_batch, [a_batch()], [other_pickle]),
         "png": Target(read_image, [image("PNG"), image("PNG", "L"), image("PNG", "P")], [other_chunk], suffix=".png"),
         "jpg": Target(read_image, [image("JPEG"), image("JPEG", "L")], suffix=".jpg"),
