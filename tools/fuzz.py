@@ -90,7 +90,7 @@ class Target:
 # --- mutations -----------------------------------------------------------------------------------
 
 ODD = [None, True, -1, 0, 1, 3, 10**9, 2**70, -(2**70), 1.5, 1e308, float("nan"), float("inf"), "", "x", "\0",
-       "é\ud800", "../../x", "9" * 400, [], {}, [[]], [0] * 9, {"": None}, {"builder": "mlp"}, {"tensor": "0"}]  # fmt: skip
+       "é\ud800", "../../x", "9" * 400, [], {}, [[]], [0], {"": None}, {"builder": "mlp"}, {"tensor": "0"}]  # fmt: skip
 
 
 def blind(chance: random.Random, content: bytes) -> bytes:
