@@ -256,7 +256,7 @@ def test_missing_truncated_and_foreign_mnist_files(tmp_path, mnist_files):
     with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte missing .3 of 4"):
         kdlib.load("mnist", tmp_path)
     packed = gzip.compress(whole)
-    for content in (packed[:-9], packed[:30] + bytes(30) + packed[60:], b"", b"<html>Not found</html>"):
+    for content in (packed[:-9], packed[:10] + b"\xff" * 20 + packed[30:], b"", b"<html>Not found</html>"):
         (raw / f"{path.name}.gz").write_bytes(content)
         with pytest.raises(ValueError, match="truncated or no gzip|is not the published file"):
             kdlib.load("mnist", tmp_path)
