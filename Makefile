@@ -11,7 +11,7 @@ LEARNER := $(VENV)/.learner
 DEVELOPER := $(VENV)/.developer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo live lab progress check test test-full test-slow notebooks exercises slides site release grade hostile mutants benchmarks constraints clean
+.PHONY: help demo live lab progress check test test-full test-slow notebooks exercises slides site release grade hostile mutants benchmarks fuzz package constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -102,9 +102,15 @@ mutants: $(DEVELOPER) ## plant faults in the library, show which test or lesson 
 benchmarks: $(DEVELOPER) ## measure the loop against the tutorial's and against the floor
 	$(BIN)/python benchmarks/loops.py
 
+fuzz: $(DEVELOPER) ## damage every kind of file that is read, OPTIONS="--inputs 100000 model" (a minute for a thousand each)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py $(OPTIONS)
+
+package: $(DEVELOPER) ## build wheel and source archive, try each in an empty environment (docs/support.md)
+	$(BIN)/python tools/package.py $(OPTIONS)
+
 constraints: ## compile constraints.txt again (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o constraints.txt
 
 clean: ## remove the environments and caches, keep your copies in my/
-	rm -rf $(VENV) node_modules build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) node_modules build dist *.egg-info .pytest_cache .ruff_cache

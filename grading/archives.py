@@ -213,7 +213,7 @@ def _in_zip(file: File, depth: int) -> list[File]:
     inner = 0
     for index, member in enumerate(members):
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
-        if member.is_dir() or "__MACOSX" in parts:
+        if member.filename.endswith("/") or "__MACOSX" in parts:
             continue
         changed = _member_date(member) if depth == 0 else file.changed
         place = (*file.members, index)

@@ -252,7 +252,8 @@ def _cell(found: Any) -> Cell | None:
         source = wire.readable("".join(source) if isinstance(source, list) else str(source))
         marks = found.get("metadata", {}).get("nbgrader", {})
         mark = marks.get("grade_id") if isinstance(marks, dict) else None
-        return Cell(str(found["cell_type"]), source, mark if isinstance(mark, str) else None, _shows(found))
+        kind, mark = wire.readable(str(found["cell_type"])), wire.readable(mark) if isinstance(mark, str) else None
+        return Cell(kind, source, mark, _shows(found))
     except (KeyError, TypeError, AttributeError):
         return None
 

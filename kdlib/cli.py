@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{command}: {' '.join(notes)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends; a second Ctrl-C must not break its last words
         print(f"\n{command}: interrupted; no file was left half-written", file=sys.stderr)
         return 130
 

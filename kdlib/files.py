@@ -1,14 +1,17 @@
 """Atomic writing of files, and safetensors files with a checksum that is verified on reading."""
 
+import errno
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,15 @@ from torch import Tensor
 
 from kdlib.user_warnings import warn
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors for a full disk, a used-up quota, and a file beyond the limit of its size."""
+
 
 @contextmanager
 def atomically(path: str | os.PathLike) -> Iterator[Path]:
     """Provide a temporary path to write to, which replaces ``path`` if the block ends without an error.
+
+    It is in a new folder beside ``path``, since what writes may make further files (safetensors does).
 
     If the process dies at any time, ``path`` has either its old content or all of the new one. If the block raises
     (also on Ctrl-C), nothing is left behind. Files left by a killed process are deleted an hour later. The file gets
@@ -36,11 +44,11 @@ def atomically(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.*.part"):
-        if time.time() - leftover.stat().st_mtime > 3600:
-            leftover.unlink(missing_ok=True)
-    temporary = temporary_name(path)
+    delete_leftovers(path)
+    folder = temporary_name(path)
+    temporary = folder / path.name
     try:
+        folder.mkdir()
         temporary.touch()
         usual = temporary.stat().st_mode
         yield temporary
@@ -49,22 +57,33 @@ def atomically(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except SafetensorError as error:  # raised by safetensors on a full disk
-        temporary.unlink(missing_ok=True)
         raise OSError(f"{path} cannot be written: {error}") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno in NO_ROOM and error.filename is None:  # raised by write(), which names no file
+            raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
         raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     if sys.platform != "win32":
-        folder = os.open(path.parent, os.O_RDONLY)
+        parent = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(parent)
         finally:
-            os.close(folder)
+            os.close(parent)
 
 
 def temporary_name(path: Path) -> Path:
-    """The temporary path of this process for ``path``."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A new name beside ``path``: also two threads, or two containers with equal process numbers, get two."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def delete_leftovers(path: Path) -> None:
+    """Delete temporary folders for ``path`` in which nothing was written for an hour: a killed process left them."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):  # another process may be renaming or deleting it now
+            last_written = max(place.stat().st_mtime for place in (leftover, *leftover.glob("*")))
+            if time.time() - last_written > 3600:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def digest_of(tensors: dict[str, Tensor], text: str = "") -> str:
@@ -111,7 +130,7 @@ def read_safetensors(
             metadata = file.metadata() or {}
             content = json.loads(metadata[key])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is no dict)
-    except (SafetensorError, KeyError, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise ValueError(f"{path} is not {kind}, or is damaged ({type(error).__name__}: {error})") from error
     if "sha256" in metadata:
         if digest_of(tensors, metadata[key]) != metadata["sha256"]:

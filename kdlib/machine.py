@@ -55,7 +55,8 @@ class Machine:
 def decide(model: nn.Module, device: str = "auto", precision: str = "auto") -> Machine:
     """Choose where and how to train ``model``; the same model on the same machine gets the same choice.
 
-    ``device="auto"`` takes CUDA if available, else the CPU. Convolutions use the channels-last layout.
+    ``device="auto"`` takes CUDA if available, else the CPU. Apple's GPU, ``"mps"``, is taken only if it is asked for:
+    this library was never tried on one (docs/support.md). Convolutions use the channels-last layout.
     ``precision="auto"`` means float32 on a CPU, where bfloat16 makes some nets faster and most of this library's
     slower, and bfloat16 for convolutions on a CUDA device with native bfloat16 multiplication
     (``benchmarks/loops.md``).
@@ -71,9 +72,11 @@ def decide(model: nn.Module, device: str = "auto", precision: str = "auto") -> M
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise ValueError(f"device {device!r} is unknown: use 'auto', 'cpu' or 'cuda'") from error
+        raise ValueError(f"device {device!r} is unknown: use 'auto', 'cpu', 'cuda' or 'mps'") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("device is 'cuda', but PyTorch finds no CUDA device: use device='cpu' or 'auto'")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise RuntimeError("device is 'mps', but PyTorch finds no GPU of Apple's: use device='cpu' or 'auto'")
     modules = model.modules() if isinstance(model, nn.Module) else ()
     convolutional = any(isinstance(module, nn.Conv2d) for module in modules)
     if precision == "auto":

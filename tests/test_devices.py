@@ -1,17 +1,20 @@
 """Every path that judges moves inputs to the model: tried with a device that is not there, and on CUDA if it is."""
 
 import dataclasses
+import functools
 from contextlib import nullcontext
 
+import elsewhere
 import pytest
 import torch
 from conftest import make_images
-from elsewhere import Elsewhere, moved_there
+from elsewhere import Elsewhere, There, moved_there
 
 import kdlib
 from kdlib import models
 from kdlib.judging import cost, curves, metrics, shifts
-from kdlib.machine import Machine
+from kdlib.machine import Machine, decide
+from kdlib.training.epoch_figures import summable
 
 HERE = "cpu"
 
@@ -135,3 +138,35 @@ def test_a_teacher_on_another_device_stays_there_and_teaches_the_same(place, ima
     assert next(teacher.model.parameters()).device.type != HERE
     for one, other in zip(*(student.model.parameters() for student in students), strict=True):
         torch.testing.assert_close(one, other)
+
+
+# --- Apple's GPU, which was never tried ----------------------------------------------------------
+
+
+@pytest.fixture(params=[True, False], ids=["an Apple GPU", "none"])
+def apple(request, monkeypatch):
+    """A machine that says it has one, or has none, and no CUDA."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", functools.lru_cache(lambda: request.param))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return request.param
+
+
+def test_apples_gpu_is_taken_only_if_it_is_asked_for(apple, images):
+    net = models.convnet(width=2, classes=3)
+    assert decide(net).device == HERE
+    assert kdlib.fit(net, images, epochs=1).record["machine"]["device"] == HERE
+    if apple:
+        asked = decide(net, "mps")
+        assert (asked.device, asked.precision) == ("mps", "float32")
+    else:
+        with pytest.raises(RuntimeError, match="PyTorch finds no GPU of Apple's"):
+            decide(net, "mps")
+
+
+def test_losses_are_summed_in_what_apples_gpu_has(monkeypatch):
+    """It has no float64."""
+    monkeypatch.setattr(elsewhere, "DEVICE", torch.device("mps"))
+    with Elsewhere():
+        loss = There(torch.tensor(0.5))
+        assert loss.device.type == "mps" and summable(loss).dtype == torch.float32
+    assert summable(torch.tensor(0.5)).dtype == torch.float64

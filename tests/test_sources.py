@@ -1,5 +1,6 @@
 """Finding, reading, refusing and downloading files. Servers here are real ones, on the loopback interface."""
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -7,6 +8,7 @@ import http.server
 import io
 import os
 import pickle
+import resource
 import socketserver
 import struct
 import tarfile
@@ -254,9 +256,28 @@ def test_missing_truncated_and_foreign_mnist_files(tmp_path, mnist_files):
     path.unlink()
     with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte missing .3 of 4"):
         kdlib.load("mnist", tmp_path)
-    (raw / f"{path.name}.gz").write_bytes(gzip.compress(whole)[:-9])
-    with pytest.raises(ValueError, match="truncated or no gzip"):
+    packed = gzip.compress(whole)
+    for content in (packed[:-9], packed[:10] + b"\xff" * 20 + packed[30:], b"", b"<html>Not found</html>"):
+        (raw / f"{path.name}.gz").write_bytes(content)
+        with pytest.raises(ValueError, match="truncated or no gzip|is not the published file"):
+            kdlib.load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_foreign_file_that_is_huge_does_not_fill_the_memory(tmp_path, mnist_files, suffix):
+    """Found: a gzip file of 10 MB may be 10 GB unpacked, and was unpacked before its checksum was looked at."""
+    raw = write_mnist(tmp_path, mnist_files)
+    path = raw / f"train-images-idx3-ubyte{suffix}"
+    (raw / "train-images-idx3-ubyte").unlink()
+    if suffix:
+        path.write_bytes(gzip.compress(bytes(20 * 2**20), 9) * 50)
+    else:
+        with open(path, "wb") as file:
+            file.truncate(2**40)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=f"{path.name} is not the published file"):
         kdlib.load("mnist", tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "in KiB"
 
 
 def test_missing_and_truncated_cifar_files(tmp_path, cifar_files):
@@ -306,7 +327,9 @@ def test_a_pickle_that_is_none_is_refused(tmp_path, monkeypatch, cifar_files, co
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files; under /cut it stops half-way, under /other it sends other bytes, under /silent it says nothing."""
+    """Serves files; the first part of the path says in which way it does not."""
+
+    STATUS = {"gone": 404, "forbidden": 403, "busy": 503}
 
     def log_message(self, *args):
         self.server.asked.append(self.path)
@@ -315,15 +338,23 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.log_message()
         _, how, name = self.path.split("/")
         content = self.server.files.get(name)
-        if content is None or how == "gone":
-            return self.send_error(404)
+        if content is None or how in self.STATUS:
+            return self.send_error(self.STATUS.get(how, 404))
         if how == "silent":
             time.sleep(3)
             return None
+        half, page = content[: len(content) // 2], b"<html>Log in to the network of this hotel</html>"
         self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
+        if how not in ("page", "endless"):
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write({"cut": content[: len(content) // 2], "other": bytes(len(content))}.get(how, content))
+        self.wfile.write({"cut": half, "stalled": half, "other": bytes(len(content)), "page": page}.get(how, content))
+        if how == "stalled":
+            self.wfile.flush()
+            time.sleep(3)
+        with contextlib.suppress(OSError):  # until nobody listens any more
+            while how == "endless":
+                self.wfile.write(bytes(1 << 16))
         return None
 
 
@@ -346,8 +377,9 @@ def mirrors(server, mnist_files, monkeypatch):
     return lambda *how: monkeypatch.setattr(MNIST, "mirrors", [server.url(one) for one in how])
 
 
-@pytest.mark.parametrize("bad", ["gone", "cut", "other", "silent"])
-def test_a_bad_mirror_is_left_for_the_next(tmp_path, mirrors, bad, capsys):
+@pytest.mark.parametrize("bad", ["gone", "forbidden", "busy", "cut", "other", "page", "silent", "stalled", "endless"])
+def test_a_bad_mirror_is_left_for_the_next(tmp_path, mirrors, bad, capsys, monkeypatch):
+    monkeypatch.setattr(downloads, "LARGEST", 1_000_000)
     mirrors(bad, "good")
     found = kdlib.load("mnist", tmp_path, download=True)
     assert found.source == "full" and "Downloading MNIST (11 MB)" in capsys.readouterr().out
@@ -364,11 +396,14 @@ def test_what_was_downloaded_satisfies_torchvision(tmp_path, mirrors):
 
 
 def test_when_every_mirror_fails_it_says_how_and_leaves_nothing(tmp_path, mirrors, server, monkeypatch):
-    mirrors("gone", "cut", "other")
+    monkeypatch.setattr(downloads, "LARGEST", 1_000_000)
+    mirrors("gone", "forbidden", "busy", "cut", "other", "page", "stalled", "endless")
     with pytest.raises(ConnectionError) as error:
         kdlib.load("mnist", tmp_path, download=True)
     message = str(error.value)
-    assert "404" in message and "checksum is wrong" in message and "by hand" in message
+    for said in ("404", "403", "503", "timed out", "more than 1 MB"):
+        assert said in message
+    assert message.count("checksum is wrong") == 3 and "by hand" in message
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -4,18 +4,23 @@ import gzip
 import hashlib
 import http.client
 import os
+import shutil
 import tarfile
 import urllib.request
+import zlib
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from kdlib.files import atomically
+from kdlib.files import atomically, delete_leftovers, temporary_name
 from kdlib.known_data import KNOWN
 from kdlib.machine import progress_is_off
 
 TIMEOUT = 10.0
 """Seconds without an answer after which the next mirror is tried."""
+
+LARGEST = 200_000_000
+"""Bytes after which a download is given up: the largest published file, CIFAR-10's, has 170,498,071."""
 
 OFFLINE = "Nothing was downloaded: KDLIB_OFFLINE=1"
 
@@ -31,13 +36,23 @@ def download(name: str, folder: Path) -> None:
     Each file is compared with its published MD5 before it gets its name. Files that are already there are kept.
 
     Raises:
-        ConnectionError: every mirror failed (the message gives each error, and where files can be put by hand), or
-            nothing was tried because of ``KDLIB_OFFLINE=1``.
+        ConnectionError: every mirror failed (the message gives each error, and where files can be put by hand), the
+            disk is full, or nothing was tried because of ``KDLIB_OFFLINE=1``.
     """
-    from torchvision.datasets import CIFAR10, MNIST
-
     if is_offline():
         raise ConnectionError(OFFLINE)
+
+    try:
+        _download(name, folder)
+    except ConnectionError:
+        raise
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        about = f"{KNOWN[name].title} was downloaded, but cannot be unpacked into {folder}"
+        raise ConnectionError(f"{about}: {error}") from error
+
+
+def _download(name: str, folder: Path) -> None:
+    from torchvision.datasets import CIFAR10, MNIST
 
     if name == "mnist":
         raw = folder / "MNIST" / "raw"
@@ -56,19 +71,30 @@ def download(name: str, folder: Path) -> None:
 
 def _unpack_cifar10(archive: Path, batches: Path) -> None:
     """Unpack the archive's regular files next to ``batches``, then rename: the folder appears whole or not at all."""
-    temporary = batches.with_name(f".{batches.name}.{os.getpid()}.part")
+    delete_leftovers(batches)
+    temporary = temporary_name(batches)
     temporary.mkdir(parents=True)
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isfile() and Path(member.name).parent.name == batches.name:
-                (temporary / Path(member.name).name).write_bytes(tar.extractfile(member).read())
-    temporary.rename(batches)
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and Path(member.name).parent.name == batches.name:
+                    with open(temporary / Path(member.name).name, "wb") as file:
+                        shutil.copyfileobj(tar.extractfile(member), file)
+        try:
+            temporary.rename(batches)
+        except OSError:
+            if not batches.exists():  # otherwise another process was quicker
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _fetch(urls: list[str], md5: str, path: Path) -> None:
     """Download a file with this MD5 from the first URL that has it, atomically, with a progress bar."""
-    if path.exists() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5:
-        return
+    if path.exists():
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "md5").hexdigest() == md5:
+                return
     failures = []
     for url in urls:
         digest = hashlib.md5(usedforsecurity=False)
@@ -83,6 +109,8 @@ def _fetch(urls: list[str], md5: str, path: Path) -> None:
                         file.write(block)
                         digest.update(block)
                         bar.update(len(block))
+                        if file.tell() > LARGEST:
+                            raise OSError(f"more than {LARGEST // 10**6} MB, so it is not the published file")
                 if digest.hexdigest() != md5:
                     raise OSError("the file's checksum is wrong, so it was deleted")
             return

@@ -98,7 +98,7 @@ def list_images(folder: Path, classes: tuple[str, ...]) -> list[ImageFile]:
 
 def decode_images(folder: Path, files: list[ImageFile], known: Known, title: str) -> Tensor:
     """Decode files into one tensor, uint8 [N, C, size, size]; errors name file, class and number."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     images = torch.empty(len(files), known.channels, known.size, known.size, dtype=torch.uint8)
 
@@ -108,12 +108,13 @@ def decode_images(folder: Path, files: list[ImageFile], known: Known, title: str
         place = f"class {known.classes[file.target]}, image {number + 1:,} of {len(files):,}"
         try:
             with Image.open(path, formats=("PNG", "JPEG")) as image:
-                if image.size != (known.size, known.size):
-                    size = f"{known.size}×{known.size}"
-                    raise ValueError(f"{path} is {image.width}×{image.height}: {known.title} needs {size} ({place})")
-                pixels = np.array(image.convert("L" if known.channels == 1 else "RGB"))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+                fits = image.size == (known.size, known.size)
+                pixels = np.array(image.convert("L" if known.channels == 1 else "RGB")) if fits else None
+        except Exception as error:  # of many kinds: OSError, SyntaxError, IndexError, Pillow's own …
             raise ValueError(f"{path} is damaged or not an image ({place}): {error}") from error
+        if pixels is None:
+            size = f"{known.size}×{known.size}"
+            raise ValueError(f"{path} is {image.width}×{image.height}: {known.title} needs {size} ({place})")
         images[number] = torch.from_numpy(pixels).view(known.size, known.size, known.channels).permute(2, 0, 1)
 
     def decode_chunk(start: int) -> int:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import pickle
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +23,9 @@ MNIST_FILES = {  # unpacked: MD5, bytes before the pixels or labels
     "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", 8),
 }
 
+LARGEST = 64 * 2**20
+"""Bytes of a file, unpacked, beyond which it is not read on: the largest published one has 47 MB."""
+
 
 def _check_complete(folder: Path, wanted: list[str], present: Callable[[str], bool]) -> None:
     if missing := [name for name in wanted if not present(name)]:
@@ -29,6 +33,16 @@ def _check_complete(folder: Path, wanted: list[str], present: Callable[[str], bo
             f"{folder} is incomplete: {', '.join(missing)} missing ({len(wanted) - len(missing)} of {len(wanted)} "
             f"files are there). Delete the folder and fetch the data again, or add the missing files"
         )
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, unpacked if it is gzip; of a file that is far too large, one byte more than the limit."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            return file.read(LARGEST + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        kind = "truncated or no gzip file" if path.suffix == ".gz" else "unreadable"
+        raise ValueError(f"{path} is {kind}: {error}. Delete it and fetch again") from error
 
 
 def _check_md5(path: Path, content: bytes, expected: str) -> None:
@@ -49,12 +63,7 @@ def read_mnist(raw: Path) -> dict[str, Tensor]:
 
     def read(file: str) -> Tensor:
         path, (md5, header) = path_of(file), MNIST_FILES[file]
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            try:
-                content = gzip.decompress(content)
-            except (EOFError, OSError) as error:
-                raise ValueError(f"{path} is truncated or no gzip file: {error}. Delete it and fetch again") from error
+        content = _content(path)
         _check_md5(path, content, md5)
         return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).copy())
 
@@ -85,11 +94,15 @@ class _ArraysOnly(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it names {module}.{name}, which a file of images does not need") from None
 
 
-def _unpickle_batch(path: Path, content: bytes) -> tuple[Tensor, list[int]]:
+def unpickled_batch(path: Path, content: bytes) -> tuple[Tensor, list[int]]:
+    """Images and class numbers of a CIFAR-10 batch; ValueError if it is none."""
     try:
         batch = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
-        return torch.from_numpy(batch["data"]).view(-1, 3, 32, 32), batch["labels"]
-    except (KeyError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError) as error:
+        images, labels = torch.from_numpy(batch["data"]).view(-1, 3, 32, 32), [int(label) for label in batch["labels"]]
+        if images.dtype != torch.uint8 or len(images) != len(labels):
+            raise ValueError(f"it holds {len(images)} images as {images.dtype} and {len(labels)} labels")
+        return images, labels
+    except Exception as error:  # of many kinds: a damaged pickle may name any attribute of what it builds
         raise ValueError(f"{path} cannot be read as a CIFAR-10 batch: {error}") from error
 
 
@@ -103,9 +116,9 @@ def read_cifar10(folder: Path) -> dict[str, Tensor]:
     def read(files: dict[str, str]) -> tuple[Tensor, Tensor]:
         images, targets = [], []
         for file, md5 in files.items():
-            content = (folder / file).read_bytes()
+            content = _content(folder / file)
             _check_md5(folder / file, content, md5)
-            batch_images, batch_targets = _unpickle_batch(folder / file, content)
+            batch_images, batch_targets = unpickled_batch(folder / file, content)
             images.append(batch_images)
             targets.extend(batch_targets)
         return torch.cat(images), torch.tensor(targets)

@@ -1,9 +1,11 @@
 """Models in files: weights and the recipe to build them again. Nothing from a file is run."""
 
 import os
+from functools import partial
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from kdlib.files import read_safetensors, write_safetensors
 from kdlib.models.asking import plain
@@ -53,23 +55,38 @@ def load(path: str | os.PathLike, into: nn.Module | None = None, *, checked_alre
     content, weights = read_safetensors(path, "kdlib-model", "a model saved by kdlib", checked_already=checked_already)
     try:
         recipe, class_name, about = content["recipe"], content["class"], content["about"]
-        into = into or _rebuild(path, recipe, class_name)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path.name} does not describe a model in kdlib's format: {error}") from error
-    try:
-        plain(into).load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path.name} do not fit {describe(into)}: {error}") from error
+    into = into or _rebuild(path, recipe, class_name, weights)
+    _load_weights(path, into, weights)
     into.about = about
     return into
 
 
-def _rebuild(path: Path, recipe: dict | None, class_name: str) -> nn.Module:
+def _rebuild(path: Path, recipe: dict | None, class_name: str, weights: dict[str, Tensor]) -> nn.Module:
+    """The model of a recipe. Its shapes are compared with the weights before memory is taken for it."""
     if recipe is None:
         raise ValueError(
             f"{path.name} holds the weights of a {class_name}, which kdlib cannot build: "
             f"pass one of the same shape as into="
         )
-    if recipe["builder"] not in BUILDERS:
-        raise ValueError(f"{path.name} needs the builder {recipe['builder']!r}; known builders: {', '.join(BUILDERS)}")
-    return BUILDERS[recipe["builder"]](*recipe["args"], **recipe["kwargs"])
+    try:
+        name, sizes, named = recipe["builder"], recipe["args"], recipe["kwargs"]
+        if name not in BUILDERS:
+            raise ValueError(f"the builder {name!r}; known builders: {', '.join(BUILDERS)}")
+        if max(len(sizes), named.get("blocks", 0)) > len(weights):
+            raise ValueError(f"more layers than its {len(weights)} tensors")
+        build = partial(BUILDERS[name], *sizes, **named)
+        with torch.device("meta"):
+            outline = build()
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{path.name} needs a model that kdlib cannot build: {error}") from error
+    _load_weights(path, outline, {name: weight.to("meta") for name, weight in weights.items()})
+    return build()
+
+
+def _load_weights(path: Path, model: nn.Module, weights: dict[str, Tensor]) -> None:
+    try:
+        plain(model).load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path.name} do not fit {describe(model)}: {error}") from error

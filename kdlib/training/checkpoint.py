@@ -1,6 +1,7 @@
 """Checkpoints: the state that changes from epoch to epoch, in one safetensors file; only the same run resumes it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,35 @@ class Saved:
 
 
 def read(path: Path) -> Saved:
-    """Read a checkpoint; errors are those of :func:`kdlib.files.read_safetensors`."""
-    return Saved(path, *read_safetensors(path, "kdlib-checkpoint", KIND))
+    """Read a checkpoint.
+
+    Raises:
+        ValueError: also if the file describes no run as kdlib writes it.
+        OSError, ValueError: those of :func:`kdlib.files.read_safetensors`.
+    """
+    saved = Saved(path, *read_safetensors(path, "kdlib-checkpoint", KIND))
+    with _as_written(path):
+        threads, epochs, weights = saved.machine.threads, saved.content["run"]["epochs"], saved.initial_weights
+        if not all(type(number) is int and number > 0 for number in (threads, epochs)):
+            raise TypeError(f"it counts {threads!r} threads and {epochs!r} epochs")
+        if not all(isinstance(one, str) for one in (weights, *saved.content.get("weights", ()))):
+            raise TypeError("fingerprints of its weights are missing")
+        for row in saved.history:
+            if not {"epoch", "train_loss", "seconds"} <= row.keys() or set(map(type, row.values())) - {int, float}:
+                raise TypeError(f"{row} is no row of a history")
+        if len(saved.history) > epochs:
+            raise TypeError(f"it has {len(saved.history)} rows for {epochs} epochs")
+    return saved
+
+
+@contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    """Turn errors of a description that kdlib did not write into a ValueError that says so."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} does not hold a checkpoint as kdlib writes it ({said})") from error
 
 
 def save(path: Path, run: dict, machine: Machine, state: State) -> None:
@@ -163,23 +191,33 @@ def refuse_another_run(saved: Saved, run: dict, more_epochs_fit: bool) -> None:
 
 def restore(saved: Saved, state: State) -> None:
     """Restore a run's state from a checkpoint."""
-    content, tensors = saved.content, saved.tensors
+    content = saved.content
+    parts = ("model", "optimizer", "scheduler", "objective", "best")
+    with _as_written(saved.path):
+        weights, optimizer, scheduler, objective, best = (
+            _unflatten(content.get(part, {"dict": []}) if part == "objective" else content[part], saved.tensors)
+            for part in parts
+        )
+        if not all(isinstance(part, dict) for part in (weights, optimizer, objective, best)):
+            raise TypeError("a state is no dict")
+        if not all(isinstance(name, str) for name in (*weights, *best)):
+            raise TypeError("names of weights are no texts")
     try:
-        plain(state.model).load_state_dict(_unflatten(content["model"], tensors))
+        plain(state.model).load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the weights in {saved.path} do not fit this model: {error}") from error
-    state.optimizer.load_state_dict(_unflatten(content["optimizer"], tensors))
-    for parameter, values in state.optimizer.state.items():
-        for key, value in values.items():  # moments get the memory layout of their weights again
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-    if state.scheduler is not None:
-        state.scheduler.load_state_dict(_unflatten(content["scheduler"], tensors))
-    state.bound.load_state_dict(_unflatten(content.get("objective", {"dict": []}), tensors))
-    state.history.extend(saved.history)
-    state.best = _unflatten(content["best"], tensors)
-    state.stopped = content.get("stopped", "")
-    state.left = content.get("weights", [""])[-1]
+    with _as_written(saved.path):
+        state.optimizer.load_state_dict(optimizer)
+        for parameter, values in state.optimizer.state.items():
+            for key, value in values.items():  # moments get the memory layout of their weights again
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        if state.scheduler is not None:
+            state.scheduler.load_state_dict(scheduler)
+        state.bound.load_state_dict(objective)
+        state.history.extend(saved.history)
+        state.best = best
+        state.stopped, state.left = str(content.get("stopped", "")), str(content.get("weights", [""])[-1])
 
 
 def _differences(there: Any, here: Any, old: bool, name: str = "") -> list[str]:

@@ -69,7 +69,7 @@ class Watch:
     def note(self, terms: dict[str, Tensor], batch: Batch) -> None:
         """Add the terms of a batch to the sums; raises :class:`NotFinite` if its loss is known not to be finite."""
         count = len(batch.index)
-        figures = {name: term.detach().double() if self.waits else term.item() for name, term in terms.items()}
+        figures = {name: summable(term.detach()) if self.waits else term.item() for name, term in terms.items()}
         for name, figure in figures.items():
             self.totals[name] = self.totals.get(name, 0.0) + figure * count
         self.seen += count
@@ -97,6 +97,11 @@ class Watch:
     def _look(self) -> None:
         if step := int(self.first_bad):
             raise NotFinite(step)
+
+
+def summable(term: Tensor) -> Tensor:
+    """A loss in float64, for sums over an epoch; in float32 on Apple's GPU, which has no float64."""
+    return term.float() if term.device.type == "mps" else term.double()
 
 
 def waits_for_nobody(machine: Machine) -> bool:

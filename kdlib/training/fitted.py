@@ -78,11 +78,20 @@ def load_fitted(
     model = models.load(path, into, checked_already=checked_already)
     if not isinstance(model.about, dict) or not {"history", "record", "normalise"} <= model.about.keys():
         raise ValueError(f"{path} holds a model but no record of its training: use kdlib.models.load")
-    record = model.about["record"]
-    if record["machine"]["channels_last"]:
-        model.to(memory_format=torch.channels_last)
-    model.preparation = Normaliser(**{key: tuple(value) for key, value in model.about["normalise"].items()})
-    return Fitted(model, model.preparation, tuple(record["run"]["classes"]), History(model.about["history"]), record)
+    try:
+        about, record = model.about, model.about["record"]
+        if record["machine"]["channels_last"]:
+            model.to(memory_format=torch.channels_last)
+        model.preparation = Normaliser(
+            **{key: tuple(float(number) for number in value) for key, value in about["normalise"].items()}
+        )
+        history = History({**row} for row in about["history"])
+        fitted = Fitted(model, model.preparation, tuple(map(str, record["run"]["classes"])), history, record)
+        repr(fitted), float(fitted.seconds)  # they need figures where the history has them
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} does not hold a record of a training as kdlib writes it ({said})") from error
+    return fitted
 
 
 def check_unseen(fitted: Fitted, data: Dataset) -> None:
