@@ -3,21 +3,25 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import filelock
+import numpy as np
 import pytest
 import shared_runs
 import torch
-from conftest import make_data, same_weights, student
+from conftest import make_data, make_images, same_weights, student
+from torch import nn
 
 import kdlib
-from kdlib import load_fitted, models, training
+from kdlib import Dataset, load_fitted, models, training
+from kdlib.data import stored
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS, "KDLIB_SOURCE": "offline"}
-MINUTES = 5
+MINUTES = 10
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="torchrun with gloo was tried on Linux only")
 
 
@@ -205,3 +209,138 @@ def test_the_command_and_two_launches_at_once(tmp_path):
     assert finished(torchrun(2, *distilled))[0].count("saved to") == 1
     process = torchrun(2, *common[:4], "nonsense", "--out", tmp_path / "d.safetensors")
     assert "kdlib train (process 0 of 2)" in process.communicate(timeout=60 * MINUTES)[1]
+
+
+# --- data larger than memory -----------------------------------------------------------------------
+
+
+class Items:
+    """A map-style data set: images that are made when they are asked for."""
+
+    classes = ("a", "b", "c")
+
+    def __init__(self, data, count=None):
+        self.data, self.count = data, count or len(data.targets)
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, row):
+        row %= len(self.data.targets)
+        return self.data.inputs[row].permute(1, 2, 0).numpy(), int(self.data.targets[row])
+
+
+def in_a_file(images, path):
+    on_disk = np.memmap(path, np.uint8, "w+", shape=tuple(images.shape))
+    on_disk[:] = images.numpy()
+    on_disk.flush()
+    return np.memmap(path, np.uint8, "r", shape=tuple(images.shape))
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return make_images(90, validation=None).train
+
+
+WAYS = {
+    "memory-mapped array": lambda split, path: Dataset.from_tensors(in_a_file(split.inputs, path), split.targets),
+    "memory-mapped tensor": lambda split, path: Dataset.from_tensors(
+        torch.from_file(
+            str(in_a_file(split.inputs, path).filename), size=split.inputs.numel(), dtype=torch.uint8, shared=True
+        ).view(split.inputs.shape),
+        split.targets,
+    ),
+    "items, read here": lambda split, path: Dataset.from_torchvision(Items(split), workers=0, name="own data"),
+    "items, two workers": lambda split, path: Dataset.from_torchvision(Items(split), workers=2, name="own data"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_read_when_needed_gives_what_is_in_memory(way, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "LARGE", 0)
+    data = WAYS[way](whole, tmp_path / "images")
+    classes = data.classes
+    here = Dataset.from_tensors(whole.inputs, whole.targets, classes=classes)
+    assert isinstance(data.train.inputs, stored.Stored) and isinstance(here.train.inputs, torch.Tensor)
+    assert torch.equal(data.train.inputs[:], here.train.inputs)
+    net = partial(models.convnet, width=2, classes=3)
+    teacher = kdlib.Distillation(net(seed=4), control="random teacher")
+    for options in ({}, {"objective": teacher}, {"augment": [kdlib.flip], "objective": teacher}):
+        one, other = (kdlib.fit(net(seed=1), each, epochs=2, batch_size=20, **options) for each in (here, data))
+        assert same_weights(one.model, other.model), options
+        assert one.record["run"] == other.record["run"]
+        assert shared_runs.outcome(one)["history"] == shared_runs.outcome(other)["history"]
+    dropped = [
+        kdlib.fit(nn.Sequential(nn.Dropout(0.5), nn.Flatten(), shared_linear()), each, epochs=2, batch_size=20).model
+        for each in (here, data)
+    ]
+    assert same_weights(*dropped), "reading draws no random number of the run"
+
+
+def shared_linear():
+    torch.manual_seed(0)
+    return nn.Linear(432, 3)
+
+
+def test_what_cannot_be_done_with_data_that_are_not_in_memory_is_said(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "LARGE", 0)
+    data = WAYS["memory-mapped array"](whole, tmp_path / "images")
+    with pytest.raises(TypeError, match="not in memory cannot be joined"):
+        data.concatenate(data)
+    with pytest.raises(ValueError, match="workers must be a whole number"):
+        Dataset.from_torchvision(Items(whole), workers=-1)
+    with pytest.raises(TypeError, match="leave workers= out"):
+        Dataset.from_torchvision([({"a": torch.zeros(2), "b": torch.zeros(2)}, 0)] * 9, workers=0, validation=None)
+    uneven = [(torch.zeros(2), 0)] * 8 + [(torch.zeros(3), 1)]
+    with pytest.raises(ValueError, match="sample 8 has shape"):
+        Dataset.from_torchvision(uneven, workers=2, validation=None)
+
+
+LIMITED = """
+import resource, sys
+import numpy as np, torch
+from torch import nn
+import kdlib
+from kdlib import Dataset
+from conftest import make_images
+from test_scale import Items
+
+SHAPE, MEGABYTE = (20_000, 3, 64, 64), 2**20
+kind, path = sys.argv[1:]
+net = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(48, 3))
+kdlib.fit(net, make_images(40, size=64), epochs=1)  # what any run needs is there
+
+def status(key):
+    return next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith(key))
+
+before = status("VmData")
+resource.setrlimit(resource.RLIMIT_DATA, ((before + 128) * MEGABYTE,) * 2)
+targets = torch.arange(SHAPE[0]) % 3
+mapped = np.memmap(path, np.uint8, "r", shape=SHAPE)
+if kind == "in memory":
+    data = Dataset.from_tensors(np.array(mapped), targets)
+elif kind == "mapped":
+    data = Dataset.from_tensors(mapped, targets)
+else:
+    data = Dataset.from_torchvision(Items(make_images(60, size=64, validation=None).train, 20_000), workers=1)
+fitted = kdlib.fit(net, data, epochs=1, batch_size=256)
+print(len(data.train), status("RssAnon"), mapped.nbytes // MEGABYTE)
+"""
+
+
+def test_memory_stays_flat_on_data_larger_than_its_limit(tmp_path):
+    """234 MiB of images where 128 MiB may be allocated; in memory, the same program ends at once."""
+    path, script = tmp_path / "images", tmp_path / "limited.py"
+    with path.open("wb") as file:
+        file.truncate(20_000 * 3 * 64 * 64)
+    script.write_text(LIMITED)
+
+    def run(kind):
+        command = [sys.executable, script, kind, path]
+        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60 * MINUTES)
+
+    assert "MemoryError" in run("in memory").stderr
+    for kind in ("mapped", "items"):
+        done = run(kind)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.split()[0] == "18000"

@@ -10,6 +10,7 @@ from kdlib import processes
 from kdlib.data.augmentation import Augmentation
 from kdlib.data.augmented import augmented
 from kdlib.data.splits import Inputs, Split, map_inputs
+from kdlib.data.stored import Stored
 from kdlib.losses import IGNORED
 
 
@@ -96,19 +97,28 @@ def batches(
         ValueError: an augmentation that changes shape or dtype, or mixes what cannot be mixed.
     """
     order = order.to(split.targets.device, non_blocking=True)
-    for rows in order.split(batch_size)[: steps_of(len(order), batch_size)]:
-        share, mine = None, slice(None)
-        if at_once is not None and processes.count() > 1:
-            share, mine = _share(split.targets[rows], at_once)
-            mine = mine.to(rows.device, non_blocking=True)
-        shown = rows if augment else rows[mine]
-        raw, targets = map_inputs(lambda x, shown=shown: x[shown], split.inputs), split.targets[shown]
+    rows_of = order.split(batch_size)[: steps_of(len(order), batch_size)]
+    shares = [_share(split.targets[rows], at_once) for rows in rows_of]
+    looked_up = [rows if augment else rows[mine] for rows, (_, mine) in zip(rows_of, shares, strict=True)]
+    inputs_of = _looked_up(split, looked_up)
+    for rows, (share, mine), shown, raw in zip(rows_of, shares, looked_up, inputs_of, strict=True):
+        targets = split.targets[shown]
         for augmentation in augment:
             raw, targets = augmented(augmentation, raw, targets, noise, classes)
         if augment and share is not None:
             raw, targets = map_inputs(lambda x, mine=mine: x[mine], raw), targets[mine]
         inputs = map_inputs(lambda x: x.contiguous(memory_format=memory_format) if x.dim() == 4 else x, normalise(raw))
         yield Batch(inputs, targets, split.index[rows[mine]], raw, share=share)
+
+
+def _looked_up(split: Split, batches: list[Tensor]) -> Iterator[Inputs]:
+    """The raw inputs of each batch of rows, on the split's device."""
+    if isinstance(split.inputs, Stored):
+        for raw in split.inputs.stream(batches):
+            yield raw.to(split.targets.device, non_blocking=True)
+        return
+    for rows in batches:
+        yield map_inputs(lambda x, rows=rows: x[rows], split.inputs)
 
 
 def parts_of(batch: Batch, size: int) -> Iterator[Batch]:
@@ -146,15 +156,17 @@ def _positions(samples: int, size: int, device: torch.device | str = "cpu") -> l
     return parts
 
 
-def _share(targets: Tensor, at_once: int) -> tuple[Share, Tensor]:
-    """This process's share of a batch with these targets, and its positions, part by part."""
+def _share(targets: Tensor, at_once: int | None) -> tuple[Share | None, Tensor | slice]:
+    """This process's share of a batch with these targets, and its positions, part by part; None and all of them."""
     count, rank = processes.count(), processes.rank()
+    if count == 1 or at_once is None:
+        return None, slice(None)
     mine, sizes = [], []
     for part in _positions(len(targets), at_once):
         own = part.tensor_split(count)[rank]
         sizes.append(len(own))
         mine.append(own if len(own) else part[:1])
-    return Share(_items(targets) / count, tuple(sizes)), torch.cat(mine)
+    return Share(_items(targets) / count, tuple(sizes)), torch.cat(mine).to(targets.device, non_blocking=True)
 
 
 def _own_parts(batch: Batch, sizes: tuple[int, ...]) -> Iterator[Batch]:

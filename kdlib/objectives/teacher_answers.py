@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdlib import models, processes
 from kdlib.data import Batch, Split
+from kdlib.data.stored import in_memory
 from kdlib.models import asking
 from kdlib.objectives import tasks, teacher_checks
 from kdlib.objectives.bound import Run, fingerprint_of, name_of
@@ -134,7 +135,7 @@ class _Asked:
         return self.run.split.select(torch.arange(min(len(self.run.split), 64)))
 
     def _prepared_first(self) -> list[Tensor]:
-        prepared = self.prepare(self._first().inputs)
+        prepared = self.prepare(in_memory(self._first().inputs))
         return list(prepared.values()) if isinstance(prepared, dict) else [prepared]
 
     def about(self, split: Split) -> Tensor:
