@@ -142,6 +142,7 @@ RUNS = {
     "accumulate": lambda: fit(student(), make_data(), accumulate=4, batch_size=51),
     "odd batches": lambda: fit(student(), make_data(), batch_size=17),
     "one sample a batch": lambda: fit(student(), make_data(30), batch_size=1, optimizer=partial(sgd, lr=0.01)),
+    "one image a batch": lambda: fit(normalised(), make_images(30), batch_size=1, optimizer=partial(sgd, lr=0.001)),
     "batches of two": lambda: fit(normalised(), pictures(), batch_size=2, optimizer=partial(sgd, lr=0.001)),
     "sequences": lambda: fit(Tokens(), text()),
     "regression": lambda: fit(student(), Dataset.from_tensors(make_data().train.inputs, table[:180])),
@@ -200,6 +201,7 @@ def main(folder, *names):
     assert training.load_fitted(folder / "model.safetensors").history == fitted.history
     if processes.is_first():
         fitted.save(folder / "first.safetensors")
+    processes.write_once(folder / "written", lambda: (folder / f"written by {processes.rank()}").touch())
     torch.save(found | {"refused": refused()}, folder / f"{processes.rank()}.pt")
 
 

@@ -120,7 +120,7 @@ def test_what_one_process_cannot_do_all_refuse_in_the_same_words(two):
 def test_one_process_writes_and_nothing_is_said_twice(two, place):
     """Every process called save, and one of them alone once more; the others found the file whole."""
     names = {path.name for path in place.iterdir()} - {"said", "0.pt", "1.pt"}
-    assert names == {"run.ckpt", "model.safetensors", "first.safetensors"}
+    assert names == {"run.ckpt", "model.safetensors", "first.safetensors", "written by 0"}
     said = (place / "said").read_text().replace("Setting OMP_NUM_THREADS", "")
     assert "Warning" not in said, said
     fitted = load_fitted(place / "model.safetensors")
