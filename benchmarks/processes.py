@@ -104,8 +104,8 @@ def write(found: dict[str, list], rounds: int, loads: list[float]) -> None:
         f"{platform.machine()}, {datetime.date.today():%d %B %Y}. Load of the machine before and after the rounds "
         f"(1 minute): {', '.join(f'{load:.1f}' for load in loads)}; ours is 2 of it at most.",
         "",
-        "| net, what it learns from | seconds: one process, two | times as fast, median (from … to) | processor seconds: "
-        "one process, the busier of two | ratio (from … to) |",
+        "| net, what it learns from | seconds: one process, two | times as fast, median (from … to) | "
+        "processor seconds: one process, the busier of two | ratio (from … to) |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, pairs in found.items():
@@ -113,10 +113,8 @@ def write(found: dict[str, list], rounds: int, loads: list[float]) -> None:
         for kind in (0, 1):
             ratios = sorted(one[kind] / two[kind] for one, two in pairs)
             ones, twos = (statistics.median(each[kind] for each in side) for side in zip(*pairs, strict=True))
-            cells += [
-                f"{ones:.2f}, {twos:.2f}",
-                f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} … {ratios[-1]:.2f})",
-            ]
+            middle, lowest, highest = statistics.median(ratios), ratios[0], ratios[-1]
+            cells += [f"{ones:.2f}, {twos:.2f}", f"{middle:.2f} ({lowest:.2f} … {highest:.2f})"]
         lines.append(f"| {' | '.join(cells)} |")
     Path(__file__).with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
