@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parent.parent
 NETS = {
     "mlp(64)": "labels",
     "mlp(800, 800)": "labels",
-    "resnet9(width=8)": "labels",
     "resnet9(width=24)": "labels",
     "resnet9(width=8), teacher resnet9(width=24), each batch": "teacher",
 }

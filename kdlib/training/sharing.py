@@ -120,20 +120,9 @@ def _normalised(layer: _BatchNorm, shared: _Shared, x: Tensor) -> Tensor:
     if not layer.training:
         return type(layer).forward(layer, x)
     layer._check_input_dim(x)
-    axes = [axis for axis in range(x.dim()) if axis != 1]
-    shape = [1, -1] + [1] * (x.dim() - 2)
-    values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-    own = values.new_tensor([shared.counts * x.numel() / x.shape[1]])
-    sums = _Sum.apply(torch.cat([shared.counts * values.sum(axes), own]))
-    count = sums[-1].detach()
-    mean = sums[:-1] / count
-    centred = values - mean.view(shape)
-    variance = _Sum.apply(shared.counts * centred.square().sum(axes)) / count
-    _note_statistics(layer, mean.detach(), variance.detach() * count / (count - 1))
-    scale = (variance + layer.eps).rsqrt()
-    if not layer.affine:
-        return (centred * scale.view(shape)).to(x.dtype)
-    return torch.addcmul(layer.bias.view(shape), centred, (scale * layer.weight).view(shape)).to(x.dtype)
+    y, mean, variance, count = _Normalised.apply(x, layer.weight, layer.bias, layer.eps, shared.counts)
+    _note_statistics(layer, mean, variance * count / (count - 1))
+    return y
 
 
 @torch.no_grad()
@@ -146,22 +135,44 @@ def _note_statistics(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
     layer.running_var.lerp_(variance.to(layer.running_var), share)
 
 
-class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+class _Normalised(torch.autograd.Function):
+    """``weight · (x − mean) / √(variance + eps) + bias`` with the statistics of all processes, by PyTorch's kernels.
+
+    One exchange forward, of each process's count, mean and variance, and one backward, of the sums that the gradients
+    of mean and variance need. A process whose samples do not count (``counts`` = 0) sends zeros.
+    """
 
     @staticmethod
-    def forward(context: Any, values: Tensor) -> Tensor:
-        return _summed(values)
+    def forward(
+        context: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, counts: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        own = torch.cat([*torch.batch_norm_update_stats(x, None, None, 0.0), x.new_ones(1, dtype=torch.float32)])
+        own[-1] *= counts * x.numel() / x.shape[1]
+        found = [torch.empty_like(own) for _ in range(processes.count())]
+        dist.all_gather(found, own)
+        means, variances, items = torch.stack(found).split([x.shape[1], x.shape[1], 1], dim=1)
+        count = items.sum()
+        mean = (items * means).sum(dim=0) / count
+        variance = (items * (variances + (means - mean).square())).sum(dim=0) / count
+        y = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
+        context.save_for_backward(x, weight, mean, variance, count)
+        context.eps, context.counts = eps, counts
+        context.mark_non_differentiable(mean, variance, count)
+        return y, mean, variance, count
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
-        return _summed(gradient)
-
-
-def _summed(values: Tensor) -> Tensor:
-    total = values.detach().clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total)
-    return total
+    def backward(context: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, weight, mean, variance, count = context.saved_tensors
+        known = (x, weight, mean, variance, None, None, False, context.eps, [True, True, True])
+        of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(gradient, *known)
+        sums = torch.stack([of_bias, of_weight])
+        dist.all_reduce(sums)
+        scale = (variance + context.eps).rsqrt()
+        part = -context.counts * scale / count * (1 if weight is None else weight)
+        slope = part * sums[1] * scale
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        of_x = torch.addcmul(of_x, x, slope.view(shape)).add_((part * sums[0] - slope * mean).view(shape)).to(x.dtype)
+        return of_x, of_weight if weight is not None else None, of_bias if weight is not None else None, None, None
 
 
 # --- what all must agree on ------------------------------------------------------------------------
