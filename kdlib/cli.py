@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         command = f"kdlib {options.command}"
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            command += f" (process {os.environ['RANK']} of {os.environ['WORLD_SIZE']})"
         return options.run(options) or 0
     except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         notes = [str(error) or type(error).__name__, *getattr(error, "__notes__", [])]
@@ -157,7 +159,7 @@ def _load_model(path: str, data: "Dataset", split: str = "test") -> "Fitted":
 
 
 def _fit_and_save(options: argparse.Namespace, objective: Callable[["Dataset"], object]) -> None:
-    from kdlib import models, training
+    from kdlib import models, processes, training
 
     _check_outputs(options)
     data = load(options)
@@ -191,10 +193,11 @@ def _fit_and_save(options: argparse.Namespace, objective: Callable[["Dataset"], 
     fitted.save(options.out)
     row = fitted.history[-1]
     validation = f", validation errors {row['validation_errors']}" if "validation_errors" in row else ""
-    print(
-        f"{models.describe(model)}: {len(fitted.history)} epochs, {fitted.seconds:.1f} s{validation}; "
-        f"saved to {options.out}"
-    )
+    if processes.is_first():
+        print(
+            f"{models.describe(model)}: {len(fitted.history)} epochs, {fitted.seconds:.1f} s{validation}; "
+            f"saved to {options.out}"
+        )
 
 
 def _check_outputs(options: argparse.Namespace, size: int = MEGABYTE) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from kdlib import processes
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -121,5 +123,5 @@ def versions() -> dict[str, str]:
 
 
 def progress_is_off() -> bool:
-    """Whether ``KDLIB_PROGRESS=0`` turns all progress bars off."""
-    return os.environ.get("KDLIB_PROGRESS") == "0"
+    """Whether there are no progress bars: ``KDLIB_PROGRESS=0``, or another process of the run shows them."""
+    return os.environ.get("KDLIB_PROGRESS") == "0" or not processes.is_first()

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LAYERS = (
     {"kdlib.user_warnings", "kdlib.files", "kdlib.randomness", "kdlib.machine", "kdlib.plots"}
-    | {"kdlib.known_data", "kdlib.former_paths"},
+    | {"kdlib.known_data", "kdlib.former_paths", "kdlib.processes"},
     {"kdlib.losses", "kdlib.data", "kdlib.models"},
     {"kdlib.objectives"},
     {"kdlib.training"},

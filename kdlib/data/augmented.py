@@ -11,6 +11,7 @@ from kdlib.data.augmentation import Augmentation
 from kdlib.data.dataset import Dataset
 from kdlib.data.mixing import Mixing
 from kdlib.data.splits import Inputs
+from kdlib.data.stored import in_memory
 
 
 def augmented(
@@ -77,7 +78,7 @@ def check_augmentations(augment: Sequence[Augmentation], data: Dataset, *, needs
     if callable(augment) or not isinstance(augment, Sequence):
         raise TypeError(f"augment must be a list of augmentations, not {_name(augment)}: write augment=[…]")
     some = data.train.select(torch.arange(min(4, len(data.train))))
-    inputs, targets, noise = some.inputs, some.targets, torch.Generator().manual_seed(0)
+    inputs, targets, noise = in_memory(some.inputs), some.targets, torch.Generator().manual_seed(0)
     for augmentation in augment:
         if isinstance(augmentation, Mixing):
             if data.task != "classification":

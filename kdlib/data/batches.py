@@ -6,10 +6,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kdlib import processes
 from kdlib.data.augmentation import Augmentation
 from kdlib.data.augmented import augmented
 from kdlib.data.splits import Inputs, Split, map_inputs
+from kdlib.data.stored import Stored
 from kdlib.losses import IGNORED
+
+
+class Share(NamedTuple):
+    """What one of several processes has of a batch, or of a part of it.
+
+    Attributes:
+        items: what :func:`counted` gives.
+        sizes: samples of each part. Where it is 0, one sample is there, so that all processes make the same steps; it
+            does not count.
+        last: whether no part of the same batch comes after it.
+    """
+
+    items: float | Tensor
+    sizes: tuple[int, ...]
+    last: bool = True
 
 
 class Batch(NamedTuple):
@@ -21,6 +38,7 @@ class Batch(NamedTuple):
         index: int64 [n], the row of each sample in the user's order.
         raw: the inputs, augmented and not yet normalised, for models with a preparation of their own.
         epoch: the epoch of these views, counted from 0.
+        share: this process's share, where several learn from the batch together.
     """
 
     inputs: Inputs
@@ -28,6 +46,12 @@ class Batch(NamedTuple):
     index: Tensor
     raw: Inputs
     epoch: int = 0
+    share: Share | None = None
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that count."""
+        return len(self.index) if self.share is None else sum(self.share.sizes)
 
 
 def steps_of(samples: int, batch_size: int) -> int:
@@ -49,6 +73,7 @@ def batches(
     noise: torch.Generator | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
     classes: int | None = None,
+    at_once: int | None = None,
 ) -> Iterator[Batch]:
     """Batches of a split in a given order: looked up by row, augmented and normalised as a whole.
 
@@ -64,41 +89,100 @@ def batches(
         noise: a CPU generator where augmentations draw from; needed if there are any.
         memory_format: of image batches.
         classes: how many; needed by augmentations that mix targets.
+        at_once: samples that go through a model at once, in all processes together. If several processes share a run,
+            each gets its share of each batch; an augmented batch is augmented before it is shared, so that all see the
+            views of one process. None gives each process all samples.
 
     Raises:
         ValueError: an augmentation that changes shape or dtype, or mixes what cannot be mixed.
     """
     order = order.to(split.targets.device, non_blocking=True)
-    for rows in order.split(batch_size)[: steps_of(len(order), batch_size)]:
-        raw, targets = map_inputs(lambda x, rows=rows: x[rows], split.inputs), split.targets[rows]
+    rows_of = order.split(batch_size)[: steps_of(len(order), batch_size)]
+    shares = [_share(split.targets[rows], at_once) for rows in rows_of]
+    looked_up = [rows if augment else rows[mine] for rows, (_, mine) in zip(rows_of, shares, strict=True)]
+    inputs_of = _looked_up(split, looked_up)
+    for rows, (share, mine), shown, raw in zip(rows_of, shares, looked_up, inputs_of, strict=True):
+        targets = split.targets[shown]
         for augmentation in augment:
             raw, targets = augmented(augmentation, raw, targets, noise, classes)
+        if augment and share is not None:
+            raw, targets = map_inputs(lambda x, mine=mine: x[mine], raw), targets[mine]
         inputs = map_inputs(lambda x: x.contiguous(memory_format=memory_format) if x.dim() == 4 else x, normalise(raw))
-        yield Batch(inputs, targets, split.index[rows], raw)
+        yield Batch(inputs, targets, split.index[rows[mine]], raw, share=share)
+
+
+def _looked_up(split: Split, batches: list[Tensor]) -> Iterator[Inputs]:
+    """The raw inputs of each batch of rows, on the split's device."""
+    if isinstance(split.inputs, Stored):
+        for raw in split.inputs.stream(batches):
+            yield raw.to(split.targets.device, non_blocking=True)
+        return
+    for rows in batches:
+        yield map_inputs(lambda x, rows=rows: x[rows], split.inputs)
 
 
 def parts_of(batch: Batch, size: int) -> Iterator[Batch]:
-    """A batch in parts of ``size`` samples; a last part of one (batch norm needs two) joins the part before."""
-    if len(batch.index) <= size:
+    """A batch in parts of ``size`` samples; a last part of one (batch norm needs two) joins the part before.
+
+    In several processes: this one's share of each of these parts.
+    """
+    if batch.share is not None:
+        yield from _own_parts(batch, batch.share.sizes)
+    elif len(batch.index) <= size:
         yield batch
-        return
-    parts = list(torch.arange(len(batch.index), device=batch.index.device).split(size))
-    if len(parts[-1]) == 1 < size:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    for rows in parts:
-
-        def of(values: Inputs, rows: Tensor = rows) -> Inputs:
-            return map_inputs(lambda x: x[rows], values)
-
-        yield Batch(*map(of, batch[:4]), batch.epoch)
+    else:
+        yield from (_part(batch, rows) for rows in _positions(len(batch.index), size, batch.index.device))
 
 
-def counted(batch: Batch) -> int | Tensor:
-    """Number of items that a batch's loss averages: samples, or in sequences the positions that are not ignored."""
-    targets = batch.targets
+def counted(batch: Batch) -> float | Tensor:
+    """Number of items that a batch's loss averages: samples, or in sequences the positions that are not ignored.
+
+    For a batch that is shared, the mean number per process: DistributedDataParallel averages the gradients.
+    """
+    return _items(batch.targets) if batch.share is None else batch.share.items
+
+
+def _items(targets: Tensor) -> int | Tensor:
     if targets.dim() == 1 or targets.is_floating_point():
-        return len(batch.index)
+        return len(targets)
     return (targets != IGNORED).sum().clamp(min=1)
+
+
+def _positions(samples: int, size: int, device: torch.device | str = "cpu") -> list[Tensor]:
+    """The positions of a batch's parts."""
+    parts = list(torch.arange(samples, device=device).split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1 < size:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+def _share(targets: Tensor, at_once: int | None) -> tuple[Share | None, Tensor | slice]:
+    """This process's share of a batch with these targets, and its positions, part by part; None and all of them."""
+    count, rank = processes.count(), processes.rank()
+    if count == 1 or at_once is None:
+        return None, slice(None)
+    mine, sizes = [], []
+    for part in _positions(len(targets), at_once):
+        own = part.tensor_split(count)[rank]
+        sizes.append(len(own))
+        mine.append(own if len(own) else part[:1])
+    return Share(_items(targets) / count, tuple(sizes)), torch.cat(mine).to(targets.device, non_blocking=True)
+
+
+def _own_parts(batch: Batch, sizes: tuple[int, ...]) -> Iterator[Batch]:
+    start = 0
+    for number, size in enumerate(sizes, start=1):
+        part = _part(batch, torch.arange(start, start + max(size, 1), device=batch.index.device))
+        items = _items(part.targets) if size else 0
+        yield part._replace(share=Share(items, (size,), last=number == len(sizes)))
+        start += max(size, 1)
+
+
+def _part(batch: Batch, rows: Tensor) -> Batch:
+    def of(values: Inputs) -> Inputs:
+        return map_inputs(lambda x: x[rows], values)
+
+    return Batch(*map(of, batch[:4]), batch.epoch)
 
 
 # --- orders --------------------------------------------------------------------------------------

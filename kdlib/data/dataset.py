@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kdlib.data.input_checks import check_labels, check_task, checked_split, tensor_of
-from kdlib.data.map_style import class_names, name_of, read_items
+from kdlib.data.map_style import class_names, name_of, read_items, read_when_needed
 from kdlib.data.splits import Inputs, Normaliser, Split, cut, shapes_of, stratified, takes_numbers
 from kdlib.known_data import KNOWN
 
@@ -132,7 +133,8 @@ class Dataset:
 
         Args:
             inputs: [N, …], uint8 (scaled to 0 … 1 later; images are [N, C, H, W]), floating and finite, or int64 token
-                ids [N, L]; or a dict of tensors that agree in N, such as ``input_ids`` and ``attention_mask``.
+                ids [N, L]; or a dict of tensors that agree in N, such as ``input_ids`` and ``attention_mask``. A
+                ``numpy.memmap`` or ``torch.from_file`` of more than 64 MiB stays in its file, and is read by batch.
             targets: integers [N], class numbers from 0; :data:`kdlib.losses.UNLABELLED` (−1) for a sample without a
                 label; None if no sample has one (a transfer set). Integers [N, L] with :data:`kdlib.losses.IGNORED`
                 (−100) are sequences, bool [N, K] yes-or-no labels, floating [N] or [N, D] regression.
@@ -191,7 +193,7 @@ class Dataset:
         return cls(name, train, held_out, splits.get("test"), names, mean, std, "own", detail, task)
 
     @classmethod
-    def from_torchvision(cls, train: Any, test: Any = None, **options: Any) -> "Dataset":
+    def from_torchvision(cls, train: Any, test: Any = None, *, workers: int | None = None, **options: Any) -> "Dataset":
         """A data set from map-style PyTorch data sets whose items are (sample, target), or dicts that hold both.
 
         PIL images and arrays become uint8 tensors [C, H, W]; the results of a transform are not changed. A sample may
@@ -202,6 +204,8 @@ class Dataset:
 
         Args:
             train, test: anything with ``len()`` and ``[i]``, such as a torchvision data set.
+            workers: for data larger than memory: items are read once for their targets, then again in every epoch,
+                by so many processes that read ahead (0: by this one). None reads all into memory.
             options: as for :meth:`from_tensors`; ``validation`` may also be a map-style data set.
 
         Raises:
@@ -212,14 +216,15 @@ class Dataset:
             UserWarning: an item differs when read again: it has a random transform, whose first draw is kept.
         """
         names = class_names(train)
+        read = read_items if workers is None else partial(read_when_needed, workers=workers)
         if test is not None:
-            options["test"] = read_items("test", test, names)
+            options["test"] = read("test", test, names)
         if hasattr(options.get("validation"), "__getitem__") and not isinstance(options["validation"], (tuple, list)):
-            options["validation"] = read_items("validation", options["validation"], names)
+            options["validation"] = read("validation", options["validation"], names)
         if names:
             options.setdefault("classes", names)
         options.setdefault("name", name_of(train))
-        return cls.from_tensors(*read_items("train", train, names), in_place=True, **options)
+        return cls.from_tensors(*read("train", train, names), in_place=True, **options)
 
 
 # --- arguments -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlib.data.splits import Inputs, Split, map_inputs
+from kdlib.data.stored import Stored, mapped
 from kdlib.losses import IGNORED, UNLABELLED
 
 TASKS = ("classification", "sequences", "labels", "regression")
@@ -59,9 +60,9 @@ def checked_inputs(part: str, inputs: Any) -> Inputs:
 
 
 def _checked_input(what: str, inputs: Any, in_dict: bool = False) -> Tensor:
-    inputs = tensor_of(inputs)
+    inputs = tensor_of(inputs if in_dict else mapped(inputs))
     allowed = (torch.uint8, torch.int64, *((torch.bool,) if in_dict else ()))
-    if not isinstance(inputs, Tensor) or not (inputs.dtype in allowed or inputs.is_floating_point()):
+    if not isinstance(inputs, Tensor | Stored) or not (inputs.dtype in allowed or inputs.is_floating_point()):
         raise TypeError(
             f"{what} must be a uint8 or floating-point tensor [N, ...], or int64 token ids [N, L], not {_kind(inputs)}"
             f"{': for token ids use .long(), for numbers .float()' if isinstance(inputs, Tensor) else ''}"
@@ -84,11 +85,19 @@ def _checked_input(what: str, inputs: Any, in_dict: bool = False) -> Tensor:
             f"{what} are int64 of shape {shape}: token ids must be [N, L]. For pixels use .to(torch.uint8), for other "
             f"numbers .float()"
         )
-    if inputs.dtype == torch.int64 and not in_dict and (lowest := int(inputs.min())) < 0:
+    if inputs.dtype == torch.int64 and not in_dict and (lowest := _lowest(inputs)) < 0:
         raise ValueError(f"{what} hold {lowest}, but token ids are ≥ 0; for numbers use .float()")
     if not _is_finite(inputs):
         raise ValueError(f"{what} contain NaN or infinity: remove or replace those samples")
-    return inputs.detach().cpu()
+    return inputs if isinstance(inputs, Stored) else inputs.detach().cpu()
+
+
+def _lowest(inputs: Tensor | Stored) -> int:
+    return min(int(part.min()) for part in inputs.split(_rows_at_once(inputs)))
+
+
+def _rows_at_once(inputs: Tensor | Stored) -> int:
+    return max(1, 2**22 * len(inputs) // max(inputs.numel(), 1))
 
 
 def tensor_of(value: Any) -> Any:
@@ -103,11 +112,10 @@ def tensor_of(value: Any) -> Any:
         return value
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def _is_finite(tensor: Tensor | Stored) -> bool:
     if not tensor.is_floating_point():
         return True
-    some = max(1, 2**22 * len(tensor) // max(tensor.numel(), 1))
-    return all(bool(chunk.isfinite().all()) for chunk in tensor.split(some))
+    return all(bool(chunk.isfinite().all()) for chunk in tensor.split(_rows_at_once(tensor)))
 
 
 def _kind(value: Any) -> str:

@@ -4,6 +4,7 @@ import difflib
 import os
 from pathlib import Path
 
+from kdlib import processes
 from kdlib.data import downloads, sources
 from kdlib.data.dataset import Dataset
 from kdlib.data.input_checks import check_labels, checked_split
@@ -59,7 +60,7 @@ def load(
     if source != "offline":
         found, why = _look(name, folder, source, download)
     dataset = _assemble(name, found or sources.offline(name))
-    if verbose:
+    if verbose and processes.is_first():
         if why:
             print(why)
         print(dataset)

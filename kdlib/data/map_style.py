@@ -2,6 +2,8 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,15 @@ import torch
 from torch import Tensor
 
 from kdlib.data.splits import Inputs, map_inputs, shapes_of
+from kdlib.data.stored import Stored
 from kdlib.losses import UNLABELLED
 from kdlib.user_warnings import warn
 
 TARGET_KEYS = ("label", "labels", "target", "targets")
 """Keys of the target in an item that is a dict."""
+
+AT_ONCE = 64
+"""Number of items that a worker process reads at a time where only their targets are kept."""
 
 READ_AGAIN = 8
 """Number of items that are read twice, to see whether they stay the same."""
@@ -35,13 +41,7 @@ def read_items(part: str, items: Any, names: tuple[str, ...] = ()) -> tuple[Inpu
         ValueError: there are no items; items have different shapes or cannot be read; class names are unknown in
             training.
     """
-    if not (hasattr(items, "__getitem__") and hasattr(items, "__len__")):
-        raise TypeError(
-            f"{part} must be a map-style data set, with len() and [i], not {type(items).__name__}; for a DataLoader, "
-            f"pass its .dataset"
-        )
-    if len(items) == 0:
-        raise ValueError(f"the {part} data set is empty")
+    _check_map_style(part, items)
     inputs, targets = None, []
     for row in range(len(items)):
         sample, target = _read(part, items, row)
@@ -56,6 +56,58 @@ def read_items(part: str, items: Any, names: tuple[str, ...] = ()) -> tuple[Inpu
         targets.append(target)
     _check_steady(part, items, inputs)
     return inputs, _numbered(part, _as_tensor(part, targets, names), class_names(items), names)
+
+
+def read_when_needed(part: str, items: Any, names: tuple[str, ...] = (), *, workers: int) -> tuple[Stored, Tensor]:
+    """Inputs and targets of a map-style data set whose inputs are read in every epoch again, by worker processes.
+
+    All items are read once here, for their targets, and to see that they are alike.
+
+    Args:
+        part, items, names: as in :func:`read_items`.
+        workers: number of processes that read ahead; 0 reads in this one.
+
+    Raises:
+        TypeError, ValueError: as :func:`read_items`; items are dicts with several inputs.
+    """
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
+        raise ValueError(f"workers must be a whole number, 0 or more, or None to read all into memory, not {workers!r}")
+    _check_map_style(part, items)
+    first, _ = _read(part, items, 0)
+    if isinstance(first, dict):
+        raise TypeError(f"{part} samples are dicts of several inputs, which must be in memory: leave workers= out")
+    shape = (len(items), *first.shape)
+    like = torch.empty((0, *first.shape), dtype=first.dtype)
+
+    source = Stored(partial(_samples, part, items), shape, first.dtype, torch.arange(len(items)), workers)
+    look = replace(source, read_rows=partial(_targets, part, items, like))
+    targets = [target for some in look.split(AT_ONCE) for target in some]
+    _check_steady(part, items, source)
+    return source, _numbered(part, _as_tensor(part, targets, names), class_names(items), names)
+
+
+def _samples(part: str, items: Any, rows: Tensor) -> Tensor:
+    return torch.stack([_read(part, items, row)[0] for row in rows.tolist()])
+
+
+def _targets(part: str, items: Any, like: Tensor, rows: Tensor) -> list:
+    """Targets of some items, whose samples are checked and let go."""
+    found = []
+    for row in rows.tolist():
+        sample, target = _read(part, items, row)
+        _check_alike(part, row, sample, like)
+        found.append(target)
+    return found
+
+
+def _check_map_style(part: str, items: Any) -> None:
+    if not (hasattr(items, "__getitem__") and hasattr(items, "__len__")):
+        raise TypeError(
+            f"{part} must be a map-style data set, with len() and [i], not {type(items).__name__}; for a DataLoader, "
+            f"pass its .dataset"
+        )
+    if len(items) == 0:
+        raise ValueError(f"the {part} data set is empty")
 
 
 def class_names(items: Any) -> tuple[str, ...]:
@@ -194,15 +246,16 @@ def _said(kinds: dict[str, torch.dtype]) -> str:
     return ", ".join(f"{name} {kind}".strip() for name, kind in kinds.items())
 
 
-def _check_steady(part: str, items: Any, inputs: Inputs) -> None:
+def _check_steady(part: str, items: Any, inputs: Inputs | Stored) -> None:
     """Warn if an item that is read again differs from what was read first."""
     for row in sorted({int(row) for row in np.linspace(0, len(items) - 1, READ_AGAIN)}):
         again = _named(_read(part, items, row)[0])
         first = _named(map_inputs(lambda x, row=row: x[row], inputs))
         if not all(torch.equal(again[name], first[name]) for name in first):
+            then = "was drawn once and is now fixed" if not isinstance(inputs, Stored) else "no seed of a run repeats"
             warn(
                 f"{_where(part, items, row)} differs each time it is read: the data set has a random transform, which "
-                f"was drawn once and is now fixed. Pass the data set without it, and the transform to kdlib.fit as "
+                f"{then}. Pass the data set without it, and the transform to kdlib.fit as "
                 f"augment=[transform], which draws again in every epoch"
             )
             return

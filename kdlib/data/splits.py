@@ -9,10 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdlib.data.stored import Stored
 from kdlib.losses import UNLABELLED
 
-Inputs = Tensor | dict[str, Tensor]
-"""A tensor [N, …], or a dict of tensors with the same N."""
+Inputs = Tensor | Stored | dict[str, Tensor]
+"""A tensor [N, …], or what is read when needed, or a dict of tensors with the same N."""
+
+FINGERPRINT_ROWS = 4_096
+"""Rows that a fingerprint looks at where inputs are not in memory."""
 
 
 def map_inputs(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
@@ -74,7 +78,7 @@ class Split:
 
     Attributes:
         inputs: [N, …], uint8 (images [N, C, H, W]), floating, or int64 token ids [N, L]; or a dict of such tensors, in
-            which masks may be bool.
+            which masks may be bool. Inputs that are larger than memory are a :class:`kdlib.data.stored.Stored`.
         targets: int64 [N], class numbers, or :data:`kdlib.losses.UNLABELLED`. Depending on the data set's task, also
             int64 [N, L] (sequences), int64 [N, K] (yes-or-no labels), or floating [N] or [N, D] (regression).
         index: int64 [N], the row of each sample in the user's order, by which a table of teacher logits is looked up.
@@ -98,11 +102,12 @@ class Split:
         """The samples at these rows (numbers or a mask), with their index."""
         rows = torch.as_tensor(rows, device=self.index.device)
         rows = rows.long() if rows.numel() == 0 else rows
-        return Split(map_inputs(lambda x: x[rows], self.inputs), self.targets[rows], self.index[rows], self.rows)
+        inputs = map_inputs(lambda x: x.select(rows) if isinstance(x, Stored) else x[rows], self.inputs)
+        return Split(inputs, self.targets[rows], self.index[rows], self.rows)
 
     def to(self, device: str | torch.device) -> "Split":
-        """The same samples on another device."""
-        inputs = map_inputs(lambda x: x.to(device), self.inputs)
+        """The same samples on another device; inputs that are not in memory stay, and are moved batch by batch."""
+        inputs = map_inputs(lambda x: x if isinstance(x, Stored) else x.to(device), self.inputs)
         return Split(inputs, self.targets.to(device), self.index.to(device), self.rows)
 
     def concatenate(self, *others: "Split") -> "Split":
@@ -114,6 +119,7 @@ class Split:
 
         Raises:
             ValueError: samples have different shapes or kinds.
+            TypeError: inputs are not in memory.
 
         >>> first = Split(torch.zeros(2, 3), torch.tensor([0, 1]), torch.tensor([4, 1]), rows=5)
         >>> both = first.concatenate(Split(torch.ones(1, 3), torch.tensor([1]), torch.tensor([2])))
@@ -124,6 +130,11 @@ class Split:
         for part in others:
             if (kind := _kind(part)) != _kind(self):
                 raise ValueError(f"splits of different samples cannot be joined: {_kind(self)} and {kind}")
+        if any(isinstance(part.inputs, Stored) for part in parts):
+            raise TypeError(
+                "inputs that are not in memory cannot be joined: join the files, or the data sets with "
+                "torch.utils.data.ConcatDataset"
+            )
         starts = np.cumsum([0, *(part.rows for part in parts)]).tolist()
         if isinstance(self.inputs, dict):
             inputs = {name: torch.cat([part.inputs[name] for part in parts]) for name in self.inputs}
@@ -153,7 +164,10 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The first 16 hex digits of the SHA-256 of inputs and targets."""
+        """The first 16 hex digits of the SHA-256 of inputs and targets.
+
+        Of inputs that are not in memory, it looks at :data:`FINGERPRINT_ROWS` rows spread over them.
+        """
         digest = hashlib.sha256()
         named = self.inputs if isinstance(self.inputs, dict) else {"": self.inputs}
         for name in sorted(named):
@@ -165,7 +179,10 @@ class Split:
         return digest.hexdigest()[:16]
 
 
-def _bytes_of(tensor: Tensor) -> np.ndarray:
+def _bytes_of(tensor: Tensor | Stored) -> np.ndarray:
+    if isinstance(tensor, Stored):
+        spread = np.linspace(0, len(tensor) - 1, min(len(tensor), FINGERPRINT_ROWS)).astype(np.int64)
+        tensor = tensor[torch.from_numpy(spread)]
     return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
 
 
@@ -218,7 +235,7 @@ def cut(train: Split, count: int, *, in_place: bool = False) -> tuple[Split, Spl
     is_kept = torch.ones(len(train), dtype=torch.bool)
     is_kept[chosen] = False
     kept, validation = torch.nonzero(is_kept).squeeze(1), train.select(chosen)
-    if not in_place:
+    if not in_place or isinstance(train.inputs, Stored):
         return train.select(kept), validation
     inputs = map_inputs(lambda tensor: _moved_up(tensor, kept), train.inputs)
     return Split(inputs, train.targets[kept], train.index[kept], train.rows), validation

@@ -1,5 +1,6 @@
 """Inputs of a model, a tensor [N, …] or a dict of them: in chunks, on a device, in a memory layout."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,8 +16,11 @@ def chunks(inputs: Any, batch_size: int | None = None) -> Iterator[Any]:
     parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
     first = next(iter(parts.values()))
     if batch_size is None:
-        numbers = sum(part[:1].numel() for part in parts.values())
+        numbers = sum(math.prod(part.shape[1:]) for part in parts.values())
         batch_size = min(CHUNK, max(1, CHUNK_NUMBERS // max(numbers, 1)))
+    if hasattr(inputs, "stream"):  # not in memory: read ahead
+        yield from inputs.stream(list(torch.arange(len(inputs)).split(batch_size)))
+        return
     for start in range(0, max(len(first), 1), batch_size):
         chunk = {name: part[start : start + batch_size] for name, part in parts.items()}
         yield chunk if isinstance(inputs, Mapping) else chunk[""]

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kdlib import processes
 from kdlib.files import read_safetensors, write_safetensors
 from kdlib.models.asking import plain
 from kdlib.models.builders import BUILDERS, describe
@@ -33,7 +34,7 @@ def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *
             weights[name] = weights[name].half()
             if not weights[name].isfinite().all():
                 raise ValueError(f"{name} has values outside float16's range (±65,504): save it without half=True")
-    write_safetensors(path, "kdlib-model", content, weights)
+    processes.write_once(path, lambda: write_safetensors(path, "kdlib-model", content, weights))
 
 
 def load(path: str | os.PathLike, into: nn.Module | None = None, *, checked_already: bool = False) -> nn.Module:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kdlib import processes
 from kdlib.data import Batch, Split
 from kdlib.files import digest_of, read_safetensors, write_safetensors
 from kdlib.objectives import tasks
@@ -42,7 +43,8 @@ class RecordedAnswers:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the record to one safetensors file, atomically."""
-        write_safetensors(path, _KEY, {"views": self.views, "teacher": self.teacher}, {"logits": self.logits})
+        content = {"views": self.views, "teacher": self.teacher}
+        processes.write_once(path, lambda: write_safetensors(path, _KEY, content, {"logits": self.logits}))
 
     def look_up(self, run: Run) -> Callable[[Batch], Tensor]:
         """A function from a batch of a run to the teacher's logits about its samples, float32 [n, C].

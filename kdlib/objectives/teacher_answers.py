@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdlib import models
+from kdlib import models, processes
 from kdlib.data import Batch, Split
+from kdlib.data.stored import in_memory
 from kdlib.models import asking
 from kdlib.objectives import tasks, teacher_checks
 from kdlib.objectives.bound import Run, fingerprint_of, name_of
@@ -134,16 +135,20 @@ class _Asked:
         return self.run.split.select(torch.arange(min(len(self.run.split), 64)))
 
     def _prepared_first(self) -> list[Tensor]:
-        prepared = self.prepare(self._first().inputs)
+        prepared = self.prepare(in_memory(self._first().inputs))
         return list(prepared.values()) if isinstance(prepared, dict) else [prepared]
 
     def about(self, split: Split) -> Tensor:
-        """Logits of all samples of a split; the first of them are looked at before the rest is asked for."""
-        return self._as_logits(
-            asking.predict(
-                self.model, split.inputs, self.prepare, precision=self.run.machine.precision, look=self._look
-            )
-        )
+        """Logits of all samples of a split; the first of them are looked at before the rest is asked for.
+
+        Several processes ask about a share each.
+        """
+        ask = partial(asking.predict, self.model, precision=self.run.machine.precision, look=self._look)
+        if processes.count() == 1 or len(split) < processes.count():
+            return self._as_logits(ask(split.inputs, self.prepare))
+        mine = torch.arange(len(split)).tensor_split(processes.count())[processes.rank()]
+        own = ask(split.select(mine.to(split.index.device)).inputs, self.prepare)
+        return self._as_logits(torch.cat(processes.gathered(own)))
 
     def about_batch(self, batch: Batch) -> Tensor:
         """Logits of the very batch that the student sees."""

@@ -1,8 +1,9 @@
 """Checkpoints: the state that changes from epoch to epoch, in one safetensors file; only the same run resumes it."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from kdlib import processes
 from kdlib.files import read_safetensors, write_safetensors
 from kdlib.machine import Machine
 from kdlib.models import fingerprint
@@ -93,12 +95,28 @@ def _as_written(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} does not hold a checkpoint as kdlib writes it ({said})") from error
 
 
+def machine_of(saved: Saved | None, machine: Machine, precision: str) -> Machine:
+    """The machine of a run: as decided, but with the precision and the threads of the checkpoint that it resumes.
+
+    Precision is kept unless the caller asked for one, threads unless the number of processes is another.
+    """
+    if saved is None:
+        return machine
+    former, kept = saved.machine, {}
+    if precision == "auto":
+        kept["precision"] = former.precision
+    if saved.content.get("processes", 1) == processes.count():
+        kept["threads"] = min(former.threads, os.cpu_count() or 1)
+    return replace(machine, **kept)
+
+
 def save(path: Path, run: dict, machine: Machine, state: State) -> None:
     """Write a run's description and its state to one file, atomically."""
     tensors: dict[str, Tensor] = {}
     content = {
         "run": run,
         "machine": asdict(machine),
+        "processes": processes.count(),
         "weights": [fingerprint(state.model), state.left],
         "history": list(state.history),
         "stopped": state.stopped,
@@ -108,7 +126,7 @@ def save(path: Path, run: dict, machine: Machine, state: State) -> None:
         "objective": _flatten(state.bound.state_dict(), tensors),
         "best": _flatten(state.best, tensors),
     }
-    write_safetensors(path, "kdlib-checkpoint", content, tensors)
+    processes.write_once(path, lambda: write_safetensors(path, "kdlib-checkpoint", content, tensors))
 
 
 def note_weights(state: State, keep: str, resumable: bool) -> None:

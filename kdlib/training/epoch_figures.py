@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlib import processes
 from kdlib.data import Batch
 from kdlib.machine import Machine
 from kdlib.objectives import Bound
@@ -43,11 +44,11 @@ class Watch:
 
     On the CPU each loss is checked before its gradients are computed. On other devices the number of the first bad step
     is kept there and checked every :data:`LOOK_EVERY` steps, so that no step waits for the last one; the error still
-    names that step.
+    names that step. So it is where several processes share a run: the error is then raised in all of them.
     """
 
     def __init__(self, bound: Bound, machine: Machine) -> None:
-        self.bound, self.waits = bound, not waits_for_nobody(machine)
+        self.bound, self.waits = bound, processes.count() > 1 or not waits_for_nobody(machine)
         self.totals: dict[str, Any] = {}
         self.step, self.seen = 1, 0
         self.first_bad = torch.zeros((), dtype=torch.int64, device=machine.device) if self.waits else None
@@ -68,7 +69,7 @@ class Watch:
 
     def note(self, terms: dict[str, Tensor], batch: Batch) -> None:
         """Add the terms of a batch to the sums; raises :class:`NotFinite` if its loss is known not to be finite."""
-        count = len(batch.index)
+        count = batch.samples
         figures = {name: summable(term.detach()) if self.waits else term.item() for name, term in terms.items()}
         for name, figure in figures.items():
             self.totals[name] = self.totals.get(name, 0.0) + figure * count
@@ -91,12 +92,14 @@ class Watch:
             self._look()
         if not all(parameter.isfinite().all() for parameter in model.parameters()):
             raise NotFinite(self.step - 1, at="the end of ")
-        means = {name: float(total) / self.seen for name, total in self.totals.items()}
+        found = processes.gathered(({name: float(total) for name, total in self.totals.items()}, self.seen))
+        seen = sum(count for _, count in found)
+        means = {name: sum(totals[name] for totals, _ in found) / seen for name in self.totals}
         return {"train_loss": means.pop("loss"), **{f"train_{name}": mean for name, mean in means.items()}}
 
     def _look(self) -> None:
-        if step := int(self.first_bad):
-            raise NotFinite(step)
+        if steps := [step for step in processes.gathered(int(self.first_bad)) if step]:
+            raise NotFinite(min(steps))
 
 
 def summable(term: Tensor) -> Tensor:

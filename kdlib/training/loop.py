@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,18 +12,17 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from kdlib import losses, models, objectives
+from kdlib import losses, models, objectives, processes
 from kdlib.data import Augmentation, Batch, Dataset, Mixing, check_augmentations, shuffled, steps_of
 from kdlib.data.batches import counted, parts_of
 from kdlib.machine import as_number, decide, progress_is_off, versions
 from kdlib.models import asking
-from kdlib.objectives import tasks
 from kdlib.randomness import stream_seed
 from kdlib.training import checkpoint as checkpoints
-from kdlib.training.argument_checks import check_arguments, complete, look_at_student, validates
+from kdlib.training.argument_checks import check_arguments, complete, look_at_student
 from kdlib.training.checkpoint import State
 from kdlib.training.epoch_figures import NotFinite, Watch
-from kdlib.training.fitted import Fitted, History, measure
+from kdlib.training.fitted import Fitted, History
 from kdlib.training.optimizing import (
     OptimizerFactory,
     Schedule,
@@ -35,7 +34,8 @@ from kdlib.training.optimizing import (
     one_cycle,
 )
 from kdlib.training.run_record import describe_run, is_best, report
-from kdlib.training.stopping import StopTraining
+from kdlib.training.sharing import take_from_first, together, validate
+from kdlib.training.stopping import told
 from kdlib.training.views import Order, Views
 
 
@@ -109,14 +109,12 @@ def fit(
     check_arguments(model, data, counts, seeds, keep, callback)
     objective = objectives.as_objective(objective)
     path = Path(checkpoint) if checkpoint is not None else None
-    saved = checkpoints.read(path) if path is not None and path.exists() else None
-    machine = decide(model, device, precision)
-    if saved is not None:
-        former = saved.machine
-        kept = {"precision": former.precision} if precision == "auto" else {}
-        machine = replace(machine, threads=min(former.threads, os.cpu_count() or 1), **kept)
-    initial_weights = models.fingerprint(model)
+    processes.join()
+    saved = processes.from_first(lambda: checkpoints.read(path) if path is not None and path.exists() else None)
+    machine = checkpoints.machine_of(saved, decide(model, device, precision), precision)
     model.to(machine.device, memory_format=machine.memory_format)
+    take_from_first(model.state_dict().values())
+    initial_weights = models.fingerprint(model)
     check_augmentations(augment, data, needs_labels=getattr(objective, "needs_labels", True))
     views = Views(data, batch_size, augment, order, order_seed, augmentation_seed)
     shown = views.describe() | {"epochs": epochs}
@@ -135,7 +133,7 @@ def fit(
         run = objectives.Run(
             model, train, machine, data.normalise, not augment, mixed, data.task, data.classes, whole, seed, shown
         )
-        bound = stack.enter_context(objective.bind(run))
+        bound = stack.enter_context(together(stack.enter_context(objective.bind(run)), model, path))
         optimizer = make_optimizer(optimizer, model, bound.parameters)
         settings = {
             "objective": objective.describe() | bound.record,
@@ -164,20 +162,21 @@ def fit(
                 break
             started = time.perf_counter()
             learning_rate = float(optimizer.param_groups[0]["lr"])
-            torch.manual_seed(stream_seed("dropout", seed, epoch))
+            torch.manual_seed(stream_seed(f"dropout {processes.name()}".strip(), seed, epoch))
             rows = views.rows(epoch)
             if len(rows) != shown_in_an_epoch:
                 raise ValueError(f"order gives {len(rows):,} rows, but gave {shown_in_an_epoch:,} in the first epoch")
-            batches = views.batches(train, epoch, rows, machine.memory_format)
+            at_once = -(-batch_size // accumulate)
+            batches = views.batches(train, epoch, rows, machine.memory_format, at_once)
             in_train_mode()
             try:
-                figures = _train_epoch(state, batches, -(-batch_size // accumulate), Watch(bound, machine), bar)
+                figures = _train_epoch(state, batches, at_once, Watch(bound, machine), bar)
             except NotFinite as problem:
                 raise FloatingPointError(problem.explain(model, epoch + 1, steps, learning_rate)) from None
             row = {"epoch": epoch + 1, **figures, "learning_rate": learning_rate}
             with bound.judging():
-                row |= _validate(model, data)
-                row["seconds"] = time.perf_counter() - started
+                row |= validate(model, data)
+                row["seconds"] = processes.gathered(time.perf_counter() - started)[0]
                 state.history.append(row)
                 if keep == "last" or is_best(state.history, data.task):
                     checkpoints.note_weights(state, keep, path is not None)
@@ -185,18 +184,15 @@ def fit(
                 checkpoints.save(path, description, machine, state)
             if "validation_error" in row:
                 bar.set_postfix_str(f"validation error {row['validation_error']:.1%}")
-            try:
-                if callback is not None:
-                    callback(dict(row))
-            except StopTraining as stop:
-                state.stopped = str(stop) or "a callback stopped it"
-                if path is not None:
-                    checkpoints.save(path, description, machine, state)
+            state.stopped = told(callback, row)
+            if state.stopped and path is not None:
+                checkpoints.save(path, description, machine, state)
         bound.finish()
 
     record = {
         "run": description,
         "machine": asdict(machine),
+        "processes": processes.count(),
         "versions": versions(),
         "reported": report(state.history, data.task, keep, state.stopped),
     }
@@ -238,15 +234,6 @@ def _train_mode(model: nn.Module) -> Callable[[], None]:
             part.eval()
 
     return into_train_mode
-
-
-def _validate(model: nn.Module, data: Dataset) -> dict:
-    """The task's figures on the labelled validation samples; empty if there are none."""
-    if not validates(data):
-        return {}
-    prepared = asking.Prepared(model, data.normalise)  # an earlier run may have left another preparation
-    measured = measure(prepared, data.validation, task=data.task, classes=len(data.classes))
-    return tasks.row_of(measured, data.task)
 
 
 def _progress_bar(progress: bool | str, name: str, total: int, done: int) -> tqdm:

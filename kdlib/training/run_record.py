@@ -10,6 +10,7 @@ from kdlib.data import Dataset
 from kdlib.models import asking
 from kdlib.objectives import tasks
 from kdlib.training.fitted import History
+from kdlib.training.sharing import refuse_different_runs
 from kdlib.training.stopping import number_or_infinity
 
 
@@ -18,6 +19,7 @@ def describe_run(model: nn.Module, data: Dataset, settings: dict) -> dict:
 
     Raises:
         TypeError: a setting cannot be written as JSON.
+        ValueError: another process of the same run describes another run.
     """
     about = {
         "model": models.describe(asking.plain(model)),
@@ -37,9 +39,11 @@ def describe_run(model: nn.Module, data: Dataset, settings: dict) -> dict:
     }
     run = about | settings
     try:
-        return json.loads(json.dumps(run))
+        run = json.loads(json.dumps(run))
     except TypeError as error:
         raise TypeError(f"a setting of this run cannot be written as JSON: {error}. Its description: {run}") from error
+    refuse_different_runs(run)
+    return run
 
 
 def is_best(history: History, task: str) -> bool:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from numbers import Integral
 
+from kdlib import processes
+
 
 class StopTraining(Exception):
     """Raised by a callback to end a run after the current epoch; its text, the reason, goes into the record."""
@@ -48,6 +50,17 @@ def early_stopping(patience: int, figure: str = "validation_loss") -> Callable[[
 
     callback.resume = resume
     return callback
+
+
+def told(callback: Callable[[dict], None] | None, row: dict) -> str:
+    """Call a callback with a copy of a row; why it ends the run, in this process or another, or an empty string."""
+    reason = ""
+    try:
+        if callback is not None:
+            callback(dict(row))
+    except StopTraining as stop:
+        reason = str(stop) or "a callback stopped it"
+    return next(filter(None, processes.gathered(reason)), "")
 
 
 def number_or_infinity(figure: float) -> float:

@@ -52,9 +52,15 @@ class Views:
         return rows_of(self.order, self.data.train, self.order_seed, epoch)
 
     def batches(
-        self, train: Split, epoch: int, rows: Tensor, memory_format: torch.memory_format = torch.contiguous_format
+        self,
+        train: Split,
+        epoch: int,
+        rows: Tensor,
+        memory_format: torch.memory_format = torch.contiguous_format,
+        at_once: int | None = None,
     ) -> Iterator[Batch]:
-        """The batches of an epoch: its rows, looked up in the training samples on the run's device."""
+        """The batches of an epoch: its rows, looked up in the training samples on the run's device; with ``at_once``,
+        this process's share of each (:func:`kdlib.data.batches.batches`)."""
         noise = generator("augmentation", self.augmentation_seed, epoch)
         shown = batches(
             train,
@@ -65,6 +71,7 @@ class Views:
             noise,
             memory_format,
             len(self.data.classes),
+            at_once,
         )
         return (batch._replace(epoch=epoch) for batch in shown)
 
