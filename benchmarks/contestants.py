@@ -242,7 +242,7 @@ def torchdistill(setting: Setting, epochs: int) -> Run:
         },
         "teacher": {"forward_proc": "forward_batch_only", "sequential": [], "requires_grad": False},
         "student": {"forward_proc": "forward_batch_only", "sequential": []},
-        "optimizer": {"key": "Adam", "kwargs": {"lr": RATE}},
+        "optimizer": {"key": "Adam", "kwargs": {"lr": RATE, "fused": True}},
         "criterion": {
             "key": "WeightedSumLoss",
             "kwargs": {
@@ -298,7 +298,7 @@ def kd_lib(setting: Setting, epochs: int) -> Run:
         loader(setting),
         DataLoader(some, batch_size=BATCH),
         None,
-        torch.optim.Adam(student.parameters(), lr=RATE),
+        torch.optim.Adam(student.parameters(), lr=RATE, fused=True),
         loss_fn=_SoftLoss(),
         temp=TEMPERATURE,
         distil_weight=ALPHA,
@@ -329,7 +329,7 @@ def lightning(setting: Setting, epochs: int) -> Run:
             return plain_loss(self.student(inputs), teacher_logits, targets)
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.Adam(self.student.parameters(), lr=RATE)
+            return torch.optim.Adam(self.student.parameters(), lr=RATE, fused=True)
 
     class Marks(pl.Callback):
         def on_train_start(self, *_: object) -> None:
