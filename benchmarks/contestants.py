@@ -8,6 +8,7 @@ first epoch, and the seconds and CPU seconds of its epochs.
 import contextlib
 import importlib.util
 import io
+import math
 import resource
 import sys
 import time
@@ -127,12 +128,16 @@ class Setting:
 
 @dataclass
 class Run:
-    """What a contestant leaves: the student, seconds of set-up and of each epoch, and CPU seconds of all together."""
+    """What a contestant leaves: the student, seconds of set-up and of each epoch, and CPU seconds.
+
+    ``cpu`` is of all together, with worker processes; ``epoch_cpu`` of an epoch, NaN where they are not at hand.
+    """
 
     student: nn.Module
     setup: float
     epochs: list[float]
     cpu: float
+    epoch_cpu: float = math.nan
 
     def after(self, epochs: int) -> float:
         """Seconds of a run of this many epochs, reckoned from the mean epoch and the set-up."""
@@ -152,7 +157,8 @@ class Clock:
     def run(self, student: nn.Module) -> Run:
         """The first mark ends the set-up, each other one an epoch."""
         setup, *epochs = [b - a for (a, _), (b, _) in pairwise(self.marks)]
-        return Run(student, setup, epochs, self._now()[1] - self.marks[0][1])
+        epoch_cpu = (self.marks[-1][1] - self.marks[1][1]) / len(epochs) if epochs else math.nan
+        return Run(student, setup, epochs, self._now()[1] - self.marks[0][1], epoch_cpu)
 
     def _now(self) -> tuple[float, float]:
         if self.cuda:
@@ -433,7 +439,7 @@ def ours(setting: Setting, epochs: int) -> Run:
         callback=lambda row: (first.append(row["seconds"]), clock.mark()),
     )
     run = clock.run(student)  # its first span is the set-up with the first epoch
-    return Run(student, run.setup - first[0], [first[0], *run.epochs], run.cpu)
+    return replace(run, setup=run.setup - first[0], epochs=[first[0], *run.epochs])  # CPU of all epochs but the first
 
 
 def floor(setting: Setting, epochs: int) -> Run:

@@ -1,6 +1,6 @@
 """What ``kdlib.fit`` costs beside its steps, and how time and memory grow. Writes ``benchmarks/costs.md``.
 
-Each figure comes from a process of its own, so that its peak of memory (``ru_maxrss``) is its own.
+Each figure comes from a process of its own, so that its peak of memory is its own.
 
     python benchmarks/costs.py [--quick]
 """
@@ -108,7 +108,10 @@ def tiny(born: float, fits: int) -> dict:
 
 
 def peak() -> float:
-    """MiB, the most that this process has had in memory."""
+    """MiB, the most that this process has had in memory; on Linux ``ru_maxrss`` of a child begins at its parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) / 2**10
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
@@ -167,7 +170,7 @@ def write(quick: bool) -> None:
             f"One fit on images of MNIST's shape, each in a process of its own: {BASE['samples']:,} samples, student "
             f"mlp({BASE['student']}), teacher mlp({BASE['teacher']}), {BASE['classes']} classes, {BASE['threads']} "
             f"thread, {BASE['epochs']} epochs, the teacher's pass included; one of these changes in each row. Memory "
-            f"is the most the process had (`ru_maxrss`); the part before the fit is Python, PyTorch and the data.",
+            f"is the most the process had (`VmHWM`); the part before the fit is Python, PyTorch and the data.",
             "",
             "| changed | to | seconds | CPU seconds | last epoch, s | MiB above the part before | MiB in all |",
             "| --- | --- | --- | --- | --- | --- | --- |",

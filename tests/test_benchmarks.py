@@ -95,12 +95,12 @@ def test_the_page_tells_met_aims_from_missed_ones():
     runs = {
         "the tutorial's loop": [Run(None, 0.0, [10.0], 1.0), Run(None, 0.0, [12.0], 1.0)],
         "an expert's plain loop": [Run(None, 1.0, [0.8], 1.0), Run(None, 1.0, [0.8], 1.0)],
-        "kdlib.fit": [Run(None, 0.5, [0.9], 1.0), Run(None, 0.5, [0.9], 1.0)],
-        "the floor": [Run(None, 0.0, [0.5], 1.0), Run(None, 0.0, [1.0], 1.0)],
+        "kdlib.fit": [Run(None, 0.5, [0.9], 1.0, 0.3), Run(None, 0.5, [0.9], 1.0, 0.3)],
+        "the floor": [Run(None, 0.0, [0.5], 1.0, 0.2), Run(None, 0.0, [1.0], 1.0, 0.2)],
     }
     faster, share, one, ten = loops.aims({setting: runs})[2:]
     assert "11.6 × (the floor: 16.0 ×) | yes" in faster
-    assert "1.35 | **no**" in share  # the median of 1.8 and 0.9
+    assert "1.35 (CPU time: 1.50) | **no**" in share  # the median of 1.8 and 0.9
     assert "0.78 of an expert's plain loop | yes" in one
     assert "1.06 of an expert's plain loop | **no**" in ten
     assert len(loops.table({setting: runs})) == 2 + len(runs)
@@ -121,7 +121,7 @@ def test_costs_come_from_a_process_of_their_own():
     small = {"samples": 300, "student": 8, "teacher": 8, "classes": 3, "threads": 1, "epochs": 2}
     found = costs.child("growth", small)
     assert 0 < found["epoch"] < found["seconds"] < found["first"] + found["seconds"]
-    assert found["peak"] >= found["before"] > 50
+    assert found["peak"] > found["before"] > 50, "what the parent had in memory does not count"
 
 
 def test_equal_errors_have_an_interval_around_zero():
