@@ -99,8 +99,18 @@ hostile: $(DEVELOPER) ## show what the hostile hand-ins of the tests do to naive
 mutants: $(DEVELOPER) ## plant faults in the library, show which test or lesson catches each
 	$(BIN)/python tools/mutants.py
 
-benchmarks: $(DEVELOPER) ## measure the loop against the tutorial's and against the floor
-	$(BIN)/python benchmarks/loops.py
+# An environment of its own, for other libraries. KD_Lib pins packages of 2021, so it comes without its dependencies.
+BENCH := build/benchmarks
+BENCHMARKS := $(BENCH)/.installed
+
+$(BENCHMARKS): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[benchmarks]'
+	-$(BENCH)/bin/python -m pip install --quiet $(PIP_OPTIONS) --no-deps 'KD-Lib==0.0.32'
+	@touch $@
+
+benchmarks: $(BENCHMARKS) ## distillation here, elsewhere and at its floor, in turn (30 minutes; OPTIONS=--quick: 3)
+	$(BENCH)/bin/python benchmarks/loops.py $(OPTIONS)
 
 fuzz: $(DEVELOPER) ## damage every kind of file that is read, OPTIONS="--inputs 100000 model" (a minute for a thousand each)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py $(OPTIONS)

@@ -1,191 +1,276 @@
-"""One epoch of distillation: a tutorial's loop, this library's, and the floor, measured in turn on the same images.
+"""Distillation in several ways, in turn on the same nets and images, and what ``kdlib.fit`` costs: ``make benchmarks``.
 
-The nets and settings are those of PyTorch's knowledge distillation tutorial (a 1.2 M parameter teacher, a 0.3 M
-student, batches of 128, Adam, T = 2). Each round runs every loop once; ratios use medians over rounds. Writes
-``benchmarks/loops.md``.
+Each round runs every contestant once in every setting; ratios are medians of the ratios within a round. Writes
+``loops.md`` and its figure, and ``costs.md``; where there is a CUDA device, ``loops_cuda.md`` and ``gpu.md`` too.
 
-    python benchmarks/loops.py [--rounds 3] [--images 12800]
+    python benchmarks/loops.py [--quick]
 """
 
 import argparse
+import logging
 import statistics
 import time
-from collections.abc import Callable
-from functools import partial
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
+import contestants
+import costs
 import torch
-from torch import nn
-from torch.utils.data import DataLoader
-from torchvision import transforms
+from contestants import BATCH, CONTESTANTS, SLOW, Run, Setting, installed, missing
+from drawing import draw
+from machines import Start
 
-import kdlib
-from kdlib import losses, models
-from kdlib.machine import has_native_bfloat16, versions
-from kdlib.training import constant
-
-TEMPERATURE, ALPHA, BATCH = 2.0, 0.25, 128
+HERE = Path(__file__).parent
+TUTORIAL, OURS, FLOOR = "the tutorial's loop", "kdlib.fit", "the floor"
 
 
-def teacher_net() -> nn.Module:
-    def conv(a, b):
-        return [nn.Conv2d(a, b, 3, padding=1), nn.ReLU()]
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: rounds, images, and epochs of the contestants whose epochs are short."""
 
-    features = [*conv(3, 128), *conv(128, 64), nn.MaxPool2d(2), *conv(64, 64), *conv(64, 32), nn.MaxPool2d(2)]
-    return nn.Sequential(*features, nn.Flatten(), nn.Linear(2048, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, 10))
-
-
-def student_net() -> nn.Module:
-    features = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    features += [nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*features, nn.Flatten(), nn.Linear(1024, 256), nn.ReLU(), nn.Dropout(0.1), nn.Linear(256, 10))
+    rounds: int
+    images: int
+    epochs: int
+    name: str
 
 
-class Pictures(torch.utils.data.Dataset):
-    """The images one at a time, as arrays, each through its own transforms."""
-
-    def __init__(self, data: kdlib.Dataset):
-        self.images = data.train.inputs.permute(0, 2, 3, 1).numpy()
-        self.targets = data.train.targets.tolist()
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(data.mean, data.std)])
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        return self.transform(np.asarray(self.images[row])), self.targets[row]
+QUICK, FULL = Size(2, 384, 3, "make benchmarks OPTIONS=--quick"), Size(5, 4_096, 10, "make benchmarks")
+Results = dict[Setting, dict[str, list[Run]]]
 
 
-def tutorial_epoch(data: kdlib.Dataset, teacher: nn.Module) -> float:
-    student = student_net()
-    optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
-    loader = DataLoader(Pictures(data), batch_size=BATCH, shuffle=True, num_workers=2)
-    started = time.perf_counter()
-    teacher.eval()
-    student.train()
-    for inputs, targets in loader:
-        with torch.no_grad():
-            teacher_logits = teacher(inputs)
-        optimizer.zero_grad()
-        logits = student(inputs)
-        losses.distillation_loss(logits, teacher_logits, targets, temperature=TEMPERATURE, alpha=ALPHA).backward()
-        optimizer.step()
-    return time.perf_counter() - started
+def settings_of(images: int, device: str) -> list[Setting]:
+    return [
+        Setting(data, augmented, precision, images, device)
+        for data in ("mnist", "cifar10")
+        for augmented in (False, True)
+        for precision in ("float32", "bfloat16")
+    ]
 
 
-def our_epoch(data: kdlib.Dataset, teacher: nn.Module | torch.Tensor, precision: str, fixed: bool) -> float:
-    """The second epoch of a run; the first warms up. ``fixed=False`` asks the teacher about every batch."""
-    fitted = kdlib.fit(
-        student_net(),
-        data,
-        kdlib.Distillation(teacher, temperature=TEMPERATURE, alpha=ALPHA, control="untrained: only time matters"),
-        epochs=2,
-        batch_size=BATCH,
-        optimizer=partial(torch.optim.Adam, lr=1e-3),
-        schedule=constant,
-        augment=() if fixed else [lambda images, noise: images],
-        precision=precision,
-        device="cpu",
-        progress=False,
+def measure(settings: list[Setting], size: Size) -> Results:
+    """Every contestant in every setting, round after round; before it two small runs each, to warm up."""
+    quieten()
+    results: Results = {setting: {name: [] for name, _ in installed()} for setting in settings}
+    for setting in (Setting("mnist", False, "float32", BATCH), Setting("cifar10", True, "bfloat16", BATCH)):
+        for _, contestant in installed():
+            contestant(replace(setting, device=settings[0].device), 1)
+    for number in range(size.rounds):
+        for setting in settings:
+            for name, contestant in installed():
+                run = contestant(setting, 1 if name in SLOW else 2 if setting.augmented else size.epochs)
+                run.student = None
+                results[setting][name].append(run)
+                print(f"round {number + 1}: {run.setup:6.2f} + {run.epochs[-1]:7.3f} s  {setting}: {name}", flush=True)
+    return results
+
+
+def quieten() -> None:
+    warnings.filterwarnings("ignore", module="lightning|torch")
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "torchdistill"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def median_ratio(tops: list[float], bottoms: list[float]) -> float:
+    """The median over rounds of the ratio within a round."""
+    return statistics.median(top / bottom for top, bottom in zip(tops, bottoms, strict=True))
+
+
+def seconds(runs: list[Run], epochs: int) -> list[float]:
+    return [run.after(epochs) for run in runs]
+
+
+def an_epoch(runs: list[Run]) -> list[float]:
+    return [statistics.fmean(run.epochs) for run in runs]
+
+
+def table(results: Results) -> list[str]:
+    rows = [
+        "| setting | contestant | set-up, s | an epoch, s: median (from … to) | one epoch with set-up, s | ten epochs, "
+        "s | CPU seconds of a run | ten epochs: faster than the tutorial's | an epoch: of the floor |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for setting, found in results.items():
+        for name, runs in found.items():
+            epochs, one, ten = an_epoch(runs), seconds(runs, 1), seconds(runs, 10)
+            rows.append(
+                f"| {setting} | {name} | {statistics.median(run.setup for run in runs):.2f} "
+                f"| {statistics.median(epochs):.3f} ({min(epochs):.3f} … {max(epochs):.3f}) "
+                f"| {statistics.median(one):.2f} | {statistics.median(ten):.2f} "
+                f"| {statistics.median(run.cpu for run in runs):.2f} for {len(runs[0].epochs)} "
+                f"| {median_ratio(seconds(found[TUTORIAL], 10), ten):.1f} × "
+                f"| {median_ratio(epochs, an_epoch(found[FLOOR])):.2f} |"
+            )
+    return rows
+
+
+def aims(results: Results) -> list[str]:
+    """Each aim in each setting: what was found, and whether it was met."""
+    rows = ["| aim | setting | found | met |", "| --- | --- | --- | --- |"]
+
+    def row(aim: str, setting: Setting, found: str, met: bool) -> None:
+        rows.append(f"| {aim} | {setting} | {found} | {'yes' if met else '**no**'} |")
+
+    for setting, found in results.items():
+        least = 2.5 if setting.augmented else 10.0
+        ours = seconds(found[OURS], 10)
+        faster = median_ratio(seconds(found[TUTORIAL], 10), ours)
+        possible = median_ratio(seconds(found[TUTORIAL], 10), seconds(found[FLOOR], 10))
+        row(
+            f"ten epochs at least {least:g} times as fast as the tutorial's",
+            setting,
+            f"{faster:.1f} × (the floor: {possible:.1f} ×)",
+            faster >= least,
+        )
+        share = median_ratio(an_epoch(found[OURS]), an_epoch(found[FLOOR]))
+        cpu = median_ratio(*([run.epoch_cpu for run in found[name]] for name in (OURS, FLOOR)))
+        row("an epoch at most 1.15 of the floor", setting, f"{share:.2f} (CPU time: {cpu:.2f})", share <= 1.15)
+        others = {name: runs for name, runs in found.items() if name not in (OURS, FLOOR)}
+        for epochs, word in ((1, "one epoch"), (10, "ten epochs")):
+            best = min(others, key=lambda name, n=epochs: statistics.median(seconds(others[name], n)))
+            ratio = median_ratio(seconds(found[OURS], epochs), seconds(others[best], epochs))
+            row(f"{word} not slower than the best of the others", setting, f"{ratio:.2f} of {best}", ratio <= 1.0)
+    return rows
+
+
+def asking_costs(results: Results) -> list[str]:
+    """An epoch of ``kdlib.fit`` with augmentation, where the teacher is asked in every batch, beside one without."""
+    by_key = {(setting.data, setting.augmented, setting.precision): found for setting, found in results.items()}
+    rows = ["| data | an epoch of `kdlib.fit` with augmentation takes as long as without |", "| --- | --- |"]
+    for (data, augmented, precision), found in by_key.items():
+        if augmented:
+            ratio = median_ratio(an_epoch(found[OURS]), an_epoch(by_key[data, False, precision][OURS]))
+            rows.append(f"| {data}, {precision} | {ratio:.1f} × |")
+    return rows
+
+
+def check_of_reckoning(images: int) -> str:
+    """Ten epochs of the tutorial's loop, run once, beside what one epoch gives."""
+    setting = Setting("cifar10", False, "float32", images)
+    one, ten = (CONTESTANTS[TUTORIAL](setting, epochs) for epochs in (1, 10))
+    measured = ten.setup + sum(ten.epochs)
+    return (
+        f"Checked once, for the tutorial's loop on {images:,} images ({setting}): reckoned {one.after(10):.1f} s, "
+        f"measured {measured:.1f} s."
     )
-    return fitted.history[-1]["seconds"]
 
 
-def linear_epoch(data: kdlib.Dataset, precision: str) -> float:
-    """The second epoch of a wide net of linear layers on labels alone."""
-    fitted = kdlib.fit(
-        models.mlp(800, features=3 * 32 * 32),
-        data,
-        epochs=2,
-        batch_size=BATCH,
-        schedule=constant,
-        precision=precision,
-        device="cpu",
-        progress=False,
-    )
-    return fitted.history[-1]["seconds"]
+def compiling(device: str) -> str:
+    """For each net: seconds that ``torch.compile`` takes, a step with and without it, and after which step it pays."""
+    rows = ["| student | compiling, s | step, ms | compiled step, ms | pays after |", "| --- | --- | --- | --- | --- |"]
+    for data in ("mnist", "cifar10"):
+        setting = Setting(data, False, "float32", BATCH, device)
+        plain, (took, compiled) = step_seconds(setting, False)[1], step_seconds(setting, True)
+        pays = f"{took / (plain - compiled):,.0f} steps" if compiled < 0.98 * plain else "never"
+        rows.append(f"| {data} | {took:.0f} | {1e3 * plain:.2f} | {1e3 * compiled:.2f} | {pays} |")
+    text = "An expert compiles where it pays within the ten epochs; the table below is without compiling."
+    return "\n".join([text, "", *rows])
 
 
-def floor_epoch(data: kdlib.Dataset, precision: str) -> float:
-    """The student's own forward, backward and step, on one fixed batch, as often as an epoch has batches."""
-    student = student_net().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
-    inputs = data.normalise(data.train.inputs[:BATCH]).contiguous(memory_format=torch.channels_last)
-    targets = data.train.targets[:BATCH]
-    started = time.perf_counter()
-    for _ in range(-(-len(data.train) // BATCH)):
+def step_seconds(setting: Setting, compiled: bool) -> tuple[float, float]:
+    """Seconds of the first step, and the median of 50 later ones, on a fixed batch."""
+    student = setting.student().to(setting.device, memory_format=setting.layout)
+    net = torch.compile(student) if compiled else student
+    optimizer = torch.optim.Adam(student.parameters(), lr=contestants.RATE, fused=True)
+    inputs = setting.dataset.normalise(setting.dataset.train.inputs).to(setting.device, memory_format=setting.layout)
+    targets = setting.dataset.train.targets.to(setting.device)
+    times = []
+    for _ in range(51):
+        started = time.perf_counter()
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = student(inputs)
-        nn.functional.cross_entropy(logits.float(), targets).backward()
+        torch.nn.functional.cross_entropy(net(inputs), targets).backward()
         optimizer.step()
-    return time.perf_counter() - started
+        if setting.device != "cpu":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return times[0], statistics.median(times[1:])
+
+
+def page(
+    results: Results, size: Size, machine: str, reckoning: str, figure: str, alternative: str, compiled: str
+) -> str:
+    nothing = "".join(f" {name} is not installed and not in the table." for name in missing())
+    return "\n".join(
+        (
+            "# One and ten epochs of distillation",
+            "",
+            f"{costs.rough(size is QUICK)}{machine}",
+            "",
+            f"Equal for all: nets, images, batches of {BATCH}, number of updates, Adam, T = "
+            f"{contestants.TEMPERATURE:g}. (All but the tutorial, which stays as it is written, get Adam's fused "
+            f"implementation.) An epoch has {size.images:,} images with random pixels, in the shape and "
+            f"type of the real ones: the time does not depend on the pixels. CIFAR-10: the nets of PyTorch's tutorial "
+            f"on distillation (1.2 and 0.3 million parameters). MNIST: mlp(1200, 1200) and mlp(800, 800), as in "
+            f"Hinton, Vinyals and Dean (2015). Augmented: random crops, for CIFAR-10 mirroring too. {size.rounds} "
+            f"rounds in turn; seconds are medians, ratios medians of the ratios within a round.{nothing}",
+            "",
+            f"Ten epochs are set-up and ten times the mean epoch: of {size.epochs} epochs where the teacher's answers "
+            f"are kept (an expert's loop, `kdlib.fit`, the floor, without augmentation), else of two for "
+            f"these and one for the others. {reckoning}",
+            "",
+            f"![{alternative}]({figure})",
+            "",
+            *(f"- **{name}**: {first_sentences(contestant)}" for name, contestant in installed()),
+            "",
+            "KD_Lib's part for texts, which needs packages that no longer exist, is not imported. In its time is its "
+            "validation after each epoch, here on one batch. What was tried to make `kdlib.fit` faster: [tried.md]"
+            "(tried.md); what it costs beside its steps: [costs.md](costs.md).",
+            "",
+            "## What asking the teacher in every batch costs",
+            "",
+            *asking_costs(results),
+            "",
+            "## Does compiling pay?",
+            "",
+            compiled,
+            "",
+            "## The aims",
+            "",
+            *aims(results),
+            "",
+            "## All figures",
+            "",
+            *table(results),
+            "",
+        )
+    )
+
+
+def first_sentences(contestant: object) -> str:
+    return " ".join(contestant.__doc__.split())
+
+
+def run_table(device: str, size: Size) -> None:
+    start = Start(size.name)
+    results = measure(settings_of(size.images, device), size)
+    reckoning = check_of_reckoning(max(size.images // 8, BATCH))
+    compiled = compiling(device) if size is FULL else "Not measured in a quick run."
+    ending = "" if device == "cpu" else f"_{device}"
+    picture = HERE.parent / "docs" / f"benchmarks{ending}.png"
+    medians = {
+        str(setting): {name: statistics.median(seconds(runs, 10)) for name, runs in found.items()}
+        for setting, found in results.items()
+    }
+    alternative = draw(medians, picture)
+    machine = start.about()
+    if device != "cpu":
+        machine = f"{torch.cuda.get_device_name()}, data resident. {machine}"
+    text = page(results, size, machine, reckoning, f"../docs/{picture.name}", alternative, compiled)
+    (HERE / f"loops{ending}.md").write_text(text, encoding="utf-8")
+    print("\n" + text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=12_800)
-    options = parser.parse_args()
-    found = kdlib.load("cifar10", verbose=False)
-    images = torch.cat([found.train.inputs] * (-(-options.images // len(found.train))))[: options.images]
-    targets = found.train.targets.repeat(-(-options.images // len(found.train)))[: options.images]
-    data = kdlib.Dataset.from_tensors(
-        images, targets, validation=None, mean=found.mean, std=found.std, name="cifar10", classes=found.classes
-    )
-    torch.manual_seed(0)
-    teacher = teacher_net()
-    table = kdlib.logits_table(teacher, data.train, data.normalise)
+    parser.add_argument("--quick", action="store_true", help="three minutes in place of thirty; ratios are rough")
+    size = QUICK if parser.parse_args().quick else FULL
+    run_table("cpu", size)
+    costs.write(size is QUICK)
+    if torch.cuda.is_available():
+        import gpu
 
-    def table_epoch() -> float:
-        started = time.perf_counter()
-        kdlib.logits_table(teacher, data.train, data.normalise)
-        return time.perf_counter() - started
-
-    loops: dict[str, Callable[[], float]] = {
-        "tutorial's loop: per-image transforms, `DataLoader` with two workers, teacher every batch": partial(
-            tutorial_epoch, data, teacher
-        ),
-        "ours, teacher every batch, float32": partial(our_epoch, data, teacher, "float32", False),
-        "ours, teacher every batch, bfloat16": partial(our_epoch, data, teacher, "bfloat16", False),
-        "ours, teacher's logits looked up, float32": partial(our_epoch, data, table, "float32", True),
-        "ours, teacher's logits looked up, bfloat16": partial(our_epoch, data, table, "bfloat16", True),
-        "once, before the two rows above: all of the teacher's logits": table_epoch,
-        "the floor: the student alone on one fixed batch, float32": partial(floor_epoch, data, "float32"),
-        "the floor, bfloat16": partial(floor_epoch, data, "bfloat16"),
-        "for comparison, linear layers: mlp(800) on labels, float32": partial(linear_epoch, data, "float32"),
-        "the same, bfloat16": partial(linear_epoch, data, "bfloat16"),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for number in range(options.rounds):
-        for name, loop in loops.items():
-            seconds[name].append(loop())
-            print(f"round {number + 1}: {seconds[name][-1]:7.2f} s  {name}", flush=True)
-
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    slowest = next(iter(medians.values()))
-    rows = [
-        f"| {name} | {median:.2f} | {min(seconds[name]):.2f} to {max(seconds[name]):.2f} | {slowest / median:.1f} × |"
-        for name, median in medians.items()
-    ]
-    about = versions()
-    text = "\n".join(
-        (
-            "# One epoch of distillation",
-            "",
-            f"Written by `python benchmarks/loops.py`: {options.rounds} rounds in turn, {options.images:,} images "
-            f"({found.source}: {found.detail}), torch {about['torch']}, {torch.get_num_threads()} threads, "
-            f"bfloat16 {'native' if has_native_bfloat16() else 'not native'}, {about['system']}.",
-            "",
-            "| loop | median seconds | from … to | faster than the tutorial's |",
-            "| --- | --- | --- | --- |",
-            *rows,
-            "",
-        )
-    )
-    (Path(__file__).parent / "loops.md").write_text(text, encoding="utf-8")
-    print("\n" + text)
+        run_table("cuda", size)
+        gpu.write()
 
 
 if __name__ == "__main__":

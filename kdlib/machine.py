@@ -1,5 +1,6 @@
 """The machine a run happens on: device, precision, memory format, threads."""
 
+import functools
 import math
 import os
 import platform
@@ -61,7 +62,7 @@ def decide(model: nn.Module, device: str = "auto", precision: str = "auto") -> M
     this library was never tried on one (docs/support.md). Convolutions use the channels-last layout.
     ``precision="auto"`` means float32 on a CPU, where bfloat16 makes some nets faster and most of this library's
     slower, and bfloat16 for convolutions on a CUDA device with native bfloat16 multiplication
-    (``benchmarks/loops.md``).
+    (``benchmarks/tried.md``).
 
     Raises:
         ValueError: the precision or the device is unknown.
@@ -106,20 +107,21 @@ def as_number(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of the software that results depend on, by name."""
-
-    def of(package: str) -> str:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return "not installed"
-
+    packages = ("kdlib", "torch", "torchvision", "numpy", "scipy", "pandas", "mlxtend")
     return {
         "python": platform.python_version(),
-        **{
-            package: of(package) for package in ("kdlib", "torch", "torchvision", "numpy", "scipy", "pandas", "mlxtend")
-        },
+        **{package: _version_of(package) for package in packages},
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+@functools.cache
+def _version_of(package: str) -> str:
+    """A package's version; reading it takes as long as a training step, and every run records seven."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def progress_is_off() -> bool:

@@ -238,7 +238,11 @@ def test_make_installs_what_its_targets_need():
     rules = dict(re.findall(r"^(\S+): [^\n]*\n(\t.*(?:\n\t.*)*)", text, re.M))
     installed = {name: re.search(r"-e '\.\[(.*?)\]'", recipe) for name, recipe in rules.items()}
     extras = {name: match.group(1).split(",") for name, match in installed.items() if match}
-    assert extras == {"$(LEARNER)": ["lab"], "$(DEVELOPER)": ["lab", "test", "instructor", "site"]}
+    assert extras == {
+        "$(LEARNER)": ["lab"],
+        "$(DEVELOPER)": ["lab", "test", "instructor", "site"],
+        "$(BENCHMARKS)": ["benchmarks"],
+    }
     needs = dict(re.findall(r"^([a-z-]+): (\$\([A-Z]+\))", text, re.M))
     assert {name for name, kind in needs.items() if kind == "$(LEARNER)"} == {
         "demo",
