@@ -186,7 +186,7 @@ MUTANTS = (
     Mutant(
         "optimizer's state not resumed",
         "kdlib/training/checkpoint.py",
-        '    state.optimizer.load_state_dict(_unflatten(content["optimizer"], tensors))\n',
+        "        state.optimizer.load_state_dict(optimizer)\n",
         "",
     ),
     Mutant(
