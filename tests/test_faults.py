@@ -96,19 +96,23 @@ def whole_and_nothing_else(task, folder):
             assert content.endswith((b"}\n", b"IEND\xaeB`\x82")), path
 
 
-def kill_at_random(place, task, folder, times):
+def kill_at_random(place, task, parent, times):
+    """Kill a task so often; one that was done before its time came begins anew, elsewhere, and is killed earlier."""
     expected, seconds, _ = place.undisturbed(task)
-    killed = 0
-    for _ in range(times):
+    killed = missed = 0
+    while killed < times:
+        folder = parent / str(missed)
         work, receiver = place.start(task, folder)
         assert receiver.recv() == "started"
-        time.sleep(random.uniform(0, seconds))
+        time.sleep(random.uniform(0, seconds) / (1 + missed))
         work.kill()
         work.join()
-        killed += work.exitcode == -signal.SIGKILL
         whole_and_nothing_else(task, folder)
-    assert killed > 0
-    assert place.finish(*place.start(task, folder)) == expected
+        if work.exitcode == -signal.SIGKILL:
+            killed += 1
+        else:
+            missed += 1
+    assert place.finish(*place.start(task, parent / str(missed))) == expected
 
 
 @pytest.mark.parametrize("task", TASKS)
