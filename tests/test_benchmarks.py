@@ -10,7 +10,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path.append(str(BENCHMARKS))
 
 contestants = importlib.import_module("contestants")
 BATCH, CONTESTANTS, Run, Setting = (getattr(contestants, name) for name in ("BATCH", "CONTESTANTS", "Run", "Setting"))
