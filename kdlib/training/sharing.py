@@ -5,6 +5,8 @@ whole batch, so the steps are those of one process, to within rounding. Batch no
 the whole batch too.
 """
 
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -41,17 +43,41 @@ def together(bound: Bound, model: nn.Module, path: Path | None) -> Iterator[Boun
         yield bound
         return
     shared = _Shared(bound, asking.plain(model))
-    with _joint_statistics(shared):
-        try:
-            yield shared
-        except RuntimeError as error:
-            if "gloo" not in str(error).lower() and not isinstance(error, dist.DistError):
-                raise
-            kept = f"{path} holds the last whole epoch" if path else "Without checkpoint= nothing of it is kept"
-            raise ConnectionError(
-                f"another process of this run has ended or cannot be reached, so {processes.name()} stops too. {kept}"
-                f"{': the same command goes on from there, with any number of processes' if path else ''}"
-            ) from error
+    with _ends_with_a_word(path), _joint_statistics(shared):
+        yield shared
+
+
+@contextmanager
+def _ends_with_a_word(path: Path | None) -> Iterator[None]:
+    """Say what happened if an exchange fails, or ``torchrun`` ends this process because another one has died."""
+
+    def explained() -> ConnectionError:
+        kept = f"{path} holds the last whole epoch" if path else "Without checkpoint= nothing of it is kept"
+        go_on = ": the same command goes on from there, with any number of processes" if path else ""
+        return ConnectionError(
+            f"another process of this run has ended or cannot be reached, or the launcher was stopped, so "
+            f"{processes.name()} stops too. {kept}{go_on}"
+        )
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # leaves the time to say it; torchrun waits half a minute
+        raise explained()
+
+    main = threading.current_thread() is threading.main_thread()
+    ours = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except RuntimeError as error:
+        if "gloo" not in str(error).lower() and not isinstance(error, dist.DistError):
+            raise
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise explained() from error
+    finally:
+        if ours and signal.getsignal(signal.SIGTERM) is stop:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Shared(Bound):
