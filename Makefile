@@ -64,7 +64,7 @@ test: $(DEVELOPER) ## run everything: library, lessons, guards (some minutes)
 test-full: $(DEVELOPER) ## run what needs full MNIST and CIFAR-10 (KDLIB_DATA)
 	$(BIN)/python tools/test.py --full
 
-test-slow: $(DEVELOPER) ## grade a class of a hundred, every solution twelve times; slides at a second size (half an hour)
+test-slow: $(DEVELOPER) ## grade a class of a hundred, every solution twelve times; slides at a second size, a thousand kills and fits (an hour)
 	$(WEB_IF_NPM)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -q
 
