@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,12 @@ def place(tmp_path_factory):
     fault_tasks.write_images(folder / "images")
     former = {name: os.environ.get(name) for name in ("PYTHONPATH", "FAULT_IMAGES")}
     os.environ |= {"PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent))), "FAULT_IMAGES": str(folder / "images")}
+    forkserver._forkserver._stop()  # grading's tests may have started it, with other modules and another environment
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fault_tasks"])
     with fault_tasks.serving() as url:
         yield Place(context, folder, url)
+    forkserver._forkserver._stop()
     for name, value in former.items():
         os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
