@@ -25,8 +25,12 @@ Schedule = Callable[[Optimizer, int], LRScheduler | None]
 
 
 def adamw(parameters: Any, lr: float = 2e-3, weight_decay: float = 1e-2) -> Optimizer:
-    """AdamW, the default optimizer. For another rate: ``functools.partial(adamw, lr=1e-3)``."""
-    return AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    """AdamW in one pass over the weights, the default optimizer.
+
+    For another rate: ``functools.partial(adamw, lr=1e-3)``. PyTorch calls this implementation ``fused``; its usual one
+    takes up to eight times as long a step on a CPU and differs from it in the last bits.
+    """
+    return AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
