@@ -18,7 +18,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 import kdlib
-from kdlib import Distillation, losses, models
+from kdlib import Distillation, files, losses, models
 from kdlib.objectives import Averaged, Bound
 from kdlib.training import StopTraining, adamw, constant, early_stopping
 
@@ -414,6 +414,16 @@ def as_of_the_first_plan(content):
     initial = content["run"]["initial_weights"]
     kept = {key: value for key, value in content.items() if key not in ("weights", "stopped", "objective")}
     return kept | {"run": run, "initial_weights": initial}
+
+
+def test_a_history_with_a_missing_row_is_refused(tmp_path, blobs):
+    path = tmp_path / "c"
+    kdlib.fit(student(), blobs, epochs=3, checkpoint=path)
+    content, tensors = files.read_safetensors(path, "kdlib-checkpoint", "a checkpoint")
+    del content["history"][1]
+    files.write_safetensors(path, "kdlib-checkpoint", content, tensors)
+    with pytest.raises(ValueError, match="epochs of its history do not count from 1"):
+        kdlib.fit(student(), blobs, epochs=3, checkpoint=path)
 
 
 def test_files_of_the_first_plan_load_with_a_warning(tmp_path, blobs):

@@ -80,6 +80,8 @@ def read(path: Path) -> Saved:
         for row in saved.history:
             if not {"epoch", "train_loss", "seconds"} <= row.keys() or set(map(type, row.values())) - {int, float}:
                 raise TypeError(f"{row} is no row of a history")
+        if [row["epoch"] for row in saved.history] != list(range(1, len(saved.history) + 1)):
+            raise TypeError("the epochs of its history do not count from 1 on")
         if len(saved.history) > epochs:
             raise TypeError(f"it has {len(saved.history)} rows for {epochs} epochs")
     return saved
