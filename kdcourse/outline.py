@@ -132,6 +132,16 @@ LESSONS = (
         ("03", "04"),
         Exercise("F1, calibration, a power law, a verdict", 60, 20),
     ),
+    Lesson(
+        "08_many_teachers_and_none",
+        "Many teachers, and none",
+        "What do several teachers know, and can a student do without one?",
+        "judge an ensemble, a self-taught net and a privileged teacher by their controls",
+        75,
+        (90, 180),
+        ("04", "06"),
+        Exercise("the right mean, a detached peer, a real mean teacher", 45, 11),
+    ),
 )
 """Minutes and seconds are measured, and changed, here alone."""
 

@@ -3,10 +3,11 @@
 import importlib
 
 import pytest
+from conftest import ROOT
 
 from kdcourse.checks import NotRightYet
 
-EXERCISES = [f"ex{number:02d}" for number in range(7)]
+EXERCISES = sorted(path.name for path in (ROOT / "solutions").glob("ex??"))
 ANSWERS = {name: importlib.import_module(f"answers_{name}") for name in EXERCISES}
 PARTS = {name: importlib.import_module(f"kdcourse.checks.{name}").PARTS for name in EXERCISES}
 

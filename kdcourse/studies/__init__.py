@@ -12,6 +12,7 @@ import torch
 
 from kdcourse.studies import cifar as cifar_studies
 from kdcourse.studies import hinton
+from kdcourse.studies import many as many_studies
 from kdcourse.studies import mnist as mnist_studies
 from kdcourse.studies.ledger import PRECISION, Ledger
 from kdlib.data import Dataset
@@ -31,6 +32,7 @@ class Study(NamedTuple):
         conduct: carries it out.
         quick: carries out a small part of it, to test that it runs; or None.
         report: writes a page next to the ledger's file, and returns it as text; or None.
+        precision: of training steps and of teachers' tables.
     """
 
     data: str
@@ -38,6 +40,7 @@ class Study(NamedTuple):
     conduct: Callable[[Ledger, Dataset], None]
     quick: Callable[[Ledger, Dataset], None] | None = None
     report: Callable[[Ledger], str] | None = None
+    precision: str = PRECISION
 
 
 STUDIES = {
@@ -46,6 +49,13 @@ STUDIES = {
     ),
     "mnist-controls": Study("mnist", (mnist_studies.TEACHER,), mnist_studies.controls),
     "mnist-unseen": Study("mnist", (mnist_studies.TEACHER,), mnist_studies.unseen),
+    "many-teachers": Study(
+        "mnist",
+        (),
+        partial(many_studies.study, many_studies.FULL),
+        partial(many_studies.study, many_studies.QUICK),
+        precision=many_studies.PRECISION,
+    ),
     "cifar10-sweep": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.sweep),
     "cifar10-teachers": Study("cifar10", (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER), cifar_studies.teachers),
     "cifar10-views": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.views),
@@ -102,7 +112,7 @@ def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = 
         "train_data": data.train.fingerprint,
         "teachers": {teacher: CHECKSUMS[teacher] for teacher in study.teachers},
         "threads": torch.get_num_threads(),
-        "precision": PRECISION,
+        "precision": study.precision,
         "versions": versions(),
     }
     if study.quick:
