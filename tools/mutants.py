@@ -32,6 +32,7 @@ TESTED = (
     "zoo",
     "studies",
     "hinton",
+    "many_teachers",
 )
 TESTS = tuple(f"tests/test_{name}.py" for name in TESTED)
 
@@ -347,6 +348,24 @@ MUTANTS = (
         "kdlib/objectives/averaging.py",
         "        self.student.load_state_dict(self.average.module.state_dict())\n",
         "        pass\n",
+    ),
+    Mutant(
+        "an ensemble without its temperature",
+        "kdlib/objectives/ensembles.py",
+        "logs = [(each / temperature).log_softmax(-1) + math.log(s)",
+        "logs = [each.log_softmax(-1) + math.log(s)",
+    ),
+    Mutant(
+        "a peer is taught by its own lesson",
+        "kdlib/objectives/mutual.py",
+        "peers = [z.detach() for other",
+        "peers = [z for other",
+    ),
+    Mutant(
+        "the mean teacher is the student",
+        "kdlib/objectives/mean_teacher.py",
+        "get_ema_multi_avg_fn(settings.decay)",
+        "get_ema_multi_avg_fn(0.0)",
     ),
 )
 
