@@ -140,7 +140,7 @@ LESSONS = (
         75,
         (90, 180),
         ("04", "06"),
-        Exercise("the right mean, a detached peer, a real mean teacher", 45, 11),
+        Exercise("the right mean, a detached peer, a real mean teacher", 50, 13),
     ),
 )
 """Minutes and seconds are measured, and changed, here alone."""

@@ -108,11 +108,28 @@ def teacher_with_lerp(students, decay):
     return torch.stack(after)
 
 
+def share_by_least_squares(first, second, targets):
+    step, left = ((one - first).flatten()[:, None] for one in (second, targets))
+    return torch.linalg.lstsq(step.double(), left.double()).solution.item()
+
+
+def share_with_numpy(first, second, targets):
+    f, s, y = (one.double().numpy().ravel() for one in (first, second, targets))
+    return float(np.dot(y - f, s - f) / np.dot(s - f, s - f))
+
+
+def share_from_three_points(first, second, targets):
+    """A parabola is known from three of its points."""
+    error = [(first + share * (second - first) - targets).double().square().sum().item() for share in (-1, 0, 1)]
+    return 0.5 * (error[0] - error[2]) / (error[0] - 2 * error[1] + error[2])
+
+
 RIGHT = {
     ex08.ensemble_logits: [ensemble_in_float64, ensemble_with_scipy, ensemble_one_by_one],
     ex08.mended_loss: [loss_by_definition, loss_with_module, loss_in_log_space],
     ex08.mended_step: [step_by_hand, step_with_backward, step_with_optimizer],
     ex08.mended_teacher: [teacher_with_numpy, teacher_in_place, teacher_with_lerp],
+    ex08.best_share: [share_by_least_squares, share_with_numpy, share_from_three_points],
 }
 
 
@@ -184,6 +201,13 @@ WRONG = {
         (teacher_with(lambda step, decay: max(decay, 1 - 1 / (step + 1))), "Take the smaller"),
         (lambda students, decay: 1.0 * students[1:], "the student itself"),
     ],
+    ex08.best_share: [
+        (lambda f, s, y: min(max(share_with_numpy(f, s, y), 0.0), 1.0), "kept between 0 and 1"),
+        (lambda f, s, y: 1 - share_with_numpy(f, s, y), "the share of the *labels*"),
+        (lambda f, s, y: share_with_numpy(f, s, y + f), "compared with nothing"),
+        (lambda f, s, y: share_with_numpy(f, s, y) * (s - f).norm().item(), "length of the step"),
+        (lambda f, s, y: float(((y - f) / (s - f)).double().mean()), "a share of its own"),
+    ],
 }
 
 PAIRS = {
@@ -199,6 +223,9 @@ PAIRS = {
     ],
     ex08.mended_teacher: [
         (lambda students, decay: torch.cat([students[:1], teacher_with(lambda step, d: d)(students, decay)[:-1]]),),
+    ],
+    ex08.best_share: [
+        (lambda f, s, y: -share_with_numpy(f, s, y + f), "compared with nothing", "the sign"),
     ],
 }
 """Two slips at once, with words of both sentences; without any, the answer only has to be refused."""

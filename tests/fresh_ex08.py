@@ -8,7 +8,7 @@ from itertools import accumulate
 import numpy as np
 import pandas as pd
 import torch
-from scipy import special
+from scipy import optimize, special
 from torch import nn
 from torch.nn import functional as F
 
@@ -356,6 +356,69 @@ def teacher_class(students, decay):
     return torch.stack([teacher.update(student, decay) for student in students[1:]])
 
 
+# Part 5: best_share
+
+
+def share_formula(first, second, targets):
+    step = second - first
+    return ((targets - first).mul(step).sum() / step.square().sum()).item()
+
+
+def share_numpy(first, second, targets):
+    step = (second - first).double().numpy()
+    return float(((targets - first).numpy() * step).sum() / (step**2).sum())
+
+
+def share_lstsq(first, second, targets):
+    a, b = (second - first).flatten().numpy(), (targets - first).flatten().numpy()
+    return float(np.linalg.lstsq(a[:, None], b, rcond=None)[0][0])
+
+
+def share_vdot(first, second, targets):
+    a, b = (second - first).ravel(), (targets - first).ravel()
+    return float(torch.dot(a, b) / torch.dot(a, a))
+
+
+def share_polyfit(first, second, targets):
+    shares = np.array([-1.0, 0.0, 1.0])
+    errors = [float(((1 - x) * first + x * second - targets).double().square().sum()) for x in shares]
+    a, b, _ = np.polyfit(shares, errors, 2)
+    return float(-b / (2 * a))
+
+
+def share_search(first, second, targets):
+    def error(share):
+        return ((first + share * (second - first) - targets).double() ** 2).mean().item()
+
+    return float(optimize.minimize_scalar(error, tol=1e-10).x)
+
+
+def share_newton(first, second, targets):
+    share = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    error = (first.double() + share * (second - first).double() - targets.double()).square().sum()
+    (slope,) = torch.autograd.grad(error, share, create_graph=True)
+    (bend,) = torch.autograd.grad(slope, share)
+    return float(-slope / bend)
+
+
+def share_loops(first, second, targets):
+    above = below = 0.0
+    for f, s, y in zip(first.flatten().tolist(), second.flatten().tolist(), targets.flatten().tolist(), strict=True):
+        above += (y - f) * (s - f)
+        below += (s - f) ** 2
+    return above / below
+
+
+def share_regression(first, second, targets):
+    table = pd.DataFrame({"x": (second - first).flatten().tolist(), "y": (targets - first).flatten().tolist()})
+    return (table["x"] * table["y"]).sum() / (table["x"] ** 2).sum()
+
+
+def share_einsum(first, second, targets):
+    step = second - first
+    return torch.einsum("nc,nc->", targets - first, step).div(torch.einsum("nc,nc->", step, step)).item()
+
+
 RIGHT = {
     "ensemble_logits": [
         ensemble_log_mean,
@@ -404,5 +467,17 @@ RIGHT = {
         teacher_recursive,
         teacher_pandas,
         teacher_class,
+    ],
+    "best_share": [
+        share_formula,
+        share_numpy,
+        share_lstsq,
+        share_vdot,
+        share_polyfit,
+        share_search,
+        share_newton,
+        share_loops,
+        share_regression,
+        share_einsum,
     ],
 }

@@ -230,4 +230,49 @@ mended_teacher = Part(
     ),
 )  # fmt: skip
 
-PARTS = (ensemble_logits, mended_loss, mended_step, mended_teacher)
+
+# --- how much to listen to oneself ----------------------------------------------------------------
+def _share_cases(generator: torch.Generator) -> list[Case]:
+    def case(samples: int, classes: int, true_share: float) -> Case:
+        first, step = (torch.randn(samples, classes, generator=generator) for _ in range(2))
+        noise = 0.1 * torch.randn(samples, classes, generator=generator)
+        return {"first": first, "second": first + 0.3 * step, "targets": first + 0.3 * true_share * step + noise}
+
+    shrunk = {"first": torch.tensor([[0.5, 0.5]]), "second": torch.tensor([[0.25, 0.25]])}
+    return [shrunk | {"targets": torch.tensor([[1.0, 0.6]])}, case(6, 3, 0.4), case(8, 5, 2.5), case(5, 4, -1.5)]
+
+
+def _share(
+    first: Tensor, second: Tensor, targets: Tensor, *, of: str = "first", root: bool = False,
+    cut: bool = False, down: bool = False
+) -> float:  # fmt: skip
+    """The share; each option changes something."""
+    f, s, y = (one.double() for one in (first, second, targets))
+    step = s - f
+    left = y - {"first": f, "second": s, "nothing": torch.zeros_like(f)}[of]
+    below = (step**2).sum()
+    value = float((left * step).sum() / (below.sqrt() if root else below))
+    value = -value if down else value
+    return min(max(value, 0.0), 1.0) if cut else value
+
+
+best_share = Part(
+    "best_share", _share_cases, _share, "lesson 08, section 2",
+    tolerance=1e-4,
+    mistakes=(
+        (lambda f, s, y: 1 - _share(f, s, y), "this is the share of the *labels*, 1 − ξ."),
+        *switched(
+            _share,
+            ({"of": "second"}, "what is left is counted from the second round. At share 0 the answers are `first`."),
+            ({"of": "nothing"}, "the targets are compared with nothing: subtract the answers of the first round."),
+            ({"root": True}, "it is divided by the length of the step. Divide by its square."),
+            ({"cut": True}, "it is kept between 0 and 1. The best share may lie outside."),
+            ({"down": True}, "the sign is turned round: share 1 gives `second`, share 0 `first`."),
+        ),
+        (lambda f, s, y: float(((y - f) / (s - f)).double().mean()),
+         "each number has a share of its own here, and they are averaged. One share serves all: minimise the sum of "
+         "squares."),
+    ),
+)  # fmt: skip
+
+PARTS = (ensemble_logits, mended_loss, mended_step, mended_teacher, best_share)
