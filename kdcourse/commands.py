@@ -14,7 +14,7 @@ STUDIES = {
     "hinton-mnist": "the MNIST part of Hinton, Vinyals and Dean (2015); an hour, with --quick three minutes",
     "mnist-controls": "parts of a soft target and other teachers, each tuned, 1,000 labels; a quarter of an hour",
     "mnist-unseen": "students that never saw a digit, and what a raised bias finds; ten minutes",
-    "many-teachers": "assistants, peers, generations, weak to strong, tasks, classes, domains; a quarter of an hour",
+    "many-teachers": "assistants, peers, generations, weak to strong, tasks, classes, domains; ten minutes",
     "cifar10-sweep": "24 settings of temperature and alpha, on 5,000 images; an hour",
     "cifar10-teachers": "teachers of increasing accuracy, on 5,000 images; two hours",
     "cifar10-views": "a teacher's answers about the same view, or cached answers, on 5,000 images; a quarter of an "

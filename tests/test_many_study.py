@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import kdlib
+from kdcourse import studies
 from kdcourse.studies import many
 from kdcourse.studies.ledger import Ledger
 
@@ -78,3 +79,18 @@ def test_a_teacher_is_asked_about_an_image_or_about_its_upright_twin(digits):
         assert images.shape == digits.test.inputs.shape and images.dtype == torch.uint8
         assert not torch.equal(images, digits.test.inputs)
     assert torch.equal(changes["inverted"](digits.test.inputs), 255 - digits.test.inputs)
+
+
+def test_the_stored_rows_are_those_of_the_study():
+    rows = studies.results("many-teachers")
+    about = rows.attrs["about"]
+    assert (about["source"], about["precision"], about["quick"]) == ("full", many.PRECISION, False)
+    settings = list(many.NOTHING)
+    for (experiment, arm), of_arm in rows.groupby(["experiment", "arm"]):
+        trials, reports = (of_arm[of_arm["phase"] == phase] for phase in ("trial", "report"))
+        assert tuple(reports["seed"]) == many.FULL.seeds, (experiment, arm)
+        assert len(trials) == (1 if arm == "the teacher itself" else 3) and set(trials["seed"]) == {many.TRIAL_SEED}
+        best = trials.loc[trials["loss"].idxmin(), settings]
+        assert (reports[settings] == best).all(axis=None), (experiment, arm)
+        assert set(trials["of"]) < {5_000, 10_000} and set(reports["of"]) < {10_000, 20_000}
+    assert len(rows.groupby(["experiment", "arm"])) == 47

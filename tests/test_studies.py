@@ -98,7 +98,7 @@ def test_kept_results_are_whole(name):
     frame = studies.results(name)
     about = frame.attrs["about"]
     assert (about["study"], about["source"]) == (name, "full") and about["versions"]["torch"]
-    assert about["precision"] == PRECISION
+    assert about["precision"] == studies.STUDIES[name].precision
     expected = {
         "cifar10-sweep": 3 * (1 + 6 * 4),
         "cifar10-teachers": 7 + 8 * 5 + 4 * 5,
@@ -109,6 +109,7 @@ def test_kept_results_are_whole(name):
         "hinton-mnist": 1 + 3 * 4 + 7 * 3,
         "mnist-controls": 4 + 12 * (6 * 2 + 5),
         "mnist-unseen": (1 + 10) + 4 * (6 + 10),
+        "many-teachers": 44 * (3 + 5) + 3 * (1 + 5),
     }
     assert len(frame) == expected[name]
     assert about["teachers"] == {teacher: CHECKSUMS[teacher] for teacher in studies.STUDIES[name].teachers}
