@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kdcourse.studies.ledger import Ledger, in_turn
 from kdlib import losses, models
@@ -313,7 +314,11 @@ def two_tasks(lab: Lab) -> None:
 
 
 def other_classes(lab: Lab) -> None:
-    """A teacher of 0 to 4 and one of 5 to 9, for a student of all ten; twenty labelled anchors as control."""
+    """A teacher of 0 to 4 and one of 5 to 9, for a student of all ten; twenty labelled anchors as control.
+
+    Another control adds 3 to all logits of the second teacher: its softmax stays as it is, one softmax over both does
+    not, nor does a loss within each teacher's classes.
+    """
     halves, knowing = (range(5), range(5, 10)), []
     more = lab.draw(lab.scale.more, TEACHER_SEED)
     for half in halves:
@@ -326,7 +331,9 @@ def other_classes(lab: Lab) -> None:
     answers = table(teacher, lab.data)
     within = partial(partitioned_kl, partition=partition)
 
-    def student(soft: Any, anchors: int, settings: dict, seed: int) -> Answers:
+    moved = answers + 3.0 * torch.isin(torch.arange(10), torch.tensor(halves[1]))  # as right as before, to its softmax
+
+    def student(soft: Any, anchors: int, settings: dict, seed: int, answers: Tensor = answers) -> Answers:
         digits = lab.draw(lab.scale.digits, seed)
         named = torch.zeros(len(digits.train), dtype=torch.bool)
         for digit in range(10):
@@ -344,6 +351,8 @@ def other_classes(lab: Lab) -> None:
     lab.arm("other classes", "within each teacher's classes", UNLABELLED, partial(student, within, 0))
     lab.arm("other classes", "one softmax, 20 anchors", TAUGHT, partial(student, losses.forward_kl, 20))
     lab.arm("other classes", "within, 20 anchors", TAUGHT, partial(student, within, 20))
+    shifted = partial(student, losses.forward_kl, 20, answers=moved)
+    lab.arm("other classes", "one softmax, 3 added, 20 anchors", TAUGHT, shifted)
 
 
 def _without_labels(split: Any, where: Tensor) -> Any:
@@ -361,36 +370,54 @@ def domains() -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
+def eight_by_eight(data: Dataset) -> Dataset:
+    """scikit-learn's 1,797 digits of 8 × 8 pixels, by other hands, as large as MNIST's: 1,000, 297 and 500 of them.
+
+    They are enlarged to 20 × 20 pixels in a black frame, and normalised as ``data``.
+    """
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images = torch.from_numpy(found.images).float().unsqueeze(1) * (255 / 16)
+    images = functional.interpolate(images, size=(20, 20), mode="bilinear", align_corners=False)
+    images = functional.pad(images, (4, 4, 4, 4)).round().to(torch.uint8)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    parts = [(images[rows], torch.from_numpy(found.target)[rows].long()) for rows in order.split([1_000, 297, 500])]
+    mean, std = data.normalise.mean, data.normalise.std
+    return Dataset.from_tensors(*parts[0], validation=parts[1], test=parts[2], classes=10, mean=mean, std=std)
+
+
 def other_domains(lab: Lab) -> None:
     """A teacher of upright digits for students of changed ones, with few labels there and without."""
-    few = lab.scale.digits // 20
     teacher = lab.teacher(lab.draw(lab.scale.more, TEACHER_SEED), 200)
     twins = table(teacher, lab.data)
     for name, change in domains().items():
-        changed = replace(
-            lab.data,
-            **{part: replace(split, inputs=change(split.inputs)) for part, split in lab.data.splits.items()},
-        )
-        there = Lab(lab.ledger, changed, lab.scale)
-        own = table(teacher, changed)
-        there.arm(name, "the teacher itself", [NOTHING], lambda *_, there=there: there.asked(teacher))
+        parts = {part: replace(split, inputs=change(split.inputs)) for part, split in lab.data.splits.items()}
+        _domain(Lab(lab.ledger, replace(lab.data, **parts), lab.scale), name, teacher, twins)
+    _domain(Lab(lab.ledger, eight_by_eight(lab.data), lab.scale), "8 × 8", teacher, None)
 
-        def student(labels: bool, answers: Tensor | None, settings: dict, seed: int, there: Lab = there) -> Answers:
-            digits = there.draw(there.scale.digits, seed)
-            named = torch.zeros(len(digits.train), dtype=torch.bool)
-            named[there.draw(few, seed).train.index.unsqueeze(1).eq(digits.train.index).nonzero()[:, 1]] = labels
-            digits = replace(digits, train=_without_labels(digits.train, ~named))
-            if answers is None:
-                digits = replace(digits, train=digits.train.select(named))
-            epochs = there.scale.epochs * (1 if answers is not None else 5)
-            net = models.mlp(64, seed=seed)
-            return there.asked(there.train(net, digits, settings, seed, answers, epochs))
 
-        there.arm(name, f"{few} labels", ALONE, partial(student, True, None))
-        there.arm(name, "teacher asked about these images", UNLABELLED, partial(student, False, own))
-        there.arm(name, "teacher asked about their upright twins", UNLABELLED, partial(student, False, twins))
-        there.arm(name, f"these images, {few} labels", TAUGHT, partial(student, True, own))
-        there.arm(name, f"upright twins, {few} labels", TAUGHT, partial(student, True, twins))
+def _domain(lab: Lab, name: str, teacher: Fitted, twins: Tensor | None) -> None:
+    """The arms of one domain. Only images that were changed by us have an upright twin."""
+    few, own = lab.scale.digits // 20, table(teacher, lab.data)
+    lab.arm(name, "the teacher itself", [NOTHING], lambda *_: lab.asked(teacher))
+
+    def student(labels: bool, answers: Tensor | None, settings: dict, seed: int) -> Answers:
+        digits = lab.draw(lab.scale.digits, seed)
+        named = torch.zeros(len(digits.train), dtype=torch.bool)
+        named[lab.draw(few, seed).train.index.unsqueeze(1).eq(digits.train.index).nonzero()[:, 1]] = labels
+        digits = replace(digits, train=_without_labels(digits.train, ~named))
+        if answers is None:
+            digits = replace(digits, train=digits.train.select(named))
+        epochs = lab.scale.epochs * (1 if answers is not None else 5)
+        return lab.asked(lab.train(models.mlp(64, seed=seed), digits, settings, seed, answers, epochs))
+
+    lab.arm(name, f"{few} labels", ALONE, partial(student, True, None))
+    lab.arm(name, "teacher asked about these images", UNLABELLED, partial(student, False, own))
+    lab.arm(name, f"these images, {few} labels", TAUGHT, partial(student, True, own))
+    if twins is not None:
+        lab.arm(name, "teacher asked about their upright twins", UNLABELLED, partial(student, False, twins))
+        lab.arm(name, f"upright twins, {few} labels", TAUGHT, partial(student, True, twins))
 
 
 EXPERIMENTS = (peers, weak_to_strong, other_classes, assistants, born_again, two_tasks, other_domains)
