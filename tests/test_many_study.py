@@ -67,7 +67,7 @@ def test_a_student_of_other_classes_is_told_its_anchors_only(tmp_path, digits, m
     many.other_classes(many.Lab(Ledger(tmp_path / "rows.json", {}), digits, TINY))
     told = {name: int(data.train.labelled.sum()) for name, data in seen.items()}
     wanted = {name: 20 if "anchors" in name else 0 for name in seen}
-    assert told == wanted and len(seen) == 5
+    assert told == wanted and len(seen) == 6
     assert {len(data.train) for name, data in seen.items() if name != "20 anchors alone"} == {100}
 
 
@@ -81,6 +81,16 @@ def test_a_teacher_is_asked_about_an_image_or_about_its_upright_twin(digits):
     assert torch.equal(changes["inverted"](digits.test.inputs), 255 - digits.test.inputs)
 
 
+def test_the_other_digits_are_prepared_as_the_teachers_own(digits):
+    other = many.eight_by_eight(digits)
+    assert [len(split) for split in other.splits.values()] == [1_000, 297, 500]
+    assert other.normalise == digits.normalise and other.classes == digits.classes
+    images = other.train.inputs
+    assert images.dtype == torch.uint8 and images.shape[1:] == digits.train.inputs.shape[1:]
+    assert images[:, :, :4].max() == 0 < images.float().mean() and images.max() == 255
+    assert len({int(image.sum()) for image in images[:20]}) > 10
+
+
 def test_the_stored_rows_are_those_of_the_study():
     rows = studies.results("many-teachers")
     about = rows.attrs["about"]
@@ -92,5 +102,6 @@ def test_the_stored_rows_are_those_of_the_study():
         assert len(trials) == (1 if arm == "the teacher itself" else 3) and set(trials["seed"]) == {many.TRIAL_SEED}
         best = trials.loc[trials["loss"].idxmin(), settings]
         assert (reports[settings] == best).all(axis=None), (experiment, arm)
-        assert set(trials["of"]) < {5_000, 10_000} and set(reports["of"]) < {10_000, 20_000}
-    assert len(rows.groupby(["experiment", "arm"])) == 47
+        digits = {"8 × 8": (297, 500), "two tasks": (10_000, 20_000)}.get(experiment, (5_000, 10_000))
+        assert (set(trials["of"]), set(reports["of"])) == ({digits[0]}, {digits[1]}), (experiment, arm)
+    assert len(rows.groupby(["experiment", "arm"])) == 52
