@@ -14,6 +14,7 @@ STUDIES = {
     "hinton-mnist": "the MNIST part of Hinton, Vinyals and Dean (2015); an hour, with --quick three minutes",
     "mnist-controls": "parts of a soft target and other teachers, each tuned, 1,000 labels; a quarter of an hour",
     "mnist-unseen": "students that never saw a digit, and what a raised bias finds; ten minutes",
+    "mnist-features": "hints, relations and their controls, each tuned, 500 offline digits; a quarter of an hour",
     "many-teachers": "assistants, peers, generations, weak to strong, tasks, classes, domains; ten minutes",
     "cifar10-sweep": "24 settings of temperature and alpha, on 5,000 images; an hour",
     "cifar10-teachers": "teachers of increasing accuracy, on 5,000 images; two hours",
@@ -100,6 +101,8 @@ def _reproduce(options: argparse.Namespace) -> None:
     matplotlib.use("Agg")
     study = studies.STUDIES[options.name]
     options.data = study.data
+    if study.source == "offline":
+        options.source = options.source or study.source
     ledger = studies.conduct(options.name, load(options), ledger_path, quick=options.quick)
     if study.report:
         print(f"\n{study.report(ledger)}")

@@ -133,6 +133,16 @@ LESSONS = (
         Exercise("F1, calibration, a power law, a verdict", 60, 20),
     ),
     Lesson(
+        "07_features_and_relations",
+        "Features and relations",
+        "Does it help to copy a teacher's layers, too?",
+        'say what an experiment can see, add a hint with its controls, show "no difference"',
+        80,
+        (45, 100),
+        ("04", "06"),
+        Exercise("a hint, three bugs, Holm, a verdict", 55, 16),
+    ),
+    Lesson(
         "08_many_teachers_and_none",
         "Many teachers, and none",
         "What do several teachers know, and can a student do without one?",

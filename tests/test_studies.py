@@ -8,7 +8,6 @@ from conftest import make_images
 
 import kdlib
 from kdcourse import studies
-from kdcourse.studies.ledger import PRECISION
 from kdlib import cli, models
 from kdlib.teachers import CHECKSUMS
 
@@ -97,7 +96,7 @@ def test_kept_results_are_whole(name):
     """Every study with kept results has all its rows, on all of its data."""
     frame = studies.results(name)
     about = frame.attrs["about"]
-    assert (about["study"], about["source"]) == (name, "full") and about["versions"]["torch"]
+    assert (about["study"], about["source"]) == (name, studies.STUDIES[name].source) and about["versions"]["torch"]
     assert about["precision"] == studies.STUDIES[name].precision
     expected = {
         "cifar10-sweep": 3 * (1 + 6 * 4),
@@ -109,6 +108,7 @@ def test_kept_results_are_whole(name):
         "hinton-mnist": 1 + 3 * 4 + 7 * 3,
         "mnist-controls": 4 + 12 * (6 * 2 + 5),
         "mnist-unseen": (1 + 10) + 4 * (6 + 10),
+        "mnist-features": 3 + (5 + 2 + 1) * (32 + 20) + (7 + 2 + 3) * (16 + 20),
         "many-teachers": 48 * (3 + 5) + 4 * (1 + 5),
     }
     assert len(frame) == expected[name]

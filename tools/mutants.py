@@ -32,6 +32,9 @@ TESTED = (
     "zoo",
     "studies",
     "hinton",
+    "feature_losses",
+    "features",
+    "feature_study",
     "many_teachers",
 )
 TESTS = tuple(f"tests/test_{name}.py" for name in TESTED)
@@ -348,6 +351,36 @@ MUTANTS = (
         "kdlib/objectives/averaging.py",
         "        self.student.load_state_dict(self.average.module.state_dict())\n",
         "        pass\n",
+    ),
+    Mutant(
+        "a hint's projector left out of the optimizer",
+        "kdlib/objectives/features.py",
+        "            *(parameter for parameter in self.regressors.parameters() if parameter.requires_grad),\n",
+        "",
+    ),
+    Mutant(
+        "a hint divided by the units",
+        "kdlib/losses/features/hints.py",
+        'reduction="sum") / (2 * len(student))',
+        'reduction="sum") / (2 * student.numel())',
+    ),
+    Mutant(
+        "attention averaged over positions",
+        "kdlib/losses/features/attention.py",
+        "torch.linalg.vector_norm(unit(ours.flatten(1)) - unit(theirs.flatten(1)), dim=1).mean()",
+        "(unit(ours.flatten(1)) - unit(theirs.flatten(1))).square().mean()",
+    ),
+    Mutant(
+        "Holm's p-values may fall",
+        "kdcourse/studies/verdicts.py",
+        "        largest = max(largest, min(1.0, (len(order) - rank) * p_values[place]))\n",
+        "        largest = min(1.0, (len(order) - rank) * p_values[place])\n",
+    ),
+    Mutant(
+        "a shuffled control that is not shuffled",
+        "kdcourse/studies/features.py",
+        "return split.by_index(table[split.index][order])",
+        "return table",
     ),
     Mutant(
         "an ensemble without its temperature",

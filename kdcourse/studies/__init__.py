@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from kdcourse.studies import cifar as cifar_studies
+from kdcourse.studies import features as feature_studies
 from kdcourse.studies import hinton
 from kdcourse.studies import many as many_studies
 from kdcourse.studies import mnist as mnist_studies
@@ -32,6 +33,7 @@ class Study(NamedTuple):
         conduct: carries it out.
         quick: carries out a small part of it, to test that it runs; or None.
         report: writes a page next to the ledger's file, and returns it as text; or None.
+        source: the source of its data: ``"full"``, or ``"offline"`` for the digits that come with the course.
         precision: of training steps and of teachers' tables.
     """
 
@@ -40,6 +42,7 @@ class Study(NamedTuple):
     conduct: Callable[[Ledger, Dataset], None]
     quick: Callable[[Ledger, Dataset], None] | None = None
     report: Callable[[Ledger], str] | None = None
+    source: str = "full"
     precision: str = PRECISION
 
 
@@ -49,6 +52,7 @@ STUDIES = {
     ),
     "mnist-controls": Study("mnist", (mnist_studies.TEACHER,), mnist_studies.controls),
     "mnist-unseen": Study("mnist", (mnist_studies.TEACHER,), mnist_studies.unseen),
+    "mnist-features": Study("mnist", (), feature_studies.study, source="offline", precision=feature_studies.PRECISION),
     "many-teachers": Study(
         "mnist",
         (),
@@ -91,7 +95,7 @@ def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = 
 
     Args:
         name: one of :data:`STUDIES`.
-        data: the data set the study is about, in full.
+        data: the data set the study is about, from its source.
         path: path of the JSON file; rows already in it are kept.
         quick: whether to run its quick form, with a separate file.
 
@@ -102,8 +106,9 @@ def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = 
     study = _look_up(name)
     if quick and study.quick is None:
         raise ValueError(f"{name} has no quick form; {', '.join(key for key in STUDIES if STUDIES[key].quick)} has one")
-    if (data.name, data.source) != (study.data, "full"):
-        raise ValueError(f"{name} needs all of {study.data}, but these data are {data}")
+    if (data.name, data.source) != (study.data, study.source):
+        wanted = f"all of {study.data}" if study.source == "full" else f"{study.data} with --source {study.source}"
+        raise ValueError(f"{name} needs {wanted}, but these data are {data}")
     about = {
         "study": name,
         "data": data.name,
