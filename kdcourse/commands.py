@@ -15,6 +15,8 @@ STUDIES = {
     "mnist-controls": "parts of a soft target and other teachers, each tuned, 1,000 labels; a quarter of an hour",
     "mnist-unseen": "students that never saw a digit, and what a raised bias finds; ten minutes",
     "mnist-features": "hints, relations and their controls, each tuned, 500 offline digits; a quarter of an hour",
+    "mnist-features-again": "the same with another implementation of AdamW; a quarter of an hour",
+    "cifar10-features": "a hint, its control, attention and similarity, each tuned, 1,000 images; 20 minutes",
     "many-teachers": "assistants, peers, generations, weak to strong, tasks, classes, domains; ten minutes",
     "cifar10-sweep": "24 settings of temperature and alpha, on 5,000 images; an hour",
     "cifar10-teachers": "teachers of increasing accuracy, on 5,000 images; two hours",

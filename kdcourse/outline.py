@@ -137,7 +137,7 @@ LESSONS = (
         "Features and relations",
         "Does it help to copy a teacher's layers, too?",
         'say what an experiment can see, add a hint with its controls, show "no difference"',
-        80,
+        85,
         (45, 100),
         ("04", "06"),
         Exercise("a hint, three bugs, Holm, a verdict", 55, 16),

@@ -13,8 +13,10 @@ from kdcourse.studies import features as study
 from kdcourse.studies import verdicts
 from kdcourse.studies.ledger import Ledger
 from kdlib import models
+from kdlib.known_data import KNOWN
 from kdlib.losses.features import hint_loss
 from kdlib.objectives import Distillation, FeatureDistillation
+from kdlib.training import adamw
 
 ALL_METHODS = ("labels", "distillation", *dict.fromkeys(name for some in study.METHODS.values() for name in some))
 
@@ -38,6 +40,14 @@ def small(monkeypatch):
         monkeypatch.setattr(study, name, value)
     monkeypatch.setattr(study, "FIRST", study.SOFTNESS)
     return pair
+
+
+@pytest.mark.parametrize("method", ("labels", "distillation", *study.PHOTOGRAPH_METHODS))
+def test_on_photographs_every_method_has_eight_trials(method):
+    rates = study.PHOTOGRAPHS.rates
+    own = study.trial_settings(method, {"temperature": 4.0, "alpha": 0.5}, rates, count=8)
+    assert len({tuple(one.items()) for one in own}) == len(own) == 8
+    assert method == "labels" or {one["lr"] for one in own} == {rates[0]}
 
 
 @pytest.mark.parametrize("method", ALL_METHODS)
@@ -66,8 +76,31 @@ def test_a_small_study_tunes_on_validation_and_reports_on_test(small, digits, tm
     assert len(ledger.rows) == before, "nothing is computed twice"
 
 
+def test_a_small_study_of_photographs_asks_the_shipped_teacher(monkeypatch, tmp_path):
+    photographs = kdlib.load("cifar10", source="offline", verbose=False).subsample_train(80, 0)
+    few = {name: getattr(photographs, name).select(range(40)) for name in ("validation", "test")}
+    few["classes"] = KNOWN["cifar10"].classes
+    monkeypatch.setattr(study, "PHOTOGRAPHS", dataclasses.replace(study.PHOTOGRAPHS, epochs=1, labels=30))
+    for name, value in (("POOL", 60), ("SEEDS", (170, 171)), ("METHODS", ("hint, random teacher", "attention"))):
+        monkeypatch.setattr(study, f"PHOTOGRAPH_{name}", value)
+    asked = []
+    table = study.feature_tables
+    monkeypatch.setattr(
+        study, "feature_tables", lambda net, *more, **options: asked.append(net) or table(net, *more, **options)
+    )
+    monkeypatch.setattr(study, "STRENGTHS", (1.0, 3.0))
+    ledger = Ledger(tmp_path / "rows.json", {})
+    study.photographs(ledger, dataclasses.replace(photographs, **few))
+    rows = pd.DataFrame(ledger.rows)
+    assert rows.groupby("phase").size().to_dict() == {"report": 4 * 2, "teacher": 1, "trial": 8 + 8 + 2 + 2}
+    assert set(rows["seed"].dropna()) == {170, 171, study.TRIAL_SEEDS[0]} and (rows["pair"] == "photographs").all()
+    shipped, untrained = asked[1].model, asked[0].model
+    assert models.fingerprint(shipped) != models.fingerprint(untrained)
+    assert list(shipped.state_dict()) == list(untrained.state_dict())
+
+
 def test_controls_are_what_they_say(small, digits):
-    teachers = study._Teachers(small, digits)
+    teachers = study._Teachers(small, digits, adamw)
     own, shuffled, random, other = (
         teachers.features("5", control)[digits.train.index]
         for control in ("", "shuffled", "random teacher", "other task")
@@ -93,7 +126,7 @@ def test_a_scaled_hint_of_the_mean_is_1_for_every_teacher(digits):
 
 
 def test_each_method_is_what_its_name_says(small, digits):
-    teachers = study._Teachers(small, digits)
+    teachers = study._Teachers(small, digits, adamw)
     for method in ("hint", "relations", "similarity", "contrast", *study.CONTROLS):
         settings = study.NOTHING | {"temperature": 4.0, "alpha": 0.5, "strength": 2.0}
         made = study.objective(method, settings, teachers, small, digits)

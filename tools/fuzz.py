@@ -622,6 +622,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="a folder for the first input of each kind of finding")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # a process forked from one with threads waits for them for ever
     bad = 0
     for name in options.targets or targets():
         target = targets()[name]

@@ -52,7 +52,19 @@ STUDIES = {
     ),
     "mnist-controls": Study("mnist", (mnist_studies.TEACHER,), mnist_studies.controls),
     "mnist-unseen": Study("mnist", (mnist_studies.TEACHER,), mnist_studies.unseen),
-    "mnist-features": Study("mnist", (), feature_studies.study, source="offline", precision=feature_studies.PRECISION),
+    "mnist-features": Study(
+        "mnist",
+        (),
+        partial(feature_studies.study, optimizer=feature_studies.UNFUSED),
+        source="offline",
+        precision=feature_studies.PRECISION,
+    ),
+    "mnist-features-again": Study(
+        "mnist", (), feature_studies.study, source="offline", precision=feature_studies.PRECISION
+    ),
+    "cifar10-features": Study(
+        "cifar10", (cifar_studies.TEACHER,), feature_studies.photographs, precision=feature_studies.PRECISION
+    ),
     "many-teachers": Study(
         "mnist",
         (),

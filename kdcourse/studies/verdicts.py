@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy import stats
 
-from kdcourse.studies.features import CONTROLS, METHODS, SEEDS
+from kdcourse.studies.features import CONTROLS, METHODS, PHOTOGRAPH_METHODS, PHOTOGRAPH_SEEDS, SEEDS
 from kdlib.judging.intervals import t_interval
 
 MARGINS = {"errors": 5.0, "loss": 0.02}
 """Differences too small to matter, in errors of 1,000 and in nats: fixed before the first student was trained."""
+
+OF_10_000 = {"errors": 50.0, "loss": 0.02}
+"""The same for the 10,000 photographs."""
 
 
 def saved(
@@ -18,15 +21,16 @@ def saved(
     """Differences by seed in the reported runs: a baseline's errors, or loss, minus those of a method.
 
     Raises:
-        ValueError: not all of the twenty seeds are there, on both sides.
+        ValueError: not all seeds of the pair are there, on both sides.
     """
     runs = rows[rows["phase"] == "report"]
+    seeds = PHOTOGRAPH_SEEDS if pair == "photographs" else SEEDS
     sides = []
     for name in (baseline, method):
         home = "alike" if (pair, name) == ("unlike", "labels") else pair
         of_side = runs[(runs["pair"] == home) & (runs["method"] == name)].set_index("seed")[what].sort_index()
-        if tuple(of_side.index) != SEEDS:
-            raise ValueError(f"{name!r} in {pair!r} has the seeds {list(of_side.index)}, not {list(SEEDS)}")
+        if tuple(of_side.index) != seeds:
+            raise ValueError(f"{name!r} in {pair!r} has the seeds {list(of_side.index)}, not {list(seeds)}")
         sides.append(of_side)
     return sides[0] - sides[1]
 
@@ -63,7 +67,7 @@ def verdicts(rows: pd.DataFrame, what: str = "errors", margin: float | None = No
     mean lies inside the margin (p of :func:`equivalence` below 0.05), and ``"open"`` if neither is shown.
 
     Args:
-        rows: of the study.
+        rows: of a study; pairs that it does not have are left out.
         what: ``"errors"`` or ``"loss"``.
         margin: None takes that of :data:`MARGINS`.
 
@@ -73,8 +77,9 @@ def verdicts(rows: pd.DataFrame, what: str = "errors", margin: float | None = No
     """
     margin = MARGINS[what] if margin is None else margin
     found = []
-    for pair, methods in METHODS.items():
-        for method in methods:
+    compared = {**METHODS, "photographs": PHOTOGRAPH_METHODS}
+    for pair in rows["pair"].unique():
+        for method in compared[pair]:
             if method in CONTROLS:
                 continue
             difference = saved(rows, pair, method, what=what)
