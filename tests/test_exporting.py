@@ -79,7 +79,7 @@ def test_what_is_needed_to_use_it_is_inside(tmp_path):
     assert known["classes"] == list(data.classes) and known["input"] == {"shape": [3, 12, 12], "dtype": "uint8"}
     card = known["card"]
     assert card["model"] == "lenet(channels=3, image_size=12, classes=3)" and card["data"] == "bands"
-    assert card["preparation"] == {"mean": [0.3], "std": [0.2]} and card["validation_errors"] == found.errors
+    assert card["preparation"] == {"mean": [0.3], "std": [0.2]} and card["float_errors"] == found.errors
     assert str(found).startswith(f"{found.path}: {found.path.stat().st_size:,} bytes; logits differ from PyTorch's")
     judged = kdlib.evaluate(fitted, runtimes.onnx_model(found.path), on=data.validation)
     assert judged["errors"].nunique() == 1

@@ -75,7 +75,7 @@ def test_a_frozen_layer_stays_frozen_and_draws_are_left_alone():
 
 
 class Untraceable(nn.Module):
-    """The package finds what depends on a channel by gradients, and there are none."""
+    """The package finds what depends on a channel by gradients, and here one part has none."""
 
     def __init__(self):
         super().__init__()
@@ -83,6 +83,13 @@ class Untraceable(nn.Module):
 
     def forward(self, x):
         return self.two(self.one(x.flatten(1)).detach())
+
+
+class Fixed(Untraceable):
+    """The number of channels is written into the code."""
+
+    def forward(self, x):
+        return self.two(self.one(x.flatten(1)).view(-1, 8))
 
 
 @WITH_TORCH_PRUNING
@@ -94,6 +101,8 @@ class Untraceable(nn.Module):
         (NETS["mlp"], {"choose": "largest"}, "choose must be one of magnitude, random"),
         (NETS["convnet"], {"share": 0.95}, "cannot be pruned by 0.95: of the 4 channels"),
         (nn.Sequential(nn.Flatten(), nn.ReLU()), {}, "none can be kept whole"),
+        (Untraceable(), {}, "of the 8 channels of its layer 'one', 4 should stay, and 8 would"),
+        (Fixed(), {}, "channels of Fixed cannot be pruned"),
     ],
 )
 def test_what_cannot_be_pruned_is_refused(net, options, says):

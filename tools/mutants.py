@@ -424,8 +424,8 @@ MUTANTS = (
     Mutant(
         "random channels pruned instead of the smallest",
         "kdlib/shrinking/pruning.py",
-        'if choose == "magnitude" else',
-        'if choose == "nothing" else',
+        '    if choose == "random":\n',
+        "    if True:\n",
     ),
     Mutant(
         "an exported file's answers not compared",

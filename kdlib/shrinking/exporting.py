@@ -91,43 +91,22 @@ def export(
             labelled validation images, with too few training images, or costing more than ``most_lost``.
     """
     path = Path(path)
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        need(package, "exporting")
-    if path.suffix != ".onnx":
-        raise ValueError(f"the file's name must end in .onnx, not {path.name!r}")
-    if not isinstance(most_lost, int | float) or not 0 <= most_lost <= 100:
-        raise ValueError(f"most_lost must be a number of points from 0 to 100, not {most_lost!r}")
-    module = permanent(model)
-    if not isinstance(data.train.inputs, Tensor):
-        raise TypeError(f"only models of one tensor are exported, and {data.name}'s inputs are not one in memory")
-    if int8 and is_quantised(module):
-        raise ValueError(f"{describe(module)} is quantised already: export it without int8, or the float model with")
-    prepare = own_preparation(model, data, "exporting")
-    classes = asking.class_names(model) or data.classes
-    whole = Prepared(module, prepare, classes)
+    _check_request(path, most_lost)
+    whole = _whole(model, data, int8)
     shown = (data.train if data.validation is None else data.validation).inputs[: sum(BATCHES)]
-    about = {
-        "classes": list(classes),
-        "input": {"shape": list(shown.shape[1:]), "dtype": str(shown.numpy().dtype)},
-        "card": _card(whole, data),
-    }
+    about, labelled = _about(whole, data, shown), _labelled(data)
     with atomically(path) as temporary:
         _write(whole, shown, temporary)
         describe_file(temporary, about)
         difference = _compared(whole, temporary, shown)
-        labelled = _labelled(data)
         errors = 0
         if labelled is not None:
             errors = metrics.errors(predictions(onnx_model(temporary), labelled, classes=data.classes))
-        tried = None
-        if int8:
-            tried = runtime_int8.quantised(temporary, data, labelled, errors, most_lost)
+            about["card"] |= {"validation_samples": len(labelled), "float_errors": errors}
+        tried = runtime_int8.quantised(temporary, data, labelled, errors, most_lost) if int8 else None
         about["card"] |= {"difference": difference, "int8": tried}
-        if labelled is not None:
-            about["card"] |= {"validation_errors": errors, "validation_samples": len(labelled)}
         describe_file(temporary, about)
-    samples = 0 if labelled is None else len(labelled)
-    return Exported(path, path.stat().st_size, difference, samples, errors, tried)
+    return Exported(path, path.stat().st_size, difference, 0 if labelled is None else len(labelled), errors, tried)
 
 
 def describe_file(path: Path, about: dict[str, Any]) -> None:
@@ -136,6 +115,25 @@ def describe_file(path: Path, about: dict[str, Any]) -> None:
     proto = onnx.load(path)
     onnx.helper.set_model_props(proto, {key: json.dumps(value, ensure_ascii=False) for key, value in about.items()})
     onnx.save(proto, path)
+
+
+def _check_request(path: Path, most_lost: float) -> None:
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        need(package, "exporting")
+    if path.suffix != ".onnx":
+        raise ValueError(f"the file's name must end in .onnx, not {path.name!r}")
+    if not isinstance(most_lost, int | float) or not 0 <= most_lost <= 100:
+        raise ValueError(f"most_lost must be a number of points from 0 to 100, not {most_lost!r}")
+
+
+def _whole(model: Any, data: Dataset, int8: bool) -> Prepared:
+    """A copy of the model on the CPU, without masks, with the preparation of its inputs and names of its classes."""
+    module = permanent(model)
+    if not isinstance(data.train.inputs, Tensor):
+        raise TypeError(f"only models of one tensor are exported, and {data.name}'s inputs are not one in memory")
+    if int8 and is_quantised(module):
+        raise ValueError(f"{describe(module)} is quantised already: export it without int8, or the float model with")
+    return Prepared(module, own_preparation(model, data, "exporting"), asking.class_names(model) or data.classes)
 
 
 def _labelled(data: Dataset) -> Split | None:
@@ -213,10 +211,11 @@ def _compared(whole: Prepared, path: Path, shown: Tensor) -> float:
     return largest
 
 
-def _card(whole: Prepared, data: Dataset) -> dict[str, Any]:
+def _about(whole: Prepared, data: Dataset, shown: Tensor) -> dict[str, Any]:
+    """What the file's metadata say before anything was measured."""
     prepare = whole.prepare
     known = isinstance(prepare, Normaliser)
-    return {
+    card = {
         "model": describe(whole.model),
         "parameters": count_parameters(whole.model),
         "data": data.name,
@@ -224,6 +223,8 @@ def _card(whole: Prepared, data: Dataset) -> dict[str, Any]:
         "preparation": {"mean": list(prepare.mean), "std": list(prepare.std)} if known else type(prepare).__name__,
         "versions": versions(),
     }
+    image = {"shape": list(shown.shape[1:]), "dtype": str(shown.numpy().dtype)}
+    return {"classes": list(whole.classes), "input": image, "card": card}
 
 
 def _first_line(error: BaseException) -> str:

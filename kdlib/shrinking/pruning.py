@@ -40,38 +40,41 @@ def prune_channels(model: Any, share: float, data: Dataset, *, choose: str = "ma
         ValueError: share or choose out of range; the model cannot be pruned, or not to this size; it is masked or
             quantised.
     """
-    torch_pruning = need("torch_pruning", "pruning channels")
+    need("torch_pruning", "pruning channels")
     _check_share(share)
     if choose not in CHOICES:
         raise ValueError(f"choose must be one of {', '.join(CHOICES)}, not {choose!r}")
     pruned = copied(model, "pruning")
     _refuse_changed(pruned)
     inputs = own_preparation(model, data, "pruning")(data.train.select(torch.arange(2)).inputs)
-    head = _logits_layer(pruned, inputs)
-    before = _widths(pruned)
+    head, before = _logits_layer(pruned, inputs), _widths(pruned)
     learned = {name: parameter.requires_grad for name, parameter in pruned.named_parameters()}
-    importance = torch_pruning.importance
-    with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's, about what the package reads of autograd
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed("pruning", seed))
-        try:
-            torch_pruning.pruner.BasePruner(
-                pruned.requires_grad_(),
-                inputs,
-                importance.MagnitudeImportance(p=2) if choose == "magnitude" else importance.RandomImportance(),
-                pruning_ratio=share,
-                ignored_layers=[head],
-            ).step()
-            asking.predict(pruned, inputs)
-        except Exception as error:  # the package reads the net's operations, and meets any of its own errors
-            problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-            raise ValueError(f"channels of {describe(pruned)} cannot be pruned ({problem})") from error
+        _cut(pruned.requires_grad_(), inputs, share, choose, head)
     for name, parameter in pruned.named_parameters():
         parameter.requires_grad_(learned[name])
     _check_achieved(pruned, before, _widths(pruned), share, head)
     if recipe := recipe_of(pruned):
         pruned.recipe = recipe
     return pruned
+
+
+def _cut(model: nn.Module, inputs: Any, share: float, choose: str, head: nn.Module) -> None:
+    """Let Torch-Pruning remove channels, in place; ValueError with its cause if it cannot."""
+    package = need("torch_pruning", "pruning channels")
+    importance = package.importance.MagnitudeImportance(p=2)
+    if choose == "random":
+        importance = package.importance.RandomImportance()
+    options = {"importance": importance, "pruning_ratio": share, "ignored_layers": [head]}
+    try:
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PyTorch's, about what the package reads of autograd
+            package.pruner.BasePruner(model, inputs, **options).step()
+            asking.predict(model, inputs)
+    except Exception as error:  # the package reads the net's operations, and meets any of its own errors
+        problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+        raise ValueError(f"channels of {describe(model)} cannot be pruned ({problem})") from error
 
 
 def prune_weights(model: Any, share: float) -> nn.Module:
