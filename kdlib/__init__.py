@@ -7,7 +7,7 @@ from kdlib import former_paths
 
 __version__ = "0.2.0"
 
-_MODULES = ("data", "judging", "losses", "models", "objectives", "plots", "teachers", "training")
+_MODULES = ("data", "judging", "losses", "models", "objectives", "plots", "shrinking", "teachers", "training")
 _HOMES = {
     "Dataset": "kdlib.data",
     "Distillation": "kdlib.objectives",

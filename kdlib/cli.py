@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             command += f" (process {os.environ['RANK']} of {os.environ['WORLD_SIZE']})"
         return options.run(options) or 0
-    except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError, ImportError) as error:
         notes = [str(error) or type(error).__name__, *getattr(error, "__notes__", [])]
         print(f"{command}: {' '.join(notes)}", file=sys.stderr)
         return 2
@@ -105,6 +105,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     table = kdlib.evaluate(*models, on=getattr(data, options.split), classes=data.classes)
     table.insert(0, "file", [Path(path).name for path in options.files])
     print(table.to_string(index=False, float_format=lambda number: f"{number:.4f}"))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from kdlib import files, shrinking
+
+    files.check_writable(options.out, MEGABYTE)
+    data = load(options)
+    shipped = options.file in TEACHERS
+    model = kdlib.pretrained(options.file, data) if shipped else _load_model(options.file, data)
+    print(shrinking.export(model, options.out, data, int8=options.int8, most_lost=options.most_lost))
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -289,6 +299,14 @@ def _parser() -> Parser:
     command = add("evaluate", _evaluate, "Errors of saved models on one split.", which, where)
     command.add_argument("files", nargs="+", type=path, help="files written by kdlib train or kdlib distill")
     command.add_argument("--split", choices=("validation", "test"), default="test", help="images for the evaluation")
+
+    command = add("export", _export, "Write a model to an ONNX file, checked against PyTorch.", which, where)
+    command.add_argument("file", type=path, help=f"a saved model, or {' or '.join(TEACHERS)}")
+    command.add_argument("--out", type=path, default="runs/model.onnx", help="the file, which must end in .onnx")
+    command.add_argument("--int8", action="store_true", help="quantise to 8 bits, calibrated on training images")
+    command.add_argument(
+        "--most-lost", type=number(0, 100), default=1.0, help="points of validation accuracy that int8 may cost"
+    )
 
     add("check", _check, "Check this machine; paste the output into a bug report.")
     for plugin in entry_points(group="kdlib.commands"):

@@ -39,6 +39,7 @@ EXTRAS = {
     "test": ("tests", ("pytest", "hypothesis", "nbval", "ruff")),
     "site": ("the site", ("sphinx", "myst-nb", "pydata-sphinx-theme")),
     "browser": ("tests in a browser", ("playwright",)),
+    "deploy": ("exporting and pruning", ("onnx", "onnxruntime", "onnxscript", "torch-pruning")),
     "benchmarks": ("make benchmarks", ("torchdistill", "lightning", "tensorboard")),
     "frameworks": (
         "docs/ for other frameworks",

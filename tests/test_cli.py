@@ -24,7 +24,7 @@ from kdlib import cli, health, losses
 from kdlib.data import sources
 from kdlib.teachers import CHECKSUMS
 
-COMMANDS = ("demo", "data", "train", "distill", "evaluate", "check", "progress", "reproduce")
+COMMANDS = ("demo", "data", "train", "distill", "evaluate", "export", "check", "progress", "reproduce")
 QUICK = ("--model", "mlp(8)", "--epochs", "1", "--labels", "200")
 POSIX = os.name == "posix"
 NOWHERE = str(Path(os.devnull).parent / "no-such-folder")

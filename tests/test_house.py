@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LAYERS = (
     {"kdlib.user_warnings", "kdlib.files", "kdlib.randomness", "kdlib.machine", "kdlib.plots"}
-    | {"kdlib.known_data", "kdlib.former_paths", "kdlib.processes"},
+    | {"kdlib.known_data", "kdlib.former_paths", "kdlib.processes", "kdlib.extras"},
     {"kdlib.losses", "kdlib.data", "kdlib.models"},
     {"kdlib.objectives"},
     {"kdlib.training"},
@@ -240,7 +240,7 @@ def test_make_installs_what_its_targets_need():
     extras = {name: match.group(1).split(",") for name, match in installed.items() if match}
     assert extras == {
         "$(LEARNER)": ["lab"],
-        "$(DEVELOPER)": ["lab", "test", "instructor", "site"],
+        "$(DEVELOPER)": ["lab", "test", "instructor", "site", "deploy"],
         "$(BENCHMARKS)": ["benchmarks"],
     }
     needs = dict(re.findall(r"^([a-z-]+): (\$\([A-Z]+\))", text, re.M))

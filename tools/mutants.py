@@ -36,6 +36,9 @@ TESTED = (
     "features",
     "feature_study",
     "many_teachers",
+    "quantising",
+    "pruning",
+    "exporting",
 )
 TESTS = tuple(f"tests/test_{name}.py" for name in TESTED)
 
@@ -399,6 +402,42 @@ MUTANTS = (
         "kdlib/objectives/mean_teacher.py",
         "get_ema_multi_avg_fn(settings.decay)",
         "get_ema_multi_avg_fn(0.0)",
+    ),
+    Mutant(
+        "sizes of a pruned model not stored",
+        "kdlib/models/recipes.py",
+        'return {**recipe, "sizes": {**recipe.get("sizes", {}), **changed}} if changed else recipe',
+        "return recipe",
+    ),
+    Mutant(
+        "one grid for all channels",
+        "kdlib/models/quantised.py",
+        "torch.fake_quantize_per_channel_affine(self.weight, self.weight_step, zero, 0, low, high)",
+        "torch.fake_quantize_per_tensor_affine(self.weight, self.weight_step.max(), zero[0], low, high)",
+    ),
+    Mutant(
+        "grids chosen on validation images",
+        "kdlib/shrinking/quantising.py",
+        "return data.train.select(places).inputs",
+        "return data.validation.inputs",
+    ),
+    Mutant(
+        "random channels pruned instead of the smallest",
+        "kdlib/shrinking/pruning.py",
+        '    if choose == "random":\n',
+        "    if True:\n",
+    ),
+    Mutant(
+        "an exported file's answers not compared",
+        "kdlib/shrinking/exporting.py",
+        "if not difference <= accepted * scale:",
+        "if False:",
+    ),
+    Mutant(
+        "int8 kept at any loss",
+        "kdlib/shrinking/runtime_int8.py",
+        'if row["errors"] - errors <= most_lost / 100 * len(labelled)]',
+        "]",
     ),
 )
 

@@ -1,6 +1,6 @@
 """Judging models: predictions, comparisons over seeds, costs, curves, shifted images, the scorecard."""
 
-from kdlib.judging import cost, curves, metrics, shifts
+from kdlib.judging import cost, curves, metrics, runtimes, shifts
 from kdlib.judging.compare import Comparison, check_paired, compare_over_seeds, evaluate
 from kdlib.judging.intervals import t_interval
 from kdlib.judging.predicted import Predictions, predictions
@@ -18,6 +18,7 @@ __all__ = [
     "evaluate",
     "metrics",
     "predictions",
+    "runtimes",
     "scorecard",
     "shifts",
     "t_interval",

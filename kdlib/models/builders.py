@@ -241,12 +241,18 @@ def mobilenet(*, width: int = 16, channels: int = 3, classes: int = 10, seed: in
     return nn.Sequential(*layers, *_head(inputs, classes))
 
 
+_CHANGES = {"sizes": "fewer channels", "masked": "masked"}
+"""Words for what a recipe says was changed after the builder, see :mod:`kdlib.models.recipes`."""
+
+
 def describe(model: nn.Module) -> str:
-    """A short name: the builder's call if the model has a recipe, otherwise the class."""
+    """A short name: the builder's call if the model has a recipe, and what was changed since; otherwise the class."""
     recipe = getattr(model, "recipe", None)
     if recipe is None:
         return type(model).__name__
     defaults = inspect.signature(BUILDERS[recipe["builder"]]).parameters
     named = [f"{key}={value}" for key, value in recipe["kwargs"].items() if value != defaults[key].default]
     arguments = [str(value) for value in recipe["args"]] + [text for text in named if not text.startswith("seed=")]
-    return f"{recipe['builder']}({', '.join(arguments)})"
+    changes = [text for key, text in _CHANGES.items() if recipe.get(key)]
+    changes += sorted({f"{bits} bits" for bits, _ in recipe.get("quantised", {}).values()})
+    return ", ".join([f"{recipe['builder']}({', '.join(arguments)})", *changes])

@@ -1,23 +1,23 @@
 """Models in files: weights and the recipe to build them again. Nothing from a file is run."""
 
 import os
-from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from kdlib import processes
 from kdlib.files import read_safetensors, write_safetensors
 from kdlib.models.asking import plain
-from kdlib.models.builders import BUILDERS, describe
+from kdlib.models.builders import describe
+from kdlib.models.recipes import outline, recipe_of, settle_masks
 
 
 def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *, half: bool = False) -> None:
     """Write a model's weights and recipe, and ``about`` (anything JSON can hold), to one safetensors file, atomically.
 
     Any module can be saved; only one made by a builder of this library can be loaded without building it first. A
-    module wrapped by ``torch.compile`` or ``DataParallel`` is saved without the wrapper. ``half`` stores parameters as
+    module wrapped by ``torch.compile`` or ``DataParallel`` is saved without the wrapper. One whose channels were pruned
+    since is saved with the sizes it has now. ``half`` stores parameters as
     float16, in half the bytes and to three digits; buffers, such as the statistics of batch normalisation, are stored
     unchanged. :func:`load` gives float32 again. Raises ValueError for parameters outside float16's range, ±65,504.
 
@@ -27,7 +27,7 @@ def save(model: nn.Module, path: str | os.PathLike, about: dict | None = None, *
     True
     """
     model = plain(model)
-    content = {"recipe": getattr(model, "recipe", None), "class": type(model).__name__, "about": about}
+    content = {"recipe": recipe_of(model), "class": type(model).__name__, "about": about}
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     if half:
         for name, _ in model.named_parameters(remove_duplicate=False):
@@ -58,35 +58,36 @@ def load(path: str | os.PathLike, into: nn.Module | None = None, *, checked_alre
         recipe, class_name, about = content["recipe"], content["class"], content["about"]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path.name} does not describe a model in kdlib's format: {error}") from error
-    into = into or _rebuild(path, recipe, class_name, weights)
-    _load_weights(path, into, weights)
+    into = into or rebuild(path, recipe, class_name, weights)
+    load_weights(path, into, weights)
+    settle_masks(into)
     into.about = about
     return into
 
 
-def _rebuild(path: Path, recipe: dict | None, class_name: str, weights: dict[str, Tensor]) -> nn.Module:
-    """The model of a recipe. Its shapes are compared with the weights before memory is taken for it."""
+def rebuild(path: Path, recipe: dict | None, class_name: str, weights: dict[str, Tensor]) -> nn.Module:
+    """The model of a recipe, its weights not set. Its shapes are compared with the file's before memory is taken.
+
+    Raises:
+        ValueError: the recipe is missing, describes no model, or one of other weights.
+    """
     if recipe is None:
         raise ValueError(
             f"{path.name} holds the weights of a {class_name}, which kdlib cannot build: "
             f"pass one of the same shape as into="
         )
     try:
-        name, sizes, named = recipe["builder"], recipe["args"], recipe["kwargs"]
-        if name not in BUILDERS:
-            raise ValueError(f"the builder {name!r}; known builders: {', '.join(BUILDERS)}")
-        if max(len(sizes), named.get("blocks", 0)) > len(weights):
+        if max(len(recipe["args"]), recipe["kwargs"].get("blocks", 0)) > len(weights):
             raise ValueError(f"more layers than its {len(weights)} tensors")
-        build = partial(BUILDERS[name], *sizes, **named)
-        with torch.device("meta"):
-            outline = build()
+        model = outline(recipe)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path.name} needs a model that kdlib cannot build: {error}") from error
-    _load_weights(path, outline, {name: weight.to("meta") for name, weight in weights.items()})
-    return build()
+    load_weights(path, model, {name: weight.to("meta") for name, weight in weights.items()})
+    return model.to_empty(device="cpu")
 
 
-def _load_weights(path: Path, model: nn.Module, weights: dict[str, Tensor]) -> None:
+def load_weights(path: Path, model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load a file's weights into a model; ValueError if they do not fit."""
     try:
         plain(model).load_state_dict(weights)
     except RuntimeError as error:

@@ -74,9 +74,11 @@ def make_optimizer(
         )
     if held != {id(parameter) for parameter in parameters}:
         raise ValueError(
-            "the optimizer must hold exactly the trainable parameters of the model and of the objective: make it from "
-            "this model's parameters, after every change that replaces them, or pass a function that makes it from the "
-            "parameters it gets. To keep parameters fixed, freeze them with requires_grad_(False)"
+            f"the optimizer must hold exactly the trainable parameters of the model and of the objective, and "
+            f"{len(held - {id(parameter) for parameter in parameters})} of the {len(held)} tensors it holds are not "
+            f"among them: make it from this model's parameters, after every change that replaces them (pruning, a new "
+            f"layer), or pass a function that makes it from the parameters it gets. To keep parameters fixed, freeze "
+            f"them with requires_grad_(False)"
         )
     return optimizer
 
