@@ -170,6 +170,9 @@ def resume(saved: Saved, run: dict, state: State, schedule: Callable, steps: int
     rates = [learning_rates(schedule, state.optimizer, total, done) for total in totals] if longer else [None, None]
     refuse_another_run(saved, run, more_epochs_fit=rates[0] is not None and rates[0] == rates[1])
     restore(saved, state)
+    with _as_written(saved.path):
+        if isinstance(state.scheduler, LRScheduler) and state.scheduler.last_epoch != done:
+            raise TypeError(f"its schedule is at step {state.scheduler.last_epoch}, its history at step {done}")
     run["initial_weights"] = saved.initial_weights
     if longer:
         state.stopped = ""
