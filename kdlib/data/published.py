@@ -10,7 +10,7 @@ import pickle
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -77,14 +77,39 @@ def read_mnist(raw: Path) -> dict[str, Tensor]:
     }
 
 
+class _Bytes:
+    """An array of bytes as a pickle describes it. NumPy's own reading of such a description can end the process."""
+
+    def __init__(self, *_: Any) -> None:
+        self.values = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, by_columns, raw = state
+        if not isinstance(kind, _Kind) or by_columns is not False:
+            raise pickle.UnpicklingError("its array is not one of bytes, row by row")
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        self.values = np.frombuffer(raw, np.uint8).reshape(shape).copy()
+
+
+class _Kind:
+    """The type of an array's numbers, which has to be uint8."""
+
+    def __init__(self, name: str, *_: Any) -> None:
+        if name not in ("u1", "|u1"):
+            raise pickle.UnpicklingError(f"its array holds numbers of kind {name!r} in the place of bytes")
+
+    def __setstate__(self, state: tuple) -> None:
+        """Byte order and the like, which bytes do not have."""
+
+
 class _ArraysOnly(pickle.Unpickler):
-    """An unpickler for lists, dicts, numbers, strings and NumPy arrays, which refuses anything else."""
+    """An unpickler for lists, dicts, numbers, strings and arrays of bytes, which refuses anything else."""
 
     ALLOWED: ClassVar = {
-        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): _Bytes,
+        ("numpy._core.multiarray", "_reconstruct"): _Bytes,
+        ("numpy", "ndarray"): _Bytes,
+        ("numpy", "dtype"): _Kind,
     }
 
     def find_class(self, module: str, name: str):
@@ -98,9 +123,10 @@ def unpickled_batch(path: Path, content: bytes) -> tuple[Tensor, list[int]]:
     """Images and class numbers of a CIFAR-10 batch; ValueError if it is none."""
     try:
         batch = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
-        images, labels = torch.from_numpy(batch["data"]).view(-1, 3, 32, 32), [int(label) for label in batch["labels"]]
-        if images.dtype != torch.uint8 or len(images) != len(labels):
-            raise ValueError(f"it holds {len(images)} images as {images.dtype} and {len(labels)} labels")
+        images = torch.from_numpy(batch["data"].values).view(-1, 3, 32, 32)
+        labels = [int(label) for label in batch["labels"]]
+        if len(images) != len(labels):
+            raise ValueError(f"it holds {len(images)} images and {len(labels)} labels")
         return images, labels
     except Exception as error:  # of many kinds: a damaged pickle may name any attribute of what it builds
         raise ValueError(f"{path} cannot be read as a CIFAR-10 batch: {error}") from error
