@@ -82,7 +82,7 @@ def course_map(lessons: Sequence[Lesson] = LESSONS) -> Figure:
         columns.setdefault(depth, []).append(next(lesson for lesson in lessons if lesson.number == number))
     rows = max(map(len, columns.values()))
     width, height = 22, 17
-    figure, axis = _canvas(2.1 * len(columns), 0.6 + 1.55 * rows)
+    figure, axis = _canvas(1.85 * len(columns), 0.6 + 1.55 * rows)
     places = {}
     for depth, column in columns.items():
         for row, lesson in enumerate(column):
@@ -90,7 +90,7 @@ def course_map(lessons: Sequence[Lesson] = LESSONS) -> Figure:
             places[lesson.number] = x, y
             _box(axis, x, y, width, height, "", "", PLAIN)
             axis.text(x, y + height / 2 - 1.2, lesson.number, ha="center", va="top", fontsize=15, weight="bold")
-            title = textwrap.fill(lesson.title, 15)
+            title = textwrap.fill(lesson.title, 13)
             axis.text(x, y - 0.2, title, ha="center", va="center", fontsize=13, linespacing=1.05)
             minutes = (
                 f"{lesson.minutes} + {lesson.exercise.minutes} min" if lesson.exercise else f"{lesson.minutes} min"
