@@ -43,6 +43,7 @@ NOT_TERMS = {
     "image",
     "log-probabilities of the student first, probabilities of the teacher second",
     "names",
+    "pooled",
     "predict",
     "pull",
     "ratio",

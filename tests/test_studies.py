@@ -111,7 +111,7 @@ def test_kept_results_are_whole(name):
         "mnist-features": 3 + (5 + 2 + 1) * (32 + 20) + (7 + 2 + 3) * (16 + 20),
         "mnist-features-again": 3 + (5 + 2 + 1) * (32 + 20) + (7 + 2 + 3) * (16 + 20),
         "cifar10-features": 1 + 6 * (8 + 10),
-        "many-teachers": 48 * (3 + 5) + 4 * (1 + 5),
+        "many-teachers": 48 * (8 + 5) + 4 * (1 + 5),
     }
     assert len(frame) == expected[name]
     assert about["teachers"] == {teacher: CHECKSUMS[teacher] for teacher in studies.STUDIES[name].teachers}

@@ -117,7 +117,9 @@ def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = 
     """
     study = _look_up(name)
     if quick and study.quick is None:
-        raise ValueError(f"{name} has no quick form; {', '.join(key for key in STUDIES if STUDIES[key].quick)} has one")
+        raise ValueError(
+            f"{name} has no quick form; these have: {', '.join(key for key in STUDIES if STUDIES[key].quick)}"
+        )
     if (data.name, data.source) != (study.data, study.source):
         wanted = f"all of {study.data}" if study.source == "full" else f"{study.data} with --source {study.source}"
         raise ValueError(f"{name} needs {wanted}, but these data are {data}")

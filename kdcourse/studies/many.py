@@ -36,11 +36,18 @@ QUICK = Scale(200, 300, 1, (80, 81))
 TRIAL_SEED, TEACHER_SEED, BATCH, PRECISION = 85, 86, 50, "float32"
 
 NOTHING = {"weight_decay": 0.01, "temperature": 0.0, "alpha": 0.0, "weight": 0.0}
-ALONE = [NOTHING | {"weight_decay": decay} for decay in (0.01, 0.1, 1.0)]
-TAUGHT = [NOTHING | {"temperature": T, "alpha": alpha} for T, alpha in ((1.0, 0.5), (4.0, 0.5), (4.0, 0.9))]
-UNLABELLED = [NOTHING | {"temperature": T, "alpha": 1.0} for T in (1.0, 2.0, 4.0)]
-PEERS = [NOTHING | {"temperature": 1.0, "weight": weight} for weight in (0.3, 1.0, 3.0)]
-"""Three trials for each arm: of weight decay alone, of temperature and alpha, of a peer's weight."""
+
+
+def _with_two_decays(settings: Sequence[dict]) -> list[dict]:
+    return [NOTHING | one | {"weight_decay": decay} for one in settings for decay in (0.01, 1.0)]
+
+
+SOFTNESS = ((1.0, 0.5), (4.0, 0.1), (4.0, 0.5), (4.0, 0.9))
+ALONE = [NOTHING | {"weight_decay": decay} for decay in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)]
+TAUGHT = _with_two_decays([{"temperature": T, "alpha": alpha} for T, alpha in SOFTNESS])
+UNLABELLED = _with_two_decays([{"temperature": T, "alpha": 1.0} for T in (1.0, 2.0, 4.0, 8.0)])
+PEERS = _with_two_decays([{"temperature": 1.0, "weight": weight} for weight in (0.3, 1.0, 3.0, 10.0)])
+"""Eight trials for each arm: of weight decay alone; of temperature and alpha, or a peer's weight, with two decays."""
 
 Answers = Callable[[str], dict]
 """The figures of what was trained, on ``"validation"`` or ``"test"``."""
@@ -52,8 +59,8 @@ class Lab:
     def __init__(self, ledger: Ledger, data: Dataset, scale: Scale) -> None:
         self.ledger, self.data, self.scale = ledger, data, scale
 
-    def arm(self, experiment: str, name: str, trials: Sequence[dict], train: Callable[[dict, int], Answers]) -> None:
-        """Try each setting with one seed, judged by loss on validation; report the best with the others, on test."""
+    def arm(self, experiment: str, name: str, trials: Sequence[dict], train: Callable[[dict, int], Answers]) -> dict:
+        """Try each setting with one seed; report on test, and return, the best by errors (then loss) on validation."""
         own = {"experiment": experiment, "arm": name}
 
         def judged(settings: dict, seed: int, part: str) -> dict:
@@ -66,9 +73,10 @@ class Lab:
             )
             for settings in trials
         ]
-        best = trials[min(range(len(trials)), key=lambda number: tried[number]["loss"])]
+        best = trials[min(range(len(trials)), key=lambda number: (tried[number]["errors"], tried[number]["loss"]))]
         for seed in self.scale.seeds:
             self.ledger.row({"phase": "report", **own, **best, "seed": seed}, partial(judged, best, seed, "test"))
+        return best
 
     def draw(self, count: int, seed: int) -> Dataset:
         """Digits with labels, for training without validation after each epoch."""
@@ -134,7 +142,10 @@ def averaged(models: Sequence[Any], data: Dataset, part: str) -> dict:
 
 
 def assistants(lab: Lab) -> None:
-    """A chain through an assistant, against the same teacher for as much computing, and labels for as much."""
+    """A chain through an assistant, against the same teacher for as much computing, and labels for as much.
+
+    A student of 8 units learns slowly, so all of this takes four times the epochs of the other experiments.
+    """
     teacher = lab.teacher(lab.draw(lab.scale.more, TEACHER_SEED), 200)
     answers = table(teacher, lab.data)
 
@@ -144,19 +155,20 @@ def assistants(lab: Lab) -> None:
     def between(seed: int) -> nn.Module:
         return models.mlp(64, seed=seed)
 
-    long = round(lab.scale.epochs * (1 + count_parameters(between(0)) / count_parameters(small(0))))
+    short = 4 * lab.scale.epochs
+    long = round(short * (1 + count_parameters(between(0)) / count_parameters(small(0))))
 
     def direct(epochs: int, settings: dict, seed: int) -> Answers:
         return lab.asked(lab.train(small(seed), lab.draw(lab.scale.digits, seed), settings, seed, answers, epochs))
 
     def chain(settings: dict, seed: int) -> Answers:
         digits = lab.draw(lab.scale.digits, seed)
-        assistant = lab.train(between(seed), digits, settings, seed, answers)
-        return lab.asked(lab.train(small(seed), digits, settings, seed, table(assistant, digits)))
+        assistant = lab.train(between(seed), digits, settings, seed, answers, short)
+        return lab.asked(lab.train(small(seed), digits, settings, seed, table(assistant, digits), short))
 
-    lab.arm("assistants", "labels", ALONE, partial(direct, lab.scale.epochs))
+    lab.arm("assistants", "labels", ALONE, partial(direct, short))
     lab.arm("assistants", "labels, equal compute", ALONE, partial(direct, long))
-    lab.arm("assistants", "teacher", TAUGHT, partial(direct, lab.scale.epochs))
+    lab.arm("assistants", "teacher", TAUGHT, partial(direct, short))
     lab.arm("assistants", "teacher, equal compute", TAUGHT, partial(direct, long))
     lab.arm("assistants", "teacher, assistant, student", TAUGHT, chain)
 
@@ -182,7 +194,8 @@ def born_again(lab: Lab) -> None:
 
     def family(settings: dict, seed: int) -> list[Fitted]:
         digits = lab.draw(lab.scale.digits, seed)
-        born = [lab.train(net(seed), digits, NOTHING, seed)]
+        first = NOTHING | {"weight_decay": settings["weight_decay"]}
+        born = [lab.train(net(seed), digits, first, seed)]
         for generation in (1, 2):
             again = net(seed + 100 * generation)
             born.append(lab.train(again, digits, settings, seed + 100 * generation, table(born[-1], digits)))
@@ -210,7 +223,11 @@ def born_again(lab: Lab) -> None:
 
 
 def weak_to_strong(lab: Lab) -> None:
-    """A small net with few labels teaches a large one; the controls teach themselves, or have all labels."""
+    """A small net with few labels teaches a large one; the controls teach themselves, or have all labels.
+
+    Few labels are shown so often that teachers, controls and students make equally many steps, and a teacher has the
+    settings that are best for its own arm.
+    """
     few = lab.scale.digits // 10
     nets: dict[str, Callable[[int], nn.Module]] = {
         "weak": lambda seed: models.mlp(8, seed=seed),
@@ -219,10 +236,10 @@ def weak_to_strong(lab: Lab) -> None:
 
     @functools.cache
     def from_few(who: str, seed: int) -> Fitted:
-        return lab.train(nets[who](seed), lab.draw(few, seed), NOTHING, seed, epochs=3 * lab.scale.epochs)
+        return lab.train(nets[who](seed), lab.draw(few, seed), best[who], seed, epochs=10 * lab.scale.epochs)
 
     def from_labels(who: str, count: int, settings: dict, seed: int) -> Answers:
-        epochs = lab.scale.epochs * (3 if count == few else 1)
+        epochs = lab.scale.epochs * lab.scale.digits // count
         return lab.asked(lab.train(nets[who](seed), lab.draw(count, seed), settings, seed, epochs=epochs))
 
     def taught(who: str, by: str, hard: bool, settings: dict, seed: int) -> Answers:
@@ -233,8 +250,7 @@ def weak_to_strong(lab: Lab) -> None:
         pupil = nets[who](seed + 100)
         return lab.asked(lab.train(pupil, digits, settings, seed, answers))
 
-    lab.arm("weak to strong", "weak, few labels", ALONE, partial(from_labels, "weak", few))
-    lab.arm("weak to strong", "strong, few labels", ALONE, partial(from_labels, "strong", few))
+    best = {who: lab.arm("weak to strong", f"{who}, few labels", ALONE, partial(from_labels, who, few)) for who in nets}
     lab.arm("weak to strong", "strong, all labels", ALONE, partial(from_labels, "strong", lab.scale.digits))
     lab.arm("weak to strong", "strong, weak's answers", UNLABELLED, partial(taught, "strong", "weak", False))
     lab.arm("weak to strong", "strong, weak's arg-max", ALONE, partial(taught, "strong", "weak", True))
@@ -343,7 +359,7 @@ def other_classes(lab: Lab) -> None:
             digits, objective = replace(digits, train=digits.train.select(named)), None
         else:
             objective = Distillation(answers, settings["temperature"], settings["alpha"], soft=soft)
-        epochs = lab.scale.epochs * (1 if soft else 10)
+        epochs = lab.scale.epochs * (1 if soft else lab.scale.digits // BATCH)
         return lab.asked(lab.run(models.mlp(64, seed=seed), digits, objective, settings, seed, epochs))
 
     lab.arm("other classes", "20 anchors alone", ALONE, partial(student, None, 20))
@@ -409,7 +425,7 @@ def _domain(lab: Lab, name: str, teacher: Fitted, twins: Tensor | None) -> None:
         digits = replace(digits, train=_without_labels(digits.train, ~named))
         if answers is None:
             digits = replace(digits, train=digits.train.select(named))
-        epochs = lab.scale.epochs * (1 if answers is not None else 5)
+        epochs = lab.scale.epochs * (1 if answers is not None else lab.scale.digits // few)
         return lab.asked(lab.train(models.mlp(64, seed=seed), digits, settings, seed, answers, epochs))
 
     lab.arm(name, f"{few} labels", ALONE, partial(student, True, None))
