@@ -1,5 +1,6 @@
 """Grading strangers' notebooks: nobody is fooled, nothing breaks, honest points are kept."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -50,7 +51,8 @@ TAKES_MINUTES = ("endless function",)  # that cells which do not end are stopped
 def test_hostile_hand_ins_get_what_they_deserve(name, bench, assignment):
     bench, server = bench
     hostile = HOSTILE[name]
-    result = score(as_bytes(hostile.make(bench)), assignment, LIMITS, BOX)
+    limits = dataclasses.replace(LIMITS, cell_seconds=8.0) if name == "endless cell" else LIMITS
+    result = score(as_bytes(hostile.make(bench)), assignment, limits, BOX)
     points = {part: result.parts[part]["points"] for part in PARTS}
     assert points == {part: 2.0 if part in hostile.solved else 0.0 for part in PARTS}, (result.problems, result.parts)
     assert hostile.flagged in " ".join([*result.problems, *result.flags])
