@@ -30,9 +30,11 @@ def main() -> int:
     options = parser.parse_args()
     # Two processes of one thread each: on two cores far faster than one process of two.
     parallel = ["-n", "2", "-q"]
+    # Half of the tests each, in their order, then what the other has left: a module's fixtures are made once, not twice.
+    halves = [*parallel, "--dist=worksteal"]
     nbval = ["--nbval", "--nbval-current-env", f"--nbval-cell-timeout={LESSON_TIMEOUT}"]
     source = "full" if options.full else "offline"
-    library = pytest(*parallel, *(["-m", "full_data"] if options.full else []), OMP_NUM_THREADS="1")
+    library = pytest(*halves, *(["-m", "full_data"] if options.full else []), OMP_NUM_THREADS="1")
     lesson = pytest(
         *parallel,
         "--dist=loadfile",
