@@ -30,7 +30,7 @@ def main() -> int:
     options = parser.parse_args()
     # Two processes of one thread each: on two cores far faster than one process of two.
     parallel = ["-n", "2", "-q"]
-    # Half of the tests each, in their order, then what the other has left: a module's fixtures are made once, not twice.
+    # Half of the tests each, in their order, then what the other has left: fixtures are made once, not twice.
     halves = [*parallel, "--dist=worksteal"]
     nbval = ["--nbval", "--nbval-current-env", f"--nbval-cell-timeout={LESSON_TIMEOUT}"]
     source = "full" if options.full else "offline"
