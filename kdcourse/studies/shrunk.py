@@ -114,19 +114,29 @@ def few_bits(lab: Lab) -> None:
 
     The float net is trained on in the same ways for as long. With many digits there are as many updates as with few.
     """
-    few, many = lab.scale.few, lab.scale.many
-    _bits_of(lab, "mlp", lambda seed: models.mlp(*WIDE, seed=seed), 2e-3, few, BITS)
-    _bits_of(lab, "mlp", lambda seed: models.mlp(*WIDE, seed=seed), 2e-3, many, BITS)
+    _bits_of(lab, "convnet", lab.scale.few, BITS)
 
 
-def few_bits_convolved(lab: Lab) -> None:
-    """The same for a net of convolutions, with few labels, in float and in two bits."""
-    _bits_of(lab, "convnet", lambda seed: models.convnet(width=16, channels=1, seed=seed), 2e-2, lab.scale.few, (32, 2))
+def few_bits_many_labels(lab: Lab) -> None:
+    """The same with many labels."""
+    _bits_of(lab, "convnet", lab.scale.many, (32, 2))
 
 
-def _bits_of(
-    lab: Lab, name: str, net: Callable[[int], nn.Module], rate: float, digits: int, choices: Sequence[int]
-) -> None:
+def few_bits_unconvolved(lab: Lab) -> None:
+    """The same for a net of linear layers, with few labels."""
+    _bits_of(lab, "mlp", lab.scale.few, BITS)
+
+
+NETS: dict[str, tuple[Callable[[int], nn.Module], float]] = {
+    "convnet": (lambda seed: models.convnet(width=16, channels=1, seed=seed), 2e-2),
+    "mlp": (lambda seed: models.mlp(*WIDE, seed=seed), 2e-3),
+}
+"""Nets that get few bits, and the rate of their training before."""
+
+
+def _bits_of(lab: Lab, name: str, digits: int, choices: Sequence[int]) -> None:
+    net, rate = NETS[name]
+
     @functools.cache
     def base(seed: int) -> Fitted:
         return lab.train(net(seed), lab.draw(digits, seed), NOTHING | {"rate": rate}, seed, lab.epochs(digits, 2))
@@ -258,7 +268,7 @@ def orders(lab: Lab) -> None:
         fitted = run(small(SHARE, seed), "better", settings, seed, long)
         return run(shrinking.fake_quantised(fitted, lab.draw(few, seed), bits), "better", settings, seed)
 
-    for bits in (4, 2):
+    for bits in (2, 4):
         own = {"experiment": "order", "size": bits}
         for arm, steps in ORDERS.items():
             trials = TAUGHT if "better" in steps else LABELS
@@ -267,7 +277,7 @@ def orders(lab: Lab) -> None:
             lab.arm(own | {"arm": arm}, TAUGHT, partial(make, bits), lab.scale.fewer)
 
 
-EXPERIMENTS = (few_bits, pruned, few_bits_convolved, orders)
+EXPERIMENTS = (few_bits, pruned, few_bits_unconvolved, orders, few_bits_many_labels)
 
 
 def study(scale: Scale, ledger: Ledger, data: Dataset) -> None:
