@@ -148,7 +148,7 @@ mended_grids = Part(
         *switched(
             _per_channel,
             ({"by": "places"}, {"by": "inputs"},
-             "there is one step for each *input*, and nothing has changed: the largest weights of other channels "
+             "there is one step for each *input*, as in the program above: the largest weights of other channels "
              "decide about a small one. `amax(dim=d)` takes dimension d away; keep dimension 0."),
             ({"by": "kernels"}, {"by": "positions"},
              "a channel of a convolution has several steps here. It has one: the maximum runs over all dimensions but "
