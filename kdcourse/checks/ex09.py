@@ -89,7 +89,6 @@ fake_quantise = Part(
              "each weight moves to a code below or above it. Move it to the nearest: round."),
             ({"clip": False}, "codes outside the grid are left as they are. Clip them to its ends."),
             ({"times": False}, {"times": False, "scale": -1}, "these are codes. Multiply them by the step."),
-            most=2,
         ),
     ),
 )  # fmt: skip
@@ -548,7 +547,6 @@ read_frontier = Part(
             ({"others": "everybody"}, "models beyond the budget are compared with the chosen one. They cannot be had."),
             ({"others": "frontier"}, "dominated models are not compared. Whether the data tell two models apart is "
                                      "another question than which is better on average."),
-            most=2,
         ),
         (_with_itself, "the chosen model is in the list of those that cannot be told from it. Leave it out."),
         (_told_apart, "the third value lists the models that *can* be told from the chosen one."),
