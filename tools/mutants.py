@@ -429,6 +429,12 @@ MUTANTS = (
         "    if True:\n",
     ),
     Mutant(
+        "an optimizer made before pruning accepted",
+        "kdlib/training/optimizing.py",
+        "if held != {id(parameter) for parameter in parameters}:",
+        "if len(held) != len(parameters):",
+    ),
+    Mutant(
         "an exported file's answers not compared",
         "kdlib/shrinking/exporting.py",
         "if not difference <= accepted * scale:",

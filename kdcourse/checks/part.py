@@ -21,7 +21,7 @@ from kdcourse.checks.trying import Case, Foreign, Outcome, same
 VISIBLE_SEED = 0
 """Seed of the inputs that a learner sees; grading draws others."""
 
-DIRECT = (trying.call, trying.figures, trying.differentiated)
+DIRECT = (trying.call, trying.figures, trying.positions, trying.differentiated, trying.passed_back)
 """Uses that pass the arguments of a case to a learner's function unchanged."""
 
 

@@ -450,3 +450,45 @@ def splitting(function: Callable[..., Any], samples: int, sizes: list[int], seed
         f"same seed, {again} split",
         f"seeds change {', '.join(moved) or 'nothing'}",
     )
+
+
+# Exercise 09: rounding has a gradient of its own, parameters are looked at before and after, places come in lists.
+
+
+def passed_back(function: Callable[..., Any], weights: Tensor, **case: Any) -> dict[str, Any]:
+    """Call a function of weights: its numbers, and the gradient in the weights of a loss that weighs each differently.
+
+    Where no gradient comes back it is 0.
+    """
+    leaf = weights.clone().requires_grad_()
+    handed = leaf.clone()
+    numbers = function(handed, *case.values())
+    weights.copy_(handed.detach())  # what was done to it in place is seen by whoever gave it
+    gradient = torch.zeros_like(leaf)
+    if isinstance(numbers, Tensor) and numbers.requires_grad:
+        loss = (numbers * torch.linspace(0.5, 2.0, numbers.numel()).view_as(numbers)).sum()
+        (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True, materialize_grads=True)
+    return {"numbers": numbers, "gradient": gradient}
+
+
+def before_and_after(function: Callable[..., Any], weights: Tensor, change: Tensor) -> dict[str, Any]:
+    """Let the function watch a net from 3 to 2 numbers whose 26 parameters change by ``change``, in place."""
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    torch.nn.utils.vector_to_parameters(weights.clone(), net.parameters())
+    called = []
+
+    def train() -> None:
+        called.append(True)
+        with torch.no_grad():
+            for parameter, part in zip(net.parameters(), change.split([12, 4, 8, 2]), strict=True):
+                parameter += part.view_as(parameter)
+
+    return {"largest change": _taken_out(function(net, train)), "calls of train": len(called)}
+
+
+def positions(function: Callable[..., Any], **case: Any) -> Any:
+    """Call the function; a tensor or array of positions becomes a list, also if there is only one."""
+    value = function(*case.values())
+    if not isinstance(value, (list, tuple)):
+        return value
+    return [item.tolist() if hasattr(item, "tolist") else item for item in value]
