@@ -50,6 +50,7 @@ NOT_TERMS = {
     "ratios",
     "report",
     "seen",
+    "sharp",
     "soft",
     "soft answers",
     "taught",
