@@ -152,6 +152,16 @@ LESSONS = (
         ("04", "06"),
         Exercise("the right mean, a detached peer, a real mean teacher", 50, 13),
     ),
+    Lesson(
+        "09_pruning_quantising_deploying",
+        "Pruning, quantising, deploying",
+        "What makes a net small or fast, and what does a teacher add to it?",
+        "export and check a file, say why eight bits fail, choose for a device",
+        80,
+        (90, 180),
+        ("04", "06"),
+        None,
+    ),
 )
 """Minutes and seconds are measured, and changed, here alone."""
 

@@ -111,6 +111,7 @@ def test_kept_results_are_whole(name):
         "mnist-features": 3 + (5 + 2 + 1) * (32 + 20) + (7 + 2 + 3) * (16 + 20),
         "mnist-features-again": 3 + (5 + 2 + 1) * (32 + 20) + (7 + 2 + 3) * (16 + 20),
         "cifar10-features": 1 + 6 * (8 + 10),
+        "mnist-shrunk": 4 * (10 + 3 * 16) + 10 + 16 + 2 * (2 * 10 + 8 * 16) + 6 * (5 + 3 * 11) + 14 * (6 + 5),
         "many-teachers": 48 * (8 + 5) + 4 * (1 + 5),
     }
     assert len(frame) == expected[name]

@@ -39,6 +39,7 @@ TESTED = (
     "quantising",
     "pruning",
     "exporting",
+    "shrunk_study",
 )
 TESTS = tuple(f"tests/test_{name}.py" for name in TESTED)
 
@@ -438,6 +439,12 @@ MUTANTS = (
         "kdlib/shrinking/exporting.py",
         "if not difference <= accepted * scale:",
         "if False:",
+    ),
+    Mutant(
+        "scratch at equal operations given no more epochs",
+        "kdcourse/studies/shrunk.py",
+        "count_parameters(small(share, 0)))",
+        "count_parameters(small(0, 0)))",
     ),
     Mutant(
         "int8 kept at any loss",

@@ -15,6 +15,7 @@ from kdcourse.studies import features as feature_studies
 from kdcourse.studies import hinton
 from kdcourse.studies import many as many_studies
 from kdcourse.studies import mnist as mnist_studies
+from kdcourse.studies import shrunk as shrunk_studies
 from kdcourse.studies.ledger import PRECISION, Ledger
 from kdlib.data import Dataset
 from kdlib.machine import versions
@@ -71,6 +72,13 @@ STUDIES = {
         partial(many_studies.study, many_studies.FULL),
         partial(many_studies.study, many_studies.QUICK),
         precision=many_studies.PRECISION,
+    ),
+    "mnist-shrunk": Study(
+        "mnist",
+        (shrunk_studies.TEACHER,),
+        partial(shrunk_studies.study, shrunk_studies.FULL),
+        partial(shrunk_studies.study, shrunk_studies.QUICK),
+        precision=shrunk_studies.PRECISION,
     ),
     "cifar10-sweep": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.sweep),
     "cifar10-teachers": Study("cifar10", (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER), cifar_studies.teachers),
