@@ -160,7 +160,7 @@ LESSONS = (
         80,
         (90, 180),
         ("04", "06"),
-        None,
+        Exercise("a gradient through rounding, three bugs, a device", 60, 18),
     ),
 )
 """Minutes and seconds are measured, and changed, here alone."""
