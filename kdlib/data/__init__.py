@@ -1,5 +1,6 @@
 """Data sets as tensors: loading, checks and splits; batches and augmentation of whole batches."""
 
+from kdlib.data import text
 from kdlib.data.augmentation import Augmentation, cutout, flip, shifted_crop
 from kdlib.data.augmented import check_augmentations
 from kdlib.data.batches import Batch, balanced, batches, shuffled, steps_of
@@ -31,4 +32,5 @@ __all__ = [
     "shifted_crop",
     "shuffled",
     "steps_of",
+    "text",
 ]

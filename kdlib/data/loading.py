@@ -1,4 +1,4 @@
-"""MNIST and CIFAR-10 as tensors: from a folder, a download on request, or an offline fallback."""
+"""Known data as tensors: images from a folder, a download on request or a fallback; text that is always here."""
 
 import difflib
 import os
@@ -9,6 +9,8 @@ from kdlib.data import downloads, sources
 from kdlib.data.dataset import Dataset
 from kdlib.data.input_checks import check_labels, checked_split
 from kdlib.data.splits import cut
+from kdlib.data.text import NAME as TEXT
+from kdlib.data.text import python_source
 from kdlib.known_data import KNOWN, SOURCES, data_folder
 
 VALIDATION = {"full": 5_000, "offline": 500, "stand-in": 1_000}
@@ -25,15 +27,18 @@ def load(
     source: str | None = None,
     verbose: bool = True,
 ) -> Dataset:
-    """Load MNIST or CIFAR-10 as tensors: from a folder, a download on request, or an offline fallback.
+    """Load MNIST, CIFAR-10 or the library's own text as tensors.
 
-    It looks in ``folder``, or else in ``KDLIB_DATA``, or else in the user data folder, for torchvision's layout or an
-    image folder ``NAME/{train,test}/<class>/*.{png,jpg}``. If it finds nothing, and nothing is downloaded, it uses a
-    fallback: 5,000 real digits for MNIST, a generated stand-in for CIFAR-10. The source is printed, and recorded in the
-    result. A sample's index (``Split.index``) is its row in the order of the files, in training and validation alike.
+    For images it looks in ``folder``, or else in ``KDLIB_DATA``, or else in the user data folder, for torchvision's
+    layout or an image folder ``NAME/{train,test}/<class>/*.{png,jpg}``. If it finds nothing, and nothing is downloaded,
+    it uses a fallback: 5,000 real digits for MNIST, a generated stand-in for CIFAR-10. The source is printed, and
+    recorded in the result. A sample's index (``Split.index``) is its row in the order of the files, in training and validation alike.
+
+    ``"python-source"`` is text, some 3 MB of the Python standard library, which comes with this library and is always
+    the same: bytes in windows of 128, see :func:`kdlib.data.text.python_source`.
 
     Args:
-        name: ``"mnist"`` or ``"cifar10"``.
+        name: ``"mnist"``, ``"cifar10"`` or ``"python-source"``.
         folder: the only place to look; if it lacks the data, there is no fallback. (Neither is there one if
             ``KDLIB_DATA`` names a folder without any data.)
         download: fetch missing data, showing size and progress. Not tried with ``KDLIB_OFFLINE=1``, nor again in a
@@ -44,13 +49,15 @@ def load(
 
     Returns:
         uint8 images [N, C, H, W], int64 targets [N], split into train, validation (split off train, always the same,
-        stratified by class) and test.
+        stratified by class) and test. Of text int64 bytes [N, 128] and the bytes that follow, split by module.
 
     Raises:
         ValueError: the name or source is unknown; a file is truncated or foreign.
         FileNotFoundError: data are incomplete, or missing and no fallback is allowed.
         ConnectionError: the download failed, and no fallback is allowed.
     """
+    if name == TEXT:
+        return _text(folder, source, verbose)
     if name not in KNOWN:
         raise ValueError(_unknown(str(name)))
     source = source or (None if folder is not None else os.environ.get("KDLIB_SOURCE")) or "auto"
@@ -63,6 +70,18 @@ def load(
     if verbose and processes.is_first():
         if why:
             print(why)
+        print(dataset)
+    return dataset
+
+
+def _text(folder: str | os.PathLike | None, source: str | None, verbose: bool) -> Dataset:
+    if folder is not None or source not in (None, "auto", "offline"):
+        raise ValueError(
+            f"{TEXT!r} comes with the library, so it takes no folder, and its source is 'offline': for text of your "
+            f"own, see kdlib.data.text.read_folder"
+        )
+    dataset = python_source().dataset()
+    if verbose and processes.is_first():
         print(dataset)
     return dataset
 
@@ -108,8 +127,8 @@ def _unknown(name: str) -> str:
     else:
         hint = f"; did you mean {close[0]!r}?" if close else "."
     return (
-        f"there is no data set {name!r} here{hint} Known data sets: {' and '.join(map(repr, KNOWN))}; for your own "
-        f"data, see Dataset.from_tensors"
+        f"there is no data set {name!r} here{hint} Known data sets: {', '.join(map(repr, (*KNOWN, TEXT)))}; for your "
+        f"own data, see Dataset.from_tensors"
     )
 
 

@@ -11,12 +11,13 @@ task                targets                                       a model gives 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
 from kdlib import losses
+from kdlib.data.text import BYTES
 from kdlib.losses import IGNORED, UNLABELLED
 
 
@@ -112,13 +113,22 @@ def measure(logits: Tensor, targets: Tensor, task: str = "classification") -> Me
     return Measured(losses.cross_entropy(logits, targets).item(), errors, len(targets))
 
 
-def row_of(measured: Measured, task: str) -> dict:
-    """The validation figures of an epoch's row in the history."""
+def combined(parts: Sequence[Measured]) -> Measured:
+    """Loss and errors over all parts together."""
+    count = sum(part.count for part in parts)
+    loss = sum(part.loss * part.count for part in parts if part.count) / max(count, 1)
+    return Measured(loss, None if parts[0].errors is None else sum(part.errors for part in parts), count)
+
+
+def row_of(measured: Measured, task: str, classes: Sequence[str] = ()) -> dict:
+    """The validation figures of an epoch's row in the history; in bits per byte where the classes are bytes."""
     row: dict = {"validation_loss": measured.loss}
     if measured.errors is not None:
         row |= {"validation_errors": measured.errors, "validation_error": measured.errors / measured.count}
     if task == "sequences":
         row["validation_perplexity"] = math.exp(min(measured.loss, 700.0))
+        if classes == BYTES:
+            row["validation_bits_per_byte"] = measured.loss / math.log(2)
     return row
 
 

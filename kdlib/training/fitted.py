@@ -15,6 +15,9 @@ from kdlib.objectives import tasks
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SEQUENCE_NUMBERS = 2**25
+"""Logits of sequences that are held at once when a model is measured: 128 MiB."""
+
 
 class History(list):
     """One dict per epoch: epoch, train_loss and its parts, learning_rate, seconds, and validation figures if any."""
@@ -122,6 +125,13 @@ def measure(
         classes: how many; 0 takes the width of the model's output.
     """
     split = split.select(split.labelled)
+    at_once = len(split)
+    if task == "sequences":
+        at_once = max(1, SEQUENCE_NUMBERS // (split.targets.shape[1] * max(classes, 1)))
+    if at_once < len(split):
+        parts = torch.arange(len(split), device=split.index.device).split(at_once)
+        measured = [measure(model, split.select(part), normalise, task=task, classes=classes) for part in parts]
+        return tasks.combined(measured)
     outputs = asking.answers(model, split, normalise)
     logits = tasks.as_logits(outputs, len(split), task, classes or _width(outputs, task), "the model")
     return tasks.measure(logits, split.targets.cpu(), task)

@@ -235,14 +235,8 @@ def validate(model: nn.Module, data: Dataset) -> dict:
     prepared = asking.Prepared(model, data.normalise)  # an earlier run may have left another preparation
     ask = partial(measure, prepared, task=data.task, classes=len(data.classes))
     if processes.count() == 1:
-        return tasks.row_of(ask(data.validation), data.task)
+        return tasks.row_of(ask(data.validation), data.task, data.classes)
     take_from_first(model.buffers())
     rows = data.validation.labelled.nonzero().squeeze(1).tensor_split(processes.count())[processes.rank()]
     found = processes.gathered(ask(data.validation.select(rows)) if len(rows) else None)
-    return tasks.row_of(_combined([part for part in found if part is not None]), data.task)
-
-
-def _combined(parts: list[tasks.Measured]) -> tasks.Measured:
-    count = sum(part.count for part in parts)
-    loss = sum(part.loss * part.count for part in parts) / count
-    return tasks.Measured(loss, None if parts[0].errors is None else sum(part.errors for part in parts), count)
+    return tasks.row_of(tasks.combined([part for part in found if part is not None]), data.task, data.classes)
