@@ -6,6 +6,7 @@ import os
 import pickle
 
 import pytest
+import test_tokens
 import torch
 from conftest import same_weights
 from safetensors.torch import save_file
@@ -64,7 +65,7 @@ class Foreign(nn.Module):
 
 
 def test_every_builder_is_tried_here():
-    assert models.BUILDERS.keys() == SMALL.keys()
+    assert models.BUILDERS.keys() == SMALL.keys() | test_tokens.SMALL.keys()
 
 
 @BUILDERS

@@ -232,7 +232,10 @@ def test_the_fallback_can_be_forbidden(tmp_path):
         ("Fashion-MNIST", r"torchvision.datasets.FashionMNIST\("),
         ("CIFAR-10", "did you mean 'cifar10'"),
         ("cifar", "did you mean 'cifar10'"),
-        ("imagenet-22k-full", "Known data sets: 'mnist', 'cifar10', 'python-source'; for your own data, see Dataset.from_tensors"),
+        (
+            "imagenet-22k-full",
+            "Known data sets: 'mnist', 'cifar10', 'python-source'; for your own data, see Dataset.from_tensors",
+        ),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, says):

@@ -32,7 +32,8 @@ def load(
     For images it looks in ``folder``, or else in ``KDLIB_DATA``, or else in the user data folder, for torchvision's
     layout or an image folder ``NAME/{train,test}/<class>/*.{png,jpg}``. If it finds nothing, and nothing is downloaded,
     it uses a fallback: 5,000 real digits for MNIST, a generated stand-in for CIFAR-10. The source is printed, and
-    recorded in the result. A sample's index (``Split.index``) is its row in the order of the files, in training and validation alike.
+    recorded in the result. A sample's index (``Split.index``) is its row in the order of the files, in training and
+    validation alike.
 
     ``"python-source"`` is text, some 3 MB of the Python standard library, which comes with this library and is always
     the same: bytes in windows of 128, see :func:`kdlib.data.text.python_source`.

@@ -1,4 +1,4 @@
-"""Models: builders of the lessons' teachers and students, getting answers from a model, and models in files."""
+"""Models: builders of teachers and students, of images and of tokens; asking a model; models in files."""
 
 from kdlib.models.asking import Prepared, answers, count_parameters, evaluating, fingerprint, predict
 from kdlib.models.builders import (
@@ -14,6 +14,7 @@ from kdlib.models.builders import (
 )
 from kdlib.models.from_text import from_text
 from kdlib.models.saved import load, save
+from kdlib.models.tokens import generate, gpt, markov, ngrams
 
 __all__ = [
     "BUILDERS",
@@ -25,11 +26,15 @@ __all__ = [
     "evaluating",
     "fingerprint",
     "from_text",
+    "generate",
+    "gpt",
     "lenet",
     "load",
+    "markov",
     "mirrored_resnet9",
     "mlp",
     "mobilenet",
+    "ngrams",
     "predict",
     "resnet",
     "resnet9",

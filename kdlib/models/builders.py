@@ -1,4 +1,4 @@
-"""The teachers and students of the lessons, as plain ``nn.Module``s that return logits [N, classes].
+"""The teachers and students of images, as plain ``nn.Module``s that return logits [N, classes].
 
 Each builder takes a ``seed`` for its initial weights: the same call gives the same weights, whatever was drawn before.
 A model stores its ``recipe``, so that :func:`kdlib.models.save` can write only weights and :func:`kdlib.models.load`
@@ -20,7 +20,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 """The builders below, by name."""
 
 
-def _builder(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def builder(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """Register a builder: seed its weights independently of other draws, and store the call in ``model.recipe``."""
     signature = inspect.signature(build)
 
@@ -42,7 +42,7 @@ def _builder(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return seeded
 
 
-@_builder
+@builder
 def mlp(*hidden: int, features: int = 28 * 28, classes: int = 10, dropout: float = 0.0, seed: int = 0) -> nn.Module:
     """Fully connected net: ReLU layers of the given sizes, then one linear layer to the logits.
 
@@ -73,7 +73,7 @@ def mlp(*hidden: int, features: int = 28 * 28, classes: int = 10, dropout: float
     return nn.Sequential(*layers, nn.Linear(features, classes))
 
 
-@_builder
+@builder
 def lenet(*, channels: int = 1, image_size: int = 28, classes: int = 10, seed: int = 0) -> nn.Module:
     """Two 5×5 convolutions with pooling, then two linear layers, after LeNet-5 (LeCun et al. 1998) with ReLU.
 
@@ -114,7 +114,7 @@ def _head(features: int, classes: int) -> list[nn.Module]:
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes)]
 
 
-@_builder
+@builder
 def convnet(*, width: int = 16, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
     """Three 3×3 convolutions of ``width``, 2 and 4 times ``width`` channels, then the mean over the image.
 
@@ -149,7 +149,7 @@ class _Residual(nn.Module):
         return F.relu(self.shortcut(x) + self.body(x))
 
 
-@_builder
+@builder
 def resnet(
     *, width: int = 32, blocks: int = 1, first_stride: int = 2, channels: int = 3, classes: int = 10, seed: int = 0
 ) -> nn.Module:
@@ -171,7 +171,7 @@ def resnet(
     return nn.Sequential(*layers, *_head(inputs, classes))
 
 
-@_builder
+@builder
 def resnet9(*, width: int = 24, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
     """A shallow residual net that trains fast: eight 3×3 convolutions, four of them in two pairs with a shortcut.
 
@@ -209,7 +209,7 @@ class _AskedTwice(nn.Module):
         return self.net(x) if self.training else (self.net(x) + self.net(x.flip(-1))) / 2
 
 
-@_builder
+@builder
 def mirrored_resnet9(*, width: int = 24, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
     """A :func:`resnet9` that in eval mode averages its logits for each image and its mirror image.
 
@@ -223,7 +223,7 @@ def mirrored_resnet9(*, width: int = 24, channels: int = 3, classes: int = 10, s
     return _AskedTwice(resnet9(width=width, channels=channels, classes=classes, seed=seed))
 
 
-@_builder
+@builder
 def mobilenet(*, width: int = 16, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
     """A student after MobileNet (Howard et al. 2017): depthwise 3×3, then pointwise 1×1 convolutions.
 

@@ -3,7 +3,7 @@
 import ast
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -14,7 +14,7 @@ def from_text(text: str, shape: Sequence[int], classes: int, seed: int = 0) -> n
     """Build a model from a call as :func:`kdlib.models.describe` writes it, such as ``mlp(64, dropout=0.5)``.
 
     Args:
-        text: a builder of :data:`kdlib.models.BUILDERS`, with numbers as arguments or without any.
+        text: a builder of :data:`kdlib.models.BUILDERS` for images, with numbers as arguments or without any.
         shape: of one input, such as ``(1, 28, 28)``; it gives features, channels and image size to builders that take
             them.
         classes: number of logits.
@@ -31,13 +31,13 @@ def from_text(text: str, shape: Sequence[int], classes: int, seed: int = 0) -> n
     try:
         call = ast.parse(text.strip(), mode="eval").body
         call = ast.Call(call, [], []) if isinstance(call, ast.Name) else call
-        builder = BUILDERS[call.func.id]
+        builder = _of_images()[call.func.id]
         arguments = [ast.literal_eval(argument) for argument in call.args]
         named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, AttributeError, KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(
             f"{text!r} is not a model: write it like mlp(64), convnet(width=16) or lenet; known builders: "
-            f"{', '.join(BUILDERS)}"
+            f"{', '.join(_of_images())}"
         ) from error
     sizes = {"features": math.prod(shape), "classes": classes, "channels": shape[0], "image_size": shape[-1]}
     accepted = inspect.signature(builder).parameters
@@ -50,3 +50,9 @@ def from_text(text: str, shape: Sequence[int], classes: int, seed: int = 0) -> n
         raise ValueError(f"{text!r}: {error}") from error
     except RuntimeError as error:
         raise ValueError(f"{text!r} cannot be built: {str(error).splitlines()[0]}") from error
+
+
+def _of_images() -> dict[str, Callable[..., nn.Module]]:
+    """The builders whose models take images, or other inputs of a fixed size."""
+    sized = {"features", "channels"}
+    return {name: build for name, build in BUILDERS.items() if sized & inspect.signature(build).parameters.keys()}

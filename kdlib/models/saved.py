@@ -77,7 +77,8 @@ def rebuild(path: Path, recipe: dict | None, class_name: str, weights: dict[str,
             f"pass one of the same shape as into="
         )
     try:
-        if max(len(recipe["args"]), recipe["kwargs"].get("blocks", 0)) > len(weights):
+        repeated = (recipe["kwargs"].get(name, 0) for name in ("blocks", "layers"))
+        if max(len(recipe["args"]), *repeated) > len(weights):
             raise ValueError(f"more layers than its {len(weights)} tensors")
         model = outline(recipe)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
