@@ -62,8 +62,8 @@ MUTANTS = (
     Mutant(
         "KL's arguments exchanged",
         "kdlib/losses/soft.py",
-        "divergence = _expectation(log_p, log_p - log_q)",
-        "divergence = _expectation(log_q, log_q - log_p)",
+        "divergence = expectation(log_p, log_p - log_q)",
+        "divergence = expectation(log_q, log_q - log_p)",
     ),
     Mutant(
         "KL divided by the classes too",

@@ -20,7 +20,7 @@ Conventions
 * All losses compile as full graphs. While ``torch.compile`` traces, shapes and types are checked, but not values.
 """
 
-from kdlib.losses import features, logits
+from kdlib.losses import features, logits, sequences
 from kdlib.losses.distillation import distillation_loss, distillation_terms
 from kdlib.losses.hard import HARD_LOSSES, HardLoss, cross_entropy, mean_squared_error, squared_error
 from kdlib.losses.probabilities import smoothed, softened_log_probabilities, softened_probabilities, two_logits
@@ -54,6 +54,7 @@ __all__ = [
     "logits",
     "mean_squared_error",
     "reverse_kl",
+    "sequences",
     "smoothed",
     "soft_cross_entropy",
     "softened_log_probabilities",

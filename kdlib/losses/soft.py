@@ -46,10 +46,10 @@ def forward_kl(
     >>> round(forward_kl(student, teacher).item(), 4)
     0.0367
     """
-    student, teacher = _scaled(student_logits, teacher_logits, temperature, mask, dim)
+    student, teacher = scaled(student_logits, teacher_logits, temperature, mask, dim)
     log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
-    divergence = _expectation(log_p, log_p - log_q)
-    return _reduced(divergence, temperature, t_squared, mask, reduction)
+    divergence = expectation(log_p, log_p - log_q)
+    return reduced(divergence, temperature, t_squared, mask, reduction)
 
 
 def reverse_kl(
@@ -74,11 +74,11 @@ def reverse_kl(
     >>> round(reverse_kl(student, teacher).item(), 4)
     0.0444
     """
-    student, teacher = _scaled(student_logits, teacher_logits, temperature, mask, dim)
+    student, teacher = scaled(student_logits, teacher_logits, temperature, mask, dim)
     shared.refuse_zeros("reverse_kl", (teacher == -torch.inf) & (student != -torch.inf))
     log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
-    divergence = _expectation(log_q, log_q - log_p)
-    return _reduced(divergence, temperature, t_squared, mask, reduction)
+    divergence = expectation(log_q, log_q - log_p)
+    return reduced(divergence, temperature, t_squared, mask, reduction)
 
 
 def soft_cross_entropy(
@@ -101,9 +101,9 @@ def soft_cross_entropy(
     >>> round(soft_cross_entropy(student, teacher).item(), 4)
     0.3618
     """
-    student, teacher = _scaled(student_logits, teacher_logits, temperature, mask, dim)
-    cross_entropies = -_expectation(teacher.log_softmax(-1), student.log_softmax(-1))
-    return _reduced(cross_entropies, temperature, t_squared, mask, reduction)
+    student, teacher = scaled(student_logits, teacher_logits, temperature, mask, dim)
+    cross_entropies = -expectation(teacher.log_softmax(-1), student.log_softmax(-1))
+    return reduced(cross_entropies, temperature, t_squared, mask, reduction)
 
 
 def squared_logits(
@@ -126,10 +126,10 @@ def squared_logits(
     >>> squared_logits(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])).item()
     2.0
     """
-    student, teacher = _scaled(student_logits, teacher_logits, temperature, mask, dim, classes=1)
+    student, teacher = scaled(student_logits, teacher_logits, temperature, mask, dim, classes=1)
     shared.refuse_zeros("squared_logits", teacher == -torch.inf)
     half_squares = (student - teacher).square().mean(dim=-1) / 2
-    return _reduced(half_squares, temperature, t_squared, mask, reduction)
+    return reduced(half_squares, temperature, t_squared, mask, reduction)
 
 
 def centred_squared_logits(
@@ -150,11 +150,11 @@ def centred_squared_logits(
     >>> centred_squared_logits(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])).item()
     0.0
     """
-    student, teacher = _scaled(student_logits, teacher_logits, temperature, mask, dim)
+    student, teacher = scaled(student_logits, teacher_logits, temperature, mask, dim)
     shared.refuse_zeros("centred_squared_logits", teacher == -torch.inf)
     difference = student - teacher
     half_squares = (difference - difference.mean(dim=-1, keepdim=True)).square().mean(dim=-1) / 2
-    return _reduced(half_squares, temperature, t_squared, mask, reduction)
+    return reduced(half_squares, temperature, t_squared, mask, reduction)
 
 
 SOFT_LOSSES: dict[str, SoftLoss] = {
@@ -162,7 +162,7 @@ SOFT_LOSSES: dict[str, SoftLoss] = {
 }
 
 
-def _scaled(
+def scaled(
     student: Tensor, teacher: Tensor, temperature: float | Tensor, mask: Tensor | None, dim: int, classes: int = 2
 ) -> tuple[Tensor, Tensor]:
     """Both logits, checked, classes last, the teacher's detached, 0 where a position does not count, divided by T."""
@@ -180,13 +180,15 @@ def _scaled(
     return shared.over_temperature(student, temperature), shared.over_temperature(teacher, temperature)
 
 
-def _expectation(log_weights: Tensor, values: Tensor) -> Tensor:
+def expectation(log_weights: Tensor, values: Tensor) -> Tensor:
     """Σ_c exp(log_weights) · values over the last dimension, where 0 · ∞ counts as 0."""
     weights = log_weights.exp()
     return (weights * values.masked_fill(weights == 0, 0.0)).sum(dim=-1)
 
 
-def _reduced(values: Tensor, temperature: float | Tensor, t_squared: bool, mask: Tensor | None, reduction: str):
+def reduced(
+    values: Tensor, temperature: float | Tensor, t_squared: bool, mask: Tensor | None, reduction: str
+) -> Tensor:
     """T² times the mean or the values. Values that rounding put below 0 become 0; their gradient stays."""
     values = values - values.detach().clamp(max=0.0)
     if not t_squared:
