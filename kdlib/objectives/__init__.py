@@ -1,4 +1,4 @@
-"""What the training loop minimises: learning from labels, from a teacher, from features, from several teachers."""
+"""What the training loop minimises: from labels, a teacher, features, several teachers; for language models."""
 
 from kdlib.objectives.averaging import Averaged
 from kdlib.objectives.bound import Bound, Objective, Run, name_of
@@ -11,6 +11,15 @@ from kdlib.objectives.labels import Labels, as_objective, describe
 from kdlib.objectives.mean_teacher import MeanTeacher
 from kdlib.objectives.mutual import Cohort, Mutual
 from kdlib.objectives.recorded import RecordedAnswers, load_answers
+from kdlib.objectives.sequences import (
+    OnPolicy,
+    TokenAnswers,
+    WordLevel,
+    load_token_answers,
+    sequence_level,
+    store_samples,
+    store_top_k,
+)
 from kdlib.objectives.teacher_answers import logits_table
 
 __all__ = [
@@ -25,8 +34,11 @@ __all__ = [
     "MeanTeacher",
     "Mutual",
     "Objective",
+    "OnPolicy",
     "RecordedAnswers",
     "Run",
+    "TokenAnswers",
+    "WordLevel",
     "as_objective",
     "describe",
     "ensemble",
@@ -34,10 +46,14 @@ __all__ = [
     "joined",
     "load_answers",
     "load_feature_tables",
+    "load_token_answers",
     "logits_table",
     "mean_logits",
     "name_of",
     "regressor",
+    "sequence_level",
+    "store_samples",
+    "store_top_k",
     "teacher_per_task",
     "with_teachers_head",
 ]
