@@ -40,6 +40,11 @@ TESTED = (
     "pruning",
     "exporting",
     "shrunk_study",
+    "text",
+    "tokens",
+    "sequence_losses",
+    "sequences",
+    "embeddings",
 )
 TESTS = tuple(f"tests/test_{name}.py" for name in TESTED)
 
@@ -451,6 +456,48 @@ MUTANTS = (
         "kdlib/shrinking/runtime_int8.py",
         'if row["errors"] - errors <= most_lost / 100 * len(labelled)]',
         "]",
+    ),
+    Mutant(
+        "targets that are not shifted",
+        "kdlib/data/text/windows.py",
+        "inputs.append(F.pad(document[:-1], (1, rest), value=start))",
+        "inputs.append(F.pad(document, (0, rest), value=start))",
+    ),
+    Mutant(
+        "padding of windows counted",
+        "kdlib/data/text/windows.py",
+        "targets.append(F.pad(document, (0, rest), value=IGNORED))",
+        "targets.append(F.pad(document, (0, rest), value=start))",
+    ),
+    Mutant(
+        "the weights of Jensen and Shannon exchanged",
+        "kdlib/losses/sequences/divergences.py",
+        "divergence = beta * expectation(log_p, log_p - log_m) + (1 - beta) * expectation(log_q, log_q - log_m)",
+        "divergence = (1 - beta) * expectation(log_p, log_p - log_m) + beta * expectation(log_q, log_q - log_m)",
+    ),
+    Mutant(
+        "the rest of the top k taken as 1 minus what is kept",
+        "kdlib/losses/sequences/parts.py",
+        "return ids, kept, log_p.scatter(-1, ids, -torch.inf).logsumexp(dim=-1)",
+        "return ids, kept, (1 - kept.exp().sum(dim=-1)).log()",
+    ),
+    Mutant(
+        "the score function without its score",
+        "kdlib/losses/sequences/log_ratios.py",
+        "return (ratio + ratio * (log_q - log_q.detach())).mean()",
+        "return (ratio + log_q - log_q.detach()).mean()",
+    ),
+    Mutant(
+        "an own text counted one token late",
+        "kdlib/objectives/sequences/on_policy.py",
+        "whole & (place >= prompt - 1)",
+        "whole & (place >= prompt)",
+    ),
+    Mutant(
+        "a cache that looks ahead",
+        "kdlib/models/tokens/transformer.py",
+        "dtype=torch.bool, device=device).tril(before)",
+        "dtype=torch.bool, device=device).tril(before + 1)",
     ),
 )
 
