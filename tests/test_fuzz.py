@@ -20,8 +20,8 @@ def fuzz():
     del sys.modules["fuzz"]
 
 
-NAMES = ("model", "fitted", "checkpoint", "answers", "cache", "digits", "digits-gz", "batch", "png", "jpg", "roster")
-NAMES += ("dates", "hand-in", "zip")
+NAMES = ("model", "fitted", "checkpoint", "answers", "tokens", "cache", "digits", "digits-gz", "batch", "png", "jpg")
+NAMES += ("roster", "dates", "hand-in", "zip")
 
 
 def test_every_reader_is_fuzzed_and_reads_what_is_right(fuzz):

@@ -167,6 +167,18 @@ def test_stored_answers_come_back_from_their_file_and_serve_any_part_of_the_spli
     kdlib.fit(student(), some.subsample_train(20), WordLevel(again), epochs=1, **fast)
 
 
+def test_a_run_does_not_go_on_under_another_teacher(tmp_path):
+    some = data()
+    teachers = [source(seed) for seed in (3, 4)]
+    answers = [store_samples(teacher, some.train, 2) for teacher in teachers]
+    for name, (one, other) in {"live": teachers, "stored": answers}.items():
+        options = {**fast, "schedule": constant, "checkpoint": tmp_path / name}
+        kdlib.fit(student(), some, WordLevel(one), epochs=1, **options)
+        kdlib.fit(student(), some, WordLevel(one), epochs=2, **options)
+        with pytest.raises(ValueError, match="teacher_fingerprint"):
+            kdlib.fit(student(), some, WordLevel(other), epochs=3, **options)
+
+
 def test_stored_answers_about_other_texts_or_tokens_are_refused(tmp_path):
     some, teacher = data(), source()
     answers = store_top_k(teacher, some.train, 2)

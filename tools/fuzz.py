@@ -344,6 +344,19 @@ def read_answers(path: Path) -> Any:
     return files.digest_of({"logits": answers.logits}), answers.teacher, sorted(answers.views)
 
 
+def read_token_answers(path: Path) -> Any:
+    answers = kdlib.objectives.load_token_answers(path)
+    return sorted(answers.describe().items()), answers.vocabulary, answers.nbytes
+
+
+def token_answers() -> list:
+    """A teacher's answers about a text, by their probability and drawn."""
+    inputs, targets = kdlib.data.text.windows([torch.arange(1, 30) % 6 + 1], 8)
+    split = kdlib.Dataset.from_tensors(inputs, targets, classes=7, validation=None).train
+    teacher = models.markov(order=1, classes=7)
+    return [kdlib.objectives.store_top_k(teacher, split, 2), kdlib.objectives.store_samples(teacher, split, 3)]
+
+
 def read_kept(path: Path) -> Any:
     content, tensors = files.read_safetensors(path, "key", "kept by kdlib")
     return content, files.digest_of(tensors)
@@ -490,6 +503,7 @@ def targets() -> dict[str, Target]:
         "fitted": Target(read_fitted, [written(fitted.save)], **sealed),
         "checkpoint": Target(resume, [checkpoint], **sealed),
         "answers": Target(read_answers, [written(answers.save)], **sealed),
+        "tokens": Target(read_token_answers, [written(one.save) for one in token_answers()], **sealed),
         "cache": Target(read_kept, [kept], **sealed),
         "digits": Target(read_digits, [images], **plain),
         "digits-gz": Target(read_digits, [gzip.compress(images)], [packed], suffix=".gz", **plain),

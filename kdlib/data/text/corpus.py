@@ -148,7 +148,7 @@ def read_folder(
         else:
             documents[_name_of(path.relative_to(root))] = text
     known = {} if seen is None else seen.documents
-    repeats = near_duplicates(documents, {})
+    repeats = near_duplicates(documents)
     fresh = {name: text for name, text in documents.items() if name not in repeats}
     again = near_duplicates(fresh, known).keys() | (fresh.keys() & known.keys())
     left_out |= {"near-duplicates": len(repeats), "seen": len(again)}

@@ -12,6 +12,7 @@ from torch import Tensor
 from kdlib import processes
 from kdlib.data import Split
 from kdlib.files import digest_of, read_safetensors, write_safetensors
+from kdlib.losses import check_temperature
 from kdlib.losses.sequences import drawn_tokens, sampled_cross_entropy, top_k, top_k_kl
 from kdlib.models import asking
 from kdlib.objectives.bound import Run
@@ -100,9 +101,7 @@ class TokenAnswers:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
-def store_top_k(
-    teacher: Any, split: Split, k: int, *, normalise: Callable[[Any], Any] | None = None, temperature: float = 1.0
-) -> TokenAnswers:
+def store_top_k(teacher: Any, split: Split, k: int, *, temperature: float = 1.0) -> TokenAnswers:
     """Ask a teacher once about all texts of a split, and keep its k most probable tokens and what the others sum to.
 
     One position takes 3k + 4 bytes for a vocabulary of up to 256 tokens, 6k + 4 for a larger one, in place of 4C.
@@ -112,7 +111,6 @@ def store_top_k(
             [n, L] to logits [n, L, C].
         split: texts, such as ``data.train``.
         k: 1 … C.
-        normalise: the data set's, for teachers without a preparation of their own; None leaves token ids as they are.
         temperature: T > 0.
 
     Raises:
@@ -123,7 +121,7 @@ def store_top_k(
         ids, kept, rest = top_k(logits, k, temperature)
         return ids, kept.half(), rest
 
-    return _stored(teacher, split, keep, normalise, temperature)
+    return _stored(teacher, split, keep, temperature)
 
 
 def store_samples(
@@ -131,7 +129,6 @@ def store_samples(
     split: Split,
     draws: int,
     *,
-    normalise: Callable[[Any], Any] | None = None,
     temperature: float = 1.0,
     seed: int = 0,
 ) -> TokenAnswers:
@@ -141,7 +138,7 @@ def store_samples(
     One position takes a byte a draw for a vocabulary of up to 256 tokens, four bytes for a larger one.
 
     Args:
-        teacher, split, normalise, temperature: as in :func:`store_top_k`.
+        teacher, split, temperature: as in :func:`store_top_k`.
         draws: 1 or more.
         seed: of the draws.
 
@@ -152,14 +149,14 @@ def store_samples(
     def keep(logits: Tensor, start: int) -> tuple[Tensor, ...]:
         return (drawn_tokens(logits, draws, temperature, stream_seed("stored tokens", seed, start)),)
 
-    return _stored(teacher, split, keep, normalise, temperature)
+    return _stored(teacher, split, keep, temperature)
 
 
 def _stored(
-    teacher: Any, split: Split, keep: Callable, normalise: Callable[[Any], Any] | None, temperature: float
+    teacher: Any, split: Split, keep: Callable[[Tensor, int], tuple[Tensor, ...]], temperature: float
 ) -> TokenAnswers:
     """Answers of a teacher about a split, what ``keep`` keeps of its logits, put in the order of ``Split.index``."""
-    prepare = asking.preparation_of(teacher, normalise or (lambda ids: ids))
+    prepare = asking.preparation_of(teacher, lambda ids: ids)  # token ids need none
     parts, vocabulary = [], 0
     for rows in torch.arange(len(split)).split(AT_ONCE):
         some = split.select(rows.to(split.index.device))
@@ -214,5 +211,8 @@ def _check_file(answers: TokenAnswers) -> None:
         tuple(one.shape) for one in (answers.marks, answers.log_rest, answers.log_probabilities) if one is not None
     ]
     wanted = [(rows,), (rows, length), tuple(answers.tokens.shape)]
+    check_temperature(answers.temperature)
+    if answers.tokens.dtype not in (torch.uint8, torch.int32) or answers.marks.dtype != torch.int64:
+        raise ValueError(f"tokens are {answers.tokens.dtype} and marks {answers.marks.dtype}")
     if shapes not in (wanted, wanted[:1]):
         raise ValueError(f"shapes {shapes} do not fit {rows} texts of {length} tokens")
