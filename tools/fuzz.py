@@ -488,6 +488,7 @@ def targets() -> dict[str, Target]:
     """Every reader, by name."""
     fitted = kdlib.fit(student(), data(), epochs=1, batch_size=20, progress=False)
     net = models.convnet(width=1, classes=3)
+    language = models.gpt(layers=1, width=4, heads=1, context=4, classes=5)
     checkpoint = written(
         lambda path: kdlib.fit(student(), data(), epochs=2, batch_size=20, checkpoint=path, progress=False)
     )
@@ -499,7 +500,9 @@ def targets() -> dict[str, Target]:
     images = digits()["train-images-idx3-ubyte"]
     plain = {"sealed": True, "names": "train-images"}
     return {
-        "model": Target(read_model, [written(partial(models.save, model)) for model in (student(), net)], **sealed),
+        "model": Target(
+            read_model, [written(partial(models.save, model)) for model in (student(), net, language)], **sealed
+        ),
         "fitted": Target(read_fitted, [written(fitted.save)], **sealed),
         "checkpoint": Target(resume, [checkpoint], **sealed),
         "answers": Target(read_answers, [written(answers.save)], **sealed),

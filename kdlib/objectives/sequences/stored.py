@@ -200,7 +200,7 @@ def load_token_answers(path: str | os.PathLike) -> TokenAnswers:
         about = (float(content["temperature"]), int(content["vocabulary"]), str(content["teacher"]))
         answers = TokenAnswers(tensors["tokens"], *optional.values(), tensors["marks"], *about)
         _check_file(answers)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} does not hold {_KIND} as kdlib writes them: {error}") from error
     return answers
 
