@@ -90,6 +90,9 @@ def test_it_is_bounded_where_the_divergences_are_not():
     assert losses.forward_kl(student, teacher) > 1e3
     impossible = torch.tensor([[0.0, -torch.inf]])
     assert jensen_shannon(torch.zeros(1, 2), impossible).isfinite()
+    far = torch.tensor([[0.0, -torch.inf, -500.0]], requires_grad=True)  # no side gives the last two anything
+    jensen_shannon(far, torch.tensor([[1.0, -torch.inf, -600.0]])).backward()
+    assert far.grad.isfinite().all()
 
 
 # --- gradients -----------------------------------------------------------------------------------

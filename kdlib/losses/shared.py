@@ -28,7 +28,7 @@ def over_temperature(logits: Tensor, temperature: float | Tensor) -> Tensor:
     """Widened logits ``[..., C]`` over T. With a tensor T, ``-inf`` is kept, since T's gradient would be NaN."""
     logits = widened(logits)
     if not isinstance(temperature, Tensor):
-        return logits / float(temperature)
+        return logits if temperature == 1 else logits / float(temperature)
     positions = tuple(logits.shape[:-1])
     sizes = zip(reversed(temperature.shape), reversed(positions), strict=False)
     if temperature.dim() > len(positions) or any(size not in (1, expected) for size, expected in sizes):

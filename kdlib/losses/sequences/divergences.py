@@ -1,7 +1,5 @@
 """The generalised Jensen–Shannon divergence. Conventions: :mod:`kdlib.losses`."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -53,6 +51,7 @@ def jensen_shannon(
         )
     student, teacher = scaled(student_logits, teacher_logits, temperature, mask, dim)
     log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
-    log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))
+    mixture = beta * log_p.exp() + (1 - beta) * log_q.exp()
+    log_m = mixture.clamp(min=torch.finfo(mixture.dtype).tiny).log()  # a smaller one has no weight on either side
     divergence = beta * expectation(log_p, log_p - log_m) + (1 - beta) * expectation(log_q, log_q - log_m)
     return reduced(divergence, temperature, t_squared, mask, reduction)
