@@ -14,7 +14,7 @@ from kdlib.models.builders import (
 )
 from kdlib.models.from_text import from_text
 from kdlib.models.saved import load, save
-from kdlib.models.tokens import generate, gpt, markov, ngrams
+from kdlib.models.tokens import generate, gpt, markov, ngrams, speculative
 
 __all__ = [
     "BUILDERS",
@@ -39,4 +39,5 @@ __all__ = [
     "resnet",
     "resnet9",
     "save",
+    "speculative",
 ]

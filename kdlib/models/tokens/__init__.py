@@ -4,9 +4,10 @@ Each takes token ids int64 [n, L] and gives logits [n, L, classes]: those at a p
 follows, and depend on the tokens up to it. Called with a cache, a model takes the new tokens and gives logits for them.
 """
 
+from kdlib.models.tokens.drafting import LookUp, Speculated, speculative
 from kdlib.models.tokens.generating import generate
 from kdlib.models.tokens.hashed import ngrams
 from kdlib.models.tokens.markov import markov, markov_kl
 from kdlib.models.tokens.transformer import gpt
 
-__all__ = ["generate", "gpt", "markov", "markov_kl", "ngrams"]
+__all__ = ["LookUp", "Speculated", "generate", "gpt", "markov", "markov_kl", "ngrams", "speculative"]
