@@ -40,6 +40,7 @@ EXTRAS = {
     "site": ("the site", ("sphinx", "myst-nb", "pydata-sphinx-theme")),
     "browser": ("tests in a browser", ("playwright",)),
     "deploy": ("exporting and pruning", ("onnx", "onnxruntime", "onnxscript", "torch-pruning")),
+    "language": ("words of twelve languages, in lesson 10", ("wordfreq",)),
     "benchmarks": ("make benchmarks", ("torchdistill", "lightning", "tensorboard")),
     "frameworks": (
         "docs/ for other frameworks",
