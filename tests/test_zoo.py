@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import re
 import shlex
 
@@ -10,11 +11,14 @@ import torch
 from conftest import make_images
 
 import kdlib
-from kdlib import cli, models
+from kdlib import cli, models, training
 from kdlib import teachers as zoo
+from kdlib.data import text
 from kdlib.judging.compare import evaluate
 
-SHIPPED = sorted(zoo.CHECKSUMS)
+LANGUAGE = "python-source-gpt"
+SHIPPED = sorted(zoo.CHECKSUMS.keys() - {LANGUAGE})
+"""Those of images; the language teacher has tests of its own at the end."""
 
 
 def data_of(card):
@@ -116,3 +120,41 @@ def test_shipped_teachers_are_as_good_as_their_cards_say(name):
     card = (zoo.FOLDER / f"{name}.md").read_text(encoding="utf-8")
     said = int(re.search(r"\| test errors \| ([\d,]+) of 10,000", card).group(1).replace(",", ""))
     assert abs(row["errors"] - said) <= 3, "on another processor, a few answers may differ"
+
+
+# --- the language teacher ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def language():
+    data = kdlib.load("python-source", verbose=False)
+    return kdlib.pretrained(LANGUAGE, data), data
+
+
+def test_the_language_teacher_is_small_and_described(language):
+    fitted, _ = language
+    path = zoo.FOLDER / f"{LANGUAGE}.safetensors"
+    card, run = path.with_suffix(".md").read_text(encoding="utf-8"), fitted.record["run"]
+    assert path.stat().st_size <= 2 * 2**20 and zoo.CHECKSUMS[LANGUAGE] in card
+    assert f"| model | `{run['model']}`, {run['parameters']:,} parameters" in card
+    assert f"learning rate {run['optimizer']['lr']}" in card and f"{run['epochs']} epochs" in card
+    assert f"tools/language_teacher.py train runs/{LANGUAGE}.safetensors" in card
+    assert len(fitted.history) == run["epochs"] and fitted.record["reported"]["chosen"] == "the last epoch"
+
+
+def test_what_the_language_teacher_has_seen_is_recorded_and_in_no_other_part(language):
+    fitted, data = language
+    corpus, seen = text.python_source(), fitted.record["seen"]
+    assert seen["corpus"] == corpus.fingerprint and seen["modules"] == sorted(corpus.part("train"))
+    assert not set(seen["modules"]) & (corpus.part("validation").keys() | corpus.part("test").keys())
+    assert fitted.record["run"]["train_data"] == data.train.fingerprint
+
+
+def test_the_language_teacher_is_as_good_as_its_card_says(language):
+    """On every eighth window, which agrees with all of them to a few hundredths."""
+    fitted, data = language
+    card = (zoo.FOLDER / f"{LANGUAGE}.md").read_text(encoding="utf-8")
+    said = float(re.search(r"\| test \| ([\d.]+) bits per byte", card).group(1))
+    part = data.test.select(torch.arange(0, len(data.test), 8))
+    measured = training.measure(fitted, part, task="sequences", classes=256)
+    assert measured.loss / math.log(2) == pytest.approx(said, abs=0.15) and said < 2.5

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, randperm
 import kdlib
 from kdlib import models, training
 from kdlib import teachers as zoo
-from kdlib.data import Split, text
+from kdlib.data import Split, steps_of, text
 from kdlib.files import atomically
 
 EPOCHS, BATCH, RATE = 16, 32, 4e-3
@@ -78,7 +78,7 @@ def ship(path: Path, tried: str) -> None:
         "has seen": f"{len(modules)} modules, named in its record as `seen`, of the corpus with the fingerprint "
         f"`{fitted.record['seen']['corpus']}`",
         "recipe": f"{run['epochs']} epochs, each of a random quarter of the windows, in batches of "
-        f"{run['batch_size']}: {len(fitted.history) * math.ceil(run['train_samples'] // 4 / BATCH):,} steps; AdamW "
+        f"{run['batch_size']}: {len(fitted.history) * steps_of(run['train_samples'] // 4, BATCH):,} steps; AdamW "
         f"with learning rate {run['optimizer']['lr']} and weight decay {run['optimizer']['weight_decay']}, "
         f"{run['schedule']} schedule; {run['objective']['objective']}",
         "recipe chosen by": tried,

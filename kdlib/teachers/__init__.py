@@ -17,6 +17,7 @@ CHECKSUMS = {
     "cifar10-resnet-mirrored": "0843919f18063d1e4c222988320138b0013f203aeb17c1ff1fac3460da8c3354",
     "cifar10-resnet-small": "8707454000798a5ed0620874d2e922534b84b86167d7940deb94c0361f396e11",
     "mnist-resnet": "7293665339be221b716fdd75c3e428080e73739260d30d269f8d2d9993e35d25",
+    "python-source-gpt": "0efe472ab61d1c36769854adfb638f0c7418f6ad560519913f1270f26a0bd473",
 }
 """SHA-256 of each teacher's file, by name."""
 
