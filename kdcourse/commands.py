@@ -19,6 +19,7 @@ STUDIES = {
     "cifar10-features": "a hint, its control, attention and similarity, each tuned, 1,000 images; 20 minutes",
     "many-teachers": "assistants, peers, generations, weak to strong, tasks, classes, domains; a quarter of an hour",
     "mnist-shrunk": "nets of few bits, pruned nets, the order of three steps, each beside controls; twenty minutes",
+    "language": "a small GPT taught in several ways, and words whose best answer is known; half an hour",
     "cifar10-sweep": "24 settings of temperature and alpha, on 5,000 images; an hour",
     "cifar10-teachers": "teachers of increasing accuracy, on 5,000 images; two hours",
     "cifar10-views": "a teacher's answers about the same view, or cached answers, on 5,000 images; a quarter of an "

@@ -162,6 +162,16 @@ LESSONS = (
         ("04", "06"),
         Exercise("a gradient through rounding, three bugs, a device", 60, 18),
     ),
+    Lesson(
+        "10_language_models",
+        "Language models",
+        "What does a teacher add to text, and at what cost?",
+        "distil a language model, compare at equal cost, let a student draft",
+        80,
+        (75, 75),
+        ("02", "06"),
+        None,
+    ),
 )
 """Minutes and seconds are measured, and changed, here alone."""
 

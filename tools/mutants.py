@@ -42,6 +42,8 @@ TESTED = (
     "shrunk_study",
     "text",
     "tokens",
+    "speculative",
+    "language_study",
     "sequence_losses",
     "sequences",
     "embeddings",
@@ -492,6 +494,24 @@ MUTANTS = (
         "kdlib/objectives/sequences/on_policy.py",
         "whole & (place >= prompt - 1)",
         "whole & (place >= prompt)",
+    ),
+    Mutant(
+        "a refused draft drawn again from the target",
+        "kdlib/models/tokens/drafting.py",
+        "rest = (p - q).clamp(min=0)",
+        "rest = p.clone()",
+    ),
+    Mutant(
+        "what was refused is not forgotten",
+        "kdlib/models/tokens/drafting.py",
+        "self.cache.length = min(self.cache.length, length)",
+        "self.cache.length = self.cache.length",
+    ),
+    Mutant(
+        "a rate chosen by the worst trial",
+        "kdcourse/studies/language.py",
+        "best[name] = min(tried",
+        "best[name] = max(tried",
     ),
     Mutant(
         "a cache that looks ahead",

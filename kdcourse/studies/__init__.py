@@ -13,6 +13,7 @@ import torch
 from kdcourse.studies import cifar as cifar_studies
 from kdcourse.studies import features as feature_studies
 from kdcourse.studies import hinton
+from kdcourse.studies import language as language_studies
 from kdcourse.studies import many as many_studies
 from kdcourse.studies import mnist as mnist_studies
 from kdcourse.studies import shrunk as shrunk_studies
@@ -79,6 +80,14 @@ STUDIES = {
         partial(shrunk_studies.study, shrunk_studies.FULL),
         partial(shrunk_studies.study, shrunk_studies.QUICK),
         precision=shrunk_studies.PRECISION,
+    ),
+    "language": Study(
+        "python-source",
+        (language_studies.TEACHER,),
+        partial(language_studies.study, language_studies.FULL),
+        partial(language_studies.study, language_studies.QUICK),
+        source="offline",
+        precision=language_studies.PRECISION,
     ),
     "cifar10-sweep": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.sweep),
     "cifar10-teachers": Study("cifar10", (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER), cifar_studies.teachers),
