@@ -136,7 +136,10 @@ def test_the_command_writes_page_and_figure(digits, small_study, tmp_path, monke
     assert "set out to reach" not in page, "two epochs reach nothing"
     assert (tmp_path / "quick.png").read_bytes()[:4] == b"\x89PNG"
     assert cli.main(["reproduce", "cifar10-views", "--quick"]) == 2
-    assert "cifar10-views has no quick form; these have: hinton-mnist, many-teachers, mnist-shrunk, language" in capsys.readouterr().err
+    assert (
+        "cifar10-views has no quick form; these have: hinton-mnist, many-teachers, mnist-shrunk, language"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_page_says_which_aims_were_missed(tmp_path):
