@@ -18,7 +18,7 @@ STUDIES = {
     "mnist-features-again": "the same with another implementation of AdamW; a quarter of an hour",
     "cifar10-features": "a hint, its control, attention and similarity, each tuned, 1,000 images; 20 minutes",
     "many-teachers": "assistants, peers, generations, weak to strong, tasks, classes, domains; a quarter of an hour",
-    "mnist-shrunk": "nets of few bits, pruned nets, the order of three steps, each beside controls; twenty minutes",
+    "mnist-shrunk": "nets of few bits, pruned nets, the order of three steps, each beside controls; half an hour",
     "language": "a small GPT taught in several ways, and words whose best answer is known; half an hour",
     "cifar10-sweep": "24 settings of temperature and alpha, on 5,000 images; an hour",
     "cifar10-teachers": "teachers of increasing accuracy, on 5,000 images; two hours",

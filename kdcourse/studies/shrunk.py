@@ -15,6 +15,7 @@ from kdlib.data import Dataset
 from kdlib.judging import metrics
 from kdlib.judging.cost import count_parameters
 from kdlib.objectives import Distillation
+from kdlib.shrinking.quantising import folded
 from kdlib.teachers import pretrained
 from kdlib.training import Fitted, adamw, fit
 
@@ -33,11 +34,15 @@ FULL = Scale(350, 3_500, 20, tuple(range(190, 200)), tuple(range(190, 195)))
 QUICK = Scale(100, 200, 1, (190, 191), (190,))
 TRIAL_SEED, TEACHER, BATCH, ALPHA, PRECISION = 200, "mnist-resnet", 50, 0.9, "float32"
 
-RATES = (5e-4, 2e-3, 8e-3)
+RATES = (5e-4, 2e-3, 8e-3, 3.2e-2)
 NOTHING = {"rate": 0.0, "smoothing": 0.0, "temperature": 0.0}
 LABELS = [NOTHING | {"rate": rate, "smoothing": smoothing} for rate in RATES for smoothing in (0.0, 0.1)]
+PLAIN = [settings for settings in LABELS if not settings["smoothing"]]
 TAUGHT = [NOTHING | {"rate": rate, "temperature": T} for rate in RATES for T in (2.0, 8.0)]
-"""Six trials for each arm, over the same rates: labels smoothed or not, a teacher at two temperatures."""
+"""Eight trials for each arm, over the same rates: labels smoothed or not, a teacher at two temperatures.
+
+Plain labels are reported beside them, at the best of those trials that do not smooth.
+"""
 
 WIDE = (256, 256)
 """Hidden units of the net of linear layers. Its operations are in proportion to its weights."""
@@ -50,7 +55,12 @@ class Lab:
         self.ledger, self.data, self.scale, self.better = ledger, data, scale, better
 
     def arm(
-        self, own: dict, trials: Sequence[dict], make: Callable[[dict, int], Any], seeds: Sequence[int] = ()
+        self,
+        own: dict,
+        trials: Sequence[dict],
+        make: Callable[[dict, int], Any],
+        seeds: Sequence[int] = (),
+        tried_as: str = "",
     ) -> None:
         """Try each setting with one seed, judged by errors (then loss) on validation; report the best on test.
 
@@ -59,6 +69,7 @@ class Lab:
             trials: settings.
             make: gives the model from settings and a seed.
             seeds: of the reports, if not all.
+            tried_as: the arm whose trials these are, if they are not its own.
         """
 
         def judged(settings: dict, seed: int, part: str) -> dict:
@@ -66,7 +77,8 @@ class Lab:
             return figures(metrics.predictions(made, getattr(self.data, part), self.data.normalise))
 
         def row(phase: str, settings: dict, seed: int, part: str) -> dict:
-            known = {"phase": phase, **own, **settings, "seed": seed}
+            arm = tried_as if tried_as and phase == "trial" else own["arm"]
+            known = {"phase": phase, **own, "arm": arm, **settings, "seed": seed}
             return self.ledger.row(known, partial(judged, settings, seed, part))
 
         tried = [row("trial", settings, TRIAL_SEED, "validation") for settings in trials] if len(trials) > 1 else []
@@ -142,8 +154,8 @@ def _bits_of(lab: Lab, name: str, digits: int, choices: Sequence[int]) -> None:
         return lab.train(net(seed), lab.draw(digits, seed), NOTHING | {"rate": rate}, seed, lab.epochs(digits, 2))
 
     def started(bits: int, seed: int) -> nn.Module:
-        if bits == 32:
-            return shrinking.permanent(base(seed))
+        if bits == 32:  # batch normalisation is folded in nets of few bits, and so here
+            return folded(base(seed))
         return shrinking.fake_quantised(base(seed), lab.draw(digits, seed), bits)
 
     @functools.cache
@@ -161,6 +173,7 @@ def _bits_of(lab: Lab, name: str, digits: int, choices: Sequence[int]) -> None:
         lab.arm(own | {"arm": "as it stands"}, [NOTHING], lambda _, seed, bits=bits: started(bits, seed), seeds)
         for who, trials in (("labels", LABELS), ("itself", TAUGHT), ("better", TAUGHT)):
             lab.arm(own | {"arm": who}, trials, partial(on, bits, who), seeds)
+        lab.arm(own | {"arm": "plain labels"}, PLAIN, partial(on, bits, "labels"), seeds, "labels")
 
 
 # --- pruned channels -----------------------------------------------------------------------------
@@ -207,9 +220,13 @@ def pruned(lab: Lab) -> None:
             "scratch, labels, equal epochs": (LABELS, partial(scratch, share, 2 * epochs, "labels")),
             "scratch, labels, equal operations": (LABELS, partial(scratch, share, long, "labels")),
             "scratch, whole, equal epochs": (TAUGHT, partial(scratch, share, 2 * epochs, "whole")),
+            "scratch, better, equal epochs": (TAUGHT, partial(scratch, share, 2 * epochs, "better")),
         }
         for arm, (trials, make) in arms.items():
-            lab.arm({"experiment": "pruned", "size": share, "arm": arm}, trials, make)
+            own = {"experiment": "pruned", "size": share, "arm": arm}
+            lab.arm(own, trials, make)
+            if trials == LABELS:
+                lab.arm(own | {"arm": arm.replace("labels", "plain labels")}, PLAIN, make, (), arm)
 
 
 def small(share: float, seed: int) -> nn.Module:
@@ -273,6 +290,8 @@ def orders(lab: Lab) -> None:
         for arm, steps in ORDERS.items():
             trials = TAUGHT if "better" in steps else LABELS
             lab.arm(own | {"arm": arm}, trials, partial(in_order, steps, bits), lab.scale.fewer)
+        plain = partial(in_order, ORDERS["labels three times"], bits)
+        lab.arm(own | {"arm": "plain labels three times"}, PLAIN, plain, lab.scale.fewer, "labels three times")
         for arm, make in (("prune and quantise at once, distilled", at_once), ("never large, distilled", never_large)):
             lab.arm(own | {"arm": arm}, TAUGHT, partial(make, bits), lab.scale.fewer)
 
