@@ -689,7 +689,7 @@ def test_offline_digits_may_be_among_the_validation_images_of_full_mnist(here, t
 
 def test_no_data_set_is_suggested_that_is_nothing_like_the_name(here):
     _, _, err = here("train", "--data", "imagenet")
-    assert "did you mean" not in err and "'mnist' and 'cifar10'" in err
+    assert "did you mean" not in err and "'mnist', 'cifar10'" in err
 
 
 def test_notes_of_an_error_are_in_the_line(here, monkeypatch):
