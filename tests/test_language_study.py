@@ -45,8 +45,11 @@ def test_every_experiment_runs(tmp_path, data):
     for experiment in (here.few, here.text, here.stages):
         experiment()
     reports = [row for row in here.ledger.rows if row["phase"] == "report"]
-    assert {row["arm"] for row in reports if row["experiment"] == "second stage"} >= {"none", "none, cooler"}
-    assert all(math.isfinite(row["bits"]) for row in reports)
+    stage = {row["arm"]: row for row in reports if row["experiment"] == "second stage"}
+    cooled = {f"none, as cool as {arm}" for arm in language.COOLED}
+    assert set(stage) > {"none", "people", "the teacher itself", *language.COOLED} | cooled
+    assert all(math.isfinite(row["bits"]) for row in reports if "bits" in row)
+    assert all(row["surprise"] > 0 and 0 < row["different"] <= 1 for row in stage.values())
 
 
 def test_the_stored_rows_are_complete_and_trials_are_as_many_in_each_arm():
@@ -59,6 +62,17 @@ def test_the_stored_rows_are_complete_and_trials_are_as_many_in_each_arm():
     for (experiment, _), of_arm in reports:
         seeds = language.FULL.word_seeds if experiment.endswith(" words") else language.FULL.seeds
         assert tuple(of_arm["seed"]) == seeds
+
+
+def test_texts_of_people_are_judged_by_the_bytes_after_their_prompts(tmp_path, data):
+    here = lab(tmp_path, data)
+    texts = here.whole("test", 0)
+    assert texts.shape[1] == 128 and (texts[:, 1:] != 0).all()
+    logs = here.teacher.model(texts[:, :-1]).detach().log_softmax(-1).gather(2, texts[:, 1:, None])
+    found = here.read(texts)
+    assert found["surprise"] == pytest.approx(-float(logs[:, language.PROMPT - 1 :].mean()) / math.log(2), rel=1e-4)
+    once = texts[:1].repeat(4, 1)
+    assert here.read(once)["different"] == pytest.approx(here.read(texts[:1])["different"] / 4)
 
 
 # --- words ---------------------------------------------------------------------------------------
@@ -79,3 +93,12 @@ def test_a_model_of_spelling_learns():
     data = language.word_data(table, table.drawn(300, 0), 0)
     fitted = language.fit_words(data, None, 3e-2, 0, epochs=5)
     assert fitted.history[-1]["train_loss"] < 0.8 * math.log(12)
+
+
+def test_an_estimate_from_other_words_has_read_none_of_the_students(monkeypatch):
+    pytest.importorskip("wordfreq", reason="the extra language is not installed")
+    table, seen = words.words(), []
+    monkeypatch.setattr(language, "word_data", lambda table, places, seed: seen.append(places))
+    monkeypatch.setattr(language, "fit_words", lambda data, targets, rate, seed, epochs: epochs)
+    assert language.word_teacher(table, 400, 0, after=300, epochs=7) == 7
+    assert len(seen[0]) == 400 and not set(seen[0].tolist()) & set(table.drawn(300, 0).tolist())

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kdcourse import words as task
 from kdcourse.studies.ledger import Ledger
-from kdlib import models
+from kdlib import losses, models
 from kdlib.data import Dataset
 from kdlib.models import generate
 from kdlib.objectives import Distillation, OnPolicy, WordLevel, sequence_level, store_top_k
@@ -26,8 +26,11 @@ from kdlib.training import Fitted, adamw, fit, measure
 
 TEACHER, PRECISION, BATCH, STAGE_BATCH = "python-source-gpt", "float32", 8, 32
 TRIAL_SEED = 200
-RATES, STAGE_RATES, WORD_RATES = (8e-3, 1.6e-2, 3.2e-2), (1e-3, 2e-3), (1e-2, 3e-2, 1e-1)
+RATES, STAGE_RATES, WORD_RATES = (8e-3, 1.6e-2, 3.2e-2), (1e-3, 2e-3, 4e-3), (1e-2, 3e-2, 1e-1)
 """Learning rates that each arm is tried at: of students, of a second stage, of models of words."""
+
+COOLED = ("on policy", "on policy, forward", "word level, reverse")
+"""Arms of the second stage beside which the first student writes at their entropy."""
 
 PROMPT = 32
 """Bytes of a text that are given; the rest of its 128 is written."""
@@ -159,11 +162,13 @@ class Lab:
         self.arms("few windows", arms, RATES, self.scale.seeds, "bits")
 
     def stages(self) -> None:
-        """A second stage after the word level: more of it, texts that the teacher writes, texts of the student's own.
+        """A second stage after the word level: whose texts, and which divergence; texts that the teacher writes.
 
-        Chosen and reported by the teacher's surprise at what the student writes; bits per byte stand beside it.
+        Chosen and reported by the teacher's surprise at what the student writes; bits per byte stand beside it. Each
+        arm that a divergence teaches has a control that only writes cooler; texts of people and of the teacher are
+        judged as the students' are.
         """
-        first = {}
+        first: dict[int, nn.Module] = {}
         steps = self.scale.stage
         # A step on policy costs about 2.2 of those at word level, and so does one from texts that the teacher writes.
         longer = round(2.2 * steps)
@@ -181,12 +186,10 @@ class Lab:
             count = longer if kind == "word level" else steps
             data = windows(self.data, count * STAGE_BATCH, seed + 1_000)
             started, objective = time.process_time(), None
-            if kind == "on policy":
-                objective = OnPolicy(self.teacher, PROMPT)
-            elif kind == "word level":
-                objective = WordLevel(self.teacher)
-            elif kind == "teacher's texts":
+            if kind == "teacher's texts":
                 data = sequence_level(self.teacher, data, PROMPT, seed=seed)
+            elif kind != "none":
+                objective = ways[kind](self.teacher)
             asked = time.process_time() - started
             cpu = 0.0
             if kind != "none":
@@ -194,38 +197,54 @@ class Lab:
                 cpu = asked + seconds
             return {"bits": bits(net, data, part), "cpu": cpu, **self.writing(net, seed, part)}
 
-        kinds = ("word level", "teacher's texts", "on policy")
-        arms = {kind: partial(run, kind) for kind in kinds}
+        ways: dict[str, Callable[[Fitted], Any]] = {
+            "word level": WordLevel,
+            "word level, reverse": partial(WordLevel, soft=losses.reverse_kl),
+            "on policy, forward": partial(OnPolicy, prompt=PROMPT, soft=losses.forward_kl),
+            "on policy": partial(OnPolicy, prompt=PROMPT),
+        }
+        arms = {kind: partial(run, kind) for kind in ("teacher's texts", *ways)}
         self.arms("second stage", arms, STAGE_RATES, self.scale.seeds, "surprise")
         for seed in self.scale.seeds:
             settings = {"phase": "report", "experiment": "second stage", "seed": seed}
             self.ledger.row(settings | {"arm": "none"}, partial(run, "none", 0.0, seed, "test"))
-            own = settings | {"arm": "on policy"}
-            aim = next(row for row in self.ledger.rows if own.items() <= row.items())["entropy"]
-            cooled = partial(self.cooler, begun, aim, seed)
-            self.ledger.row(settings | {"arm": "none, cooler"}, cooled)
+            self.ledger.row(settings | {"arm": "people"}, lambda seed=seed: self.read(self.whole("test", seed)))
+            of_teacher = partial(self.writing, self.teacher, seed, "test")
+            self.ledger.row(settings | {"arm": "the teacher itself"}, of_teacher)
+            for like in COOLED:
+                own = settings | {"arm": like}
+                aim = next(row for row in self.ledger.rows if own.items() <= row.items())["entropy"]
+                name = {"arm": f"none, as cool as {like}"}
+                self.ledger.row(settings | name, partial(self.cooler, begun, aim, seed))
+
+    def whole(self, part: str, seed: int) -> Tensor:
+        """96 windows of a part that are full, [96, 128]; their first bytes are the prompts."""
+        texts = getattr(self.data, part).inputs
+        texts = texts[(texts[:, 1:] != 0).all(dim=1)]
+        return texts[torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))[:96]]
+
+    def read(self, texts: Tensor) -> dict:
+        """What can be judged whoever wrote: the teacher's surprise at what follows the prompts, in bits per byte, and
+        how many of its rows of four bytes are different ones."""
+        new = texts[:, PROMPT:]
+        with torch.no_grad():
+            log_p = self.teacher.model.eval()(texts)[:, PROMPT - 1 : -1].log_softmax(-1)
+        fours = {tuple(row) for row in new.unfold(1, 4, 1).reshape(-1, 4).tolist()}
+        return {
+            "surprise": -float(log_p.gather(2, new[..., None]).mean()) / math.log(2),
+            "different": len(fours) / (len(new) * (new.shape[1] - 3)),
+        }
 
     def writing(self, net: Any, seed: int, part: str, temperature: float = 1.0) -> dict:
-        """The teacher's surprise at a student's texts, their entropy to the student, in bits per byte; and how many of
-        their rows of four bytes are different ones."""
-        prompts = getattr(self.data, part).inputs
-        whole = prompts[(prompts[:, 1:] != 0).all(dim=1), :PROMPT]
-        start = whole[torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))[:96]]
+        """A model's texts, judged; and their entropy to the model itself, in bits per byte."""
+        start = self.whole(part, seed)[:, :PROMPT]
         module = net.model if isinstance(net, Fitted) else net
         new = generate(module, start, 128 - PROMPT, temperature=temperature, seed=seed)
         texts = torch.cat((start, new), dim=1)
         with torch.no_grad():
-            own, theirs = ((one(texts)[:, PROMPT - 1 : -1]) for one in (module.eval(), self.teacher.model.eval()))
-        log_q, log_p = (own / temperature).log_softmax(-1), theirs.log_softmax(-1)
-        entropy = -(log_q.exp() * log_q).sum(-1).mean()
-        surprise = -log_p.gather(2, new[..., None]).mean()
-        fours = {tuple(row) for row in new.unfold(1, 4, 1).reshape(-1, 4).tolist()}
-        return {
-            "surprise": float(surprise) / math.log(2),
-            "entropy": float(entropy) / math.log(2),
-            "different": len(fours) / (len(new) * (new.shape[1] - 3)),
-            "temperature": temperature,
-        }
+            log_q = (module.eval()(texts)[:, PROMPT - 1 : -1] / temperature).log_softmax(-1)
+        entropy = -float((log_q.exp() * log_q).sum(-1).mean()) / math.log(2)
+        return {**self.read(texts), "entropy": entropy, "temperature": temperature}
 
     def cooler(self, begun: Callable[[int], nn.Module], aim: float, seed: int) -> dict:
         """The first stage's student, writing at the temperature at which its texts have a given entropy."""
@@ -249,6 +268,17 @@ class Lab:
             lambda: task.judged(table, places["test"], teacher.model(spelled["test"])),
         )
 
+        @functools.cache
+        def of_others(others: int, count: int, seed: int) -> Fitted:
+            return word_teacher(table, others, seed, after=count, epochs=OTHERS[others])
+
+        def of_others_arm(others: int, count: int, rate: float, seed: int, part: str) -> dict:
+            guess = of_others(others, count, seed)
+            data = word_data(table, table.drawn(count, seed), seed)
+            fitted = fit_words(data, word_targets("teacher", table, data, guess, seed), rate, seed)
+            itself, found = (task.judged(table, places[part], one.model(spelled[part])) for one in (guess, fitted))
+            return {"words": count, **found, "KL of the estimate": itself["KL"]}
+
         def run(kind: str, count: int, rate: float, seed: int, part: str) -> dict:
             data = word_data(table, table.drawn(count, seed), seed)
             fitted = fit_words(data, word_targets(kind, table, data, teacher, seed), rate, seed)
@@ -257,11 +287,15 @@ class Lab:
 
         for count in self.scale.words:
             arms = {kind: partial(run, kind, count) for kind in WORD_ARMS}
+            arms |= {f"{others:,} others": partial(of_others_arm, others, count) for others in OTHERS}
             self.arms(f"{count:,} words", arms, WORD_RATES, self.scale.word_seeds, "KL")
 
 
 WORD_ARMS = ("labels", "truth", "truth, flattened", "teacher", "teacher, shuffled", "own answers")
 """What a student of words learns from."""
+
+OTHERS = {2_000: 12, 10_000: 6, 50_000: 3}
+"""Words of estimates that have read none of the student's words, and their epochs, the best of four on validation."""
 
 
 def word_data(table: task.Words, places: Tensor, seed: int) -> Dataset:
@@ -278,9 +312,10 @@ def fit_words(data: Dataset, targets: Tensor | None, rate: float, seed: int, epo
     return fit(task.spelling(), data, objective, epochs=epochs, optimizer=partial(adamw, lr=rate), **options)
 
 
-def word_teacher(table: task.Words, count: int, seed: int) -> Fitted:
-    """A linear model that has learned from one label for each of many words."""
-    return fit_words(word_data(table, table.drawn(count, seed), seed), None, 1e-2, seed, epochs=3)
+def word_teacher(table: task.Words, count: int, seed: int, after: int = 0, epochs: int = 3) -> Fitted:
+    """A linear model that has learned from one label for each of many words, none of them among the first drawn."""
+    places = table.drawn(after + count, seed)[after:]
+    return fit_words(word_data(table, places, seed), None, 1e-2, seed, epochs=epochs)
 
 
 def word_targets(kind: str, table: task.Words, data: Dataset, teacher: Fitted, seed: int) -> Tensor | None:
