@@ -178,7 +178,7 @@ LESSONS = (
         "Can a prompt be distilled, and into what?",
         "distil a prompt with its controls, judge steps at equal tokens, name the trap in each measure",
         75,
-        (75, 75),
+        (60, 60),
         ("06", "10"),
         None,
     ),

@@ -114,6 +114,8 @@ def test_kept_results_are_whole(name):
         "mnist-shrunk": 4 * (10 + 3 * 16) + 10 + 16 + 2 * (2 * 10 + 8 * 16) + 6 * (5 + 3 * 11) + 14 * (6 + 5),
         "many-teachers": 48 * (8 + 5) + 4 * (1 + 5),
         "language": 1 + 2 * 6 * (3 + 8) + 2 * 3 * (3 + 3) + 3 * (2 + 3) + 2 * 3,
+        "prompting": 5 + (10 + 2 * 8) * (7 + 5),
+        "rationales": 8 * (5 + 5) + 4 * 3 * 5 + 8 * (4 + 5),
     }
     assert len(frame) == expected[name]
     assert about["teachers"] == {teacher: CHECKSUMS[teacher] for teacher in studies.STUDIES[name].teachers}
