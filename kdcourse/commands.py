@@ -20,6 +20,8 @@ STUDIES = {
     "many-teachers": "assistants, peers, generations, weak to strong, tasks, classes, domains; a quarter of an hour",
     "mnist-shrunk": "nets of few bits, pruned nets, the order of three steps, each beside controls; half an hour",
     "language": "a small GPT taught in several ways, and words whose best answer is known; half an hour",
+    "prompting": "a prompt distilled into weights, vectors or low-rank changes, each tuned; ten minutes",
+    "rationales": "sums with and without their steps, by a source that is often wrong, each tuned; 20 minutes",
     "cifar10-sweep": "24 settings of temperature and alpha, on 5,000 images; an hour",
     "cifar10-teachers": "teachers of increasing accuracy, on 5,000 images; two hours",
     "cifar10-views": "a teacher's answers about the same view, or cached answers, on 5,000 images; a quarter of an "
@@ -107,7 +109,8 @@ def _reproduce(options: argparse.Namespace) -> None:
     options.data = study.data
     if study.source == "offline":
         options.source = options.source or study.source
-    ledger = studies.conduct(options.name, load(options), ledger_path, quick=options.quick)
+    data = load(options) if study.data else None
+    ledger = studies.conduct(options.name, data, ledger_path, quick=options.quick)
     if study.report:
         print(f"\n{study.report(ledger)}")
     print(f"{len(ledger.rows)} rows in {ledger_path}")

@@ -172,6 +172,16 @@ LESSONS = (
         ("02", "06"),
         None,
     ),
+    Lesson(
+        "11_distilling_a_prompt",
+        "Distilling a prompt",
+        "Can a prompt be distilled, and into what?",
+        "distil a prompt with its controls, judge steps at equal tokens, name the trap in each measure",
+        75,
+        (60, 60),
+        ("06", "10"),
+        None,
+    ),
 )
 """Minutes and seconds are measured, and changed, here alone."""
 

@@ -137,8 +137,8 @@ def test_the_command_writes_page_and_figure(digits, small_study, tmp_path, monke
     assert (tmp_path / "quick.png").read_bytes()[:4] == b"\x89PNG"
     assert cli.main(["reproduce", "cifar10-views", "--quick"]) == 2
     assert (
-        "cifar10-views has no quick form; these have: hinton-mnist, many-teachers, mnist-shrunk, language"
-        in capsys.readouterr().err
+        "cifar10-views has no quick form; these have: hinton-mnist, many-teachers, mnist-shrunk, language, "
+        "prompting, rationales" in capsys.readouterr().err
     )
 
 

@@ -44,6 +44,8 @@ TESTED = (
     "tokens",
     "speculative",
     "language_study",
+    "prompts",
+    "prompt_studies",
     "sequence_losses",
     "sequences",
     "embeddings",
@@ -518,6 +520,36 @@ MUTANTS = (
         "kdlib/models/tokens/transformer.py",
         "dtype=torch.bool, device=device).tril(before)",
         "dtype=torch.bool, device=device).tril(before + 1)",
+    ),
+    Mutant(
+        "a prompted teacher whose answers are the prompt's",
+        "kdlib/models/tokens/prompts.py",
+        "return self.model(torch.cat((self.prompt.expand(len(ids), -1), ids), dim=1))[:, len(self.prompt) :]",
+        "return self.model(torch.cat((self.prompt.expand(len(ids), -1), ids), dim=1))[:, : ids.shape[1]]",
+    ),
+    Mutant(
+        "a soft prompt whose model learns, too",
+        "kdlib/models/tokens/prompts.py",
+        "self.model = deepcopy(model).eval().requires_grad_(False)",
+        "self.model = deepcopy(model).eval()",
+    ),
+    Mutant(
+        "a change of low rank that is not 0 at first",
+        "kdlib/models/adapters.py",
+        "self.up = nn.Parameter(weight.new_zeros(out, rank))",
+        "self.up = nn.Parameter(weight.new_ones(out, rank))",
+    ),
+    Mutant(
+        "a slip that is not carried on",
+        "kdcourse/studies/rationales.py",
+        "carry, answer = total // 10,",
+        "carry, answer = (int(top) + int(bottom) + carry) // 10,",
+    ),
+    Mutant(
+        "vectors that cost nothing",
+        "kdcourse/studies/prompting.py",
+        "(self.passes * (WORD + self.vectors))",
+        "(self.passes * WORD)",
     ),
 )
 

@@ -16,6 +16,8 @@ from kdcourse.studies import hinton
 from kdcourse.studies import language as language_studies
 from kdcourse.studies import many as many_studies
 from kdcourse.studies import mnist as mnist_studies
+from kdcourse.studies import prompting as prompting_studies
+from kdcourse.studies import rationales as rationale_studies
 from kdcourse.studies import shrunk as shrunk_studies
 from kdcourse.studies.ledger import PRECISION, Ledger
 from kdlib.data import Dataset
@@ -30,19 +32,19 @@ class Study(NamedTuple):
     """A long computation.
 
     Attributes:
-        data: the data set it is about.
+        data: the data set it is about; empty if it makes its own texts.
         teachers: the shipped teachers that it uses.
         conduct: carries it out.
         quick: carries out a small part of it, to test that it runs; or None.
         report: writes a page next to the ledger's file, and returns it as text; or None.
-        source: the source of its data: ``"full"``, or ``"offline"`` for the digits that come with the course.
+        source: the source of its data: ``"full"``, ``"offline"`` for what comes with the course, or ``"own"``.
         precision: of training steps and of teachers' tables.
     """
 
     data: str
     teachers: tuple[str, ...]
-    conduct: Callable[[Ledger, Dataset], None]
-    quick: Callable[[Ledger, Dataset], None] | None = None
+    conduct: Callable[[Ledger, Dataset | None], None]
+    quick: Callable[[Ledger, Dataset | None], None] | None = None
     report: Callable[[Ledger], str] | None = None
     source: str = "full"
     precision: str = PRECISION
@@ -89,6 +91,22 @@ STUDIES = {
         source="offline",
         precision=language_studies.PRECISION,
     ),
+    "prompting": Study(
+        "",
+        (),
+        partial(prompting_studies.study, prompting_studies.FULL),
+        partial(prompting_studies.study, prompting_studies.QUICK),
+        source="own",
+        precision=prompting_studies.PRECISION,
+    ),
+    "rationales": Study(
+        "",
+        (),
+        partial(rationale_studies.study, (rationale_studies.TWO, rationale_studies.THREE)),
+        partial(rationale_studies.study, (rationale_studies.QUICK,)),
+        source="own",
+        precision=rationale_studies.PRECISION,
+    ),
     "cifar10-sweep": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.sweep),
     "cifar10-teachers": Study("cifar10", (cifar_studies.TEACHER, cifar_studies.BETTER_TEACHER), cifar_studies.teachers),
     "cifar10-views": Study("cifar10", (cifar_studies.TEACHER,), cifar_studies.views),
@@ -119,12 +137,12 @@ def results(name: str) -> pd.DataFrame:
     return frame
 
 
-def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = False) -> Ledger:
+def conduct(name: str, data: Dataset | None, path: str | os.PathLike, *, quick: bool = False) -> Ledger:
     """Carry out a study, or the rest of it.
 
     Args:
         name: one of :data:`STUDIES`.
-        data: the data set the study is about, from its source.
+        data: the data set the study is about, from its source; None if it makes its own texts.
         path: path of the JSON file; rows already in it are kept.
         quick: whether to run its quick form, with a separate file.
 
@@ -137,15 +155,15 @@ def conduct(name: str, data: Dataset, path: str | os.PathLike, *, quick: bool = 
         raise ValueError(
             f"{name} has no quick form; these have: {', '.join(key for key in STUDIES if STUDIES[key].quick)}"
         )
-    if (data.name, data.source) != (study.data, study.source):
+    given = (data.name, data.source) if data is not None else ("", "own")
+    if given != (study.data, study.source):
         wanted = f"all of {study.data}" if study.source == "full" else f"{study.data} with --source {study.source}"
         raise ValueError(f"{name} needs {wanted}, but these data are {data}")
     about = {
         "study": name,
-        "data": data.name,
-        "source": data.source,
-        "detail": data.detail,
-        "train_data": data.train.fingerprint,
+        "data": study.data,
+        "source": study.source,
+        **({"detail": data.detail, "train_data": data.train.fingerprint} if data is not None else {}),
         "teachers": {teacher: CHECKSUMS[teacher] for teacher in study.teachers},
         "threads": torch.get_num_threads(),
         "precision": study.precision,

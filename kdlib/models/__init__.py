@@ -1,5 +1,6 @@
 """Models: builders of teachers and students, of images and of tokens; asking a model; models in files."""
 
+from kdlib.models.adapters import low_rank, merged
 from kdlib.models.asking import Prepared, answers, count_parameters, evaluating, fingerprint, predict
 from kdlib.models.builders import (
     BUILDERS,
@@ -30,7 +31,9 @@ __all__ = [
     "gpt",
     "lenet",
     "load",
+    "low_rank",
     "markov",
+    "merged",
     "mirrored_resnet9",
     "mlp",
     "mobilenet",

@@ -8,6 +8,18 @@ from kdlib.models.tokens.drafting import LookUp, Speculated, speculative
 from kdlib.models.tokens.generating import generate
 from kdlib.models.tokens.hashed import ngrams
 from kdlib.models.tokens.markov import markov, markov_kl
+from kdlib.models.tokens.prompts import Prompted, SoftPrompt
 from kdlib.models.tokens.transformer import gpt
 
-__all__ = ["LookUp", "Speculated", "generate", "gpt", "markov", "markov_kl", "ngrams", "speculative"]
+__all__ = [
+    "LookUp",
+    "Prompted",
+    "SoftPrompt",
+    "Speculated",
+    "generate",
+    "gpt",
+    "markov",
+    "markov_kl",
+    "ngrams",
+    "speculative",
+]

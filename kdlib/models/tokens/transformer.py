@@ -98,11 +98,15 @@ class GPT(nn.Module):
 
     def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits for each token of ``ids``; with a cache they continue what it has read, and are read into it."""
+        return self.read(self.tokens(ids), cache)
+
+    def read(self, vectors: Tensor, cache: Cache | None = None) -> Tensor:
+        """The same for token vectors [n, L, width], which need not be those of any token."""
         before = 0 if cache is None else cache.length
-        end = before + ids.shape[1]
+        end = before + vectors.shape[1]
         if end > self.context:
             raise ValueError(f"this GPT looks at {self.context} tokens at most, not {end}: build it with context={end}")
-        x = self.tokens(ids) + self.positions.weight[before:end]
+        x = vectors + self.positions.weight[before:end]
         x = F.dropout(x, self.dropout, self.training)
         for layer, block in enumerate(self.blocks):
             x = block(x, cache, layer)
