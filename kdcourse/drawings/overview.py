@@ -81,12 +81,12 @@ def course_map(lessons: Sequence[Lesson] = LESSONS) -> Figure:
     for number, depth in depths(lessons).items():
         columns.setdefault(depth, []).append(next(lesson for lesson in lessons if lesson.number == number))
     rows = max(map(len, columns.values()))
-    width, height = 22, 17
-    figure, axis = _canvas(1.85 * len(columns), 0.6 + 1.55 * rows)
+    width, height, gap = 22, 17, 4
+    figure, axis = _canvas(1.72 * len(columns), 0.3 + 1.42 * rows)
     places = {}
     for depth, column in columns.items():
         for row, lesson in enumerate(column):
-            x, y = depth * (width + 5), (len(column) - 1) * (height + 3) / 2 - row * (height + 3)
+            x, y = depth * (width + gap), (len(column) - 1) * (height + 3) / 2 - row * (height + 3)
             places[lesson.number] = x, y
             _box(axis, x, y, width, height, "", "", PLAIN)
             axis.text(x, y + height / 2 - 1.2, lesson.number, ha="center", va="top", fontsize=15, weight="bold")
@@ -101,7 +101,7 @@ def course_map(lessons: Sequence[Lesson] = LESSONS) -> Figure:
             (x0, y0), (x1, y1) = places[other], places[lesson.number]
             _arrow(axis, (x0 + width / 2, y0), (x1 - width / 2, y1))
     reach = rows * (height + 3) / 2
-    axis.set(xlim=(-width / 2 - 1, (len(columns) - 1) * (width + 5) + width / 2 + 1), ylim=(-reach, reach))
+    axis.set(xlim=(-width / 2 - 1, (len(columns) - 1) * (width + gap) + width / 2 + 1), ylim=(-reach, reach))
     return figure
 
 
