@@ -96,7 +96,7 @@ def test_carriers_have_the_same_cost():
         name: sum(one.numel() for one in carrier.make(small()).parameters() if one.requires_grad)
         for name, carrier in prompting.CARRIERS.items()
     }
-    assert trained["1 vectors"] == 16 and trained["8 vectors"] == 128
+    assert trained["1 vector"] == 16 and trained["8 vectors"] == 128
     assert trained["LoRA, rank 4"] == 4 * trained["LoRA, rank 1"] < trained["all weights"]
 
 

@@ -203,7 +203,8 @@ class Carrier(NamedTuple):
 CARRIERS = {
     "all weights": Carrier(deepcopy, passes=3),
     **{f"LoRA, rank {rank}": Carrier(partial(models.low_rank, rank=rank)) for rank in (1, 4)},
-    **{f"{count} vectors": Carrier(partial(SoftPrompt, length=count), count) for count in (1, 2, 4, 8, 16)},
+    "1 vector": Carrier(partial(SoftPrompt, length=1), 1),
+    **{f"{count} vectors": Carrier(partial(SoftPrompt, length=count), count) for count in (2, 4, 8, 16)},
 }
 
 
