@@ -114,7 +114,7 @@ def test_kept_results_are_whole(name):
         "mnist-shrunk": 6 * (5 + 3 * 13 + 5) + 4 * (10 + 3 * 18 + 10) + 28 + 2 * (20 + 9 * 18 + 40) + 14 * 13 + 10,
         "many-teachers": 48 * (8 + 5) + 4 * (1 + 5),
         "language": 1 + 2 * (6 + 3) * (3 + 8) + 2 * 3 * (3 + 3) + 5 * (3 + 3) + 6 * 3,
-        "prompting": 5 + (10 + 2 * 8) * (7 + 5),
+        "prompting": 2 * 5 + (10 + 2 * 8) * (7 + 5),
         "rationales": 8 * (5 + 5) + 4 * 3 * 5 + 8 * (4 + 5),
     }
     assert len(frame) == expected[name]

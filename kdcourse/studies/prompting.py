@@ -135,6 +135,18 @@ class Before(nn.Module):
         return torch.cat((logits[:, :1], logits[:, :-1]), dim=1)
 
 
+class Mean(nn.Module):
+    """A teacher's mean answer over the symbols, whatever is asked: a control that knows no request from another."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.logits = teacher(torch.arange(SYMBOLS).view(1, -1)).softmax(dim=-1).mean(dim=1).log()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.logits.expand(*ids.shape, -1)
+
+
 @torch.no_grad()
 def distance(teacher: nn.Module, student: nn.Module, requests: Tensor) -> Tensor:
     """KL(teacher ‖ student) of each answer in nats, [n, L]."""
@@ -302,16 +314,24 @@ def study(scale: Scale, ledger: Ledger, data: None = None) -> None:
     """Before anything is taught, then all arms; it makes its own texts."""
     lab = Lab(ledger, scale)
 
-    def untaught(seed: int) -> dict:
-        base, teacher, requests = lab.base(seed), lab.teacher(seed), words(scale.judged, 20_000 + seed)
+    def judged(model: nn.Module, seed: int) -> dict:
+        teacher, requests = lab.teacher(seed), words(scale.judged, 20_000 + seed)
+        away = distance(teacher, model, requests)
         return {
-            "KL": round(distance(teacher, base, requests).mean().item(), 4),
-            "KL, the request before": round(distance(Before(teacher), base, requests).mean().item(), 4),
-            "agreement": round(agreement(teacher, base, requests), 4),
-            "KL, other prompts": round(obeying(base, scale.judged), 4),
+            "KL": round(away.mean().item(), 4),
+            "KL, last symbol": round(away[requests == SYMBOLS - 1].mean().item(), 4),
+            "KL, the request before": round(distance(Before(teacher), model, requests).mean().item(), 4),
+            "agreement": round(agreement(teacher, model, requests), 4),
         }
 
-    for seed in scale.seeds:
-        ledger.row({"phase": "report", "experiment": "base", "arm": "base", "seed": seed}, partial(untaught, seed))
+    def untaught(seed: int) -> dict:
+        return judged(lab.base(seed), seed) | {"KL, other prompts": round(obeying(lab.base(seed), scale.judged), 4)}
+
+    def alike(seed: int) -> dict:
+        return judged(Mean(lab.teacher(seed)), seed)
+
+    for arm, figures in (("base", untaught), ("one answer for all", alike)):
+        for seed in scale.seeds:
+            ledger.row({"phase": "report", "experiment": "base", "arm": arm, "seed": seed}, partial(figures, seed))
     context(lab)
     carriers(lab)
