@@ -10,16 +10,15 @@ where features are computed once, as they are without it. Writes ``benchmarks/fe
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from steps import beside_its_parts
 from torch import nn
 
 import kdlib
-from kdlib import losses, models
+from kdlib import models
 from kdlib.data import batches
 from kdlib.losses import features
 from kdlib.machine import decide, versions
@@ -62,12 +61,6 @@ def rows() -> list[tuple[str, Callable[[], nn.Module], Callable[[], nn.Module], 
     ]
 
 
-def seconds(work: Callable[[], None]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
 def measured(
     teacher: nn.Module, student: nn.Module, match: Match, logits: bool, data: kdlib.Dataset, once: bool, rounds: int
 ) -> tuple[float, float, float]:
@@ -79,25 +72,7 @@ def measured(
     objective = FeatureDistillation(teacher, match, base)
     run = Run(student, data.train, machine, data.normalise, once, False, data.task, data.classes, True, 0, {})
     (batch,) = batches(data.train, torch.arange(BATCH), BATCH, data.normalise, memory_format=machine.memory_format)
-
-    def teachers_part() -> None:
-        with torch.no_grad():
-            teacher(batch.inputs)
-
-    def students_part() -> None:
-        losses.cross_entropy(student(batch.inputs), batch.targets).backward()
-
-    with objective.bind(run) as bound:
-        student.train()
-
-        def step() -> None:
-            bound(batch)["loss"].backward()
-
-        found = []
-        for _ in range(rounds + 3):
-            times = [seconds(work) for work in (teachers_part, students_part, step)]
-            found.append((1000 * (times[0] + times[1]), 1000 * times[2], times[2] / (times[0] + times[1])))
-    return tuple(statistics.median(column) for column in zip(*found[3:], strict=True))
+    return beside_its_parts(teacher, student, objective, run, batch, rounds)
 
 
 def main() -> None:

@@ -9,14 +9,12 @@ optimizer is not in it. Writes ``benchmarks/sequences.md``.
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from steps import beside_its_parts
 from torch import nn
 
 import kdlib
@@ -42,12 +40,6 @@ def rows(teacher: nn.Module, data: kdlib.Dataset) -> list[tuple[str, Objective]]
     ]
 
 
-def seconds(work: Callable[[], None]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
 def measured(
     teacher: nn.Module, student: nn.Module, objective: Objective, data: kdlib.Dataset, rounds: int
 ) -> tuple[float, float, float]:
@@ -55,25 +47,7 @@ def measured(
     machine = decide(student)
     run = Run(student, data.train, machine, data.normalise, True, False, data.task, data.classes, False, 0, {})
     (batch,) = batches(data.train, torch.arange(TEXTS), TEXTS, data.normalise)
-
-    def teachers_part() -> None:
-        with torch.no_grad():
-            teacher(batch.inputs)
-
-    def students_part() -> None:
-        losses.cross_entropy(student(batch.inputs), batch.targets).backward()
-
-    with objective.bind(run) as bound:
-        student.train()
-
-        def step() -> None:
-            bound(batch)["loss"].backward()
-
-        found = []
-        for _ in range(rounds + 2):
-            times = [seconds(work) for work in (teachers_part, students_part, step)]
-            found.append((1000 * (times[0] + times[1]), 1000 * times[2], times[2] / (times[0] + times[1])))
-    return tuple(statistics.median(column) for column in zip(*found[2:], strict=True))
+    return beside_its_parts(teacher, student, objective, run, batch, rounds)
 
 
 def main() -> None:
