@@ -234,3 +234,11 @@ def test_the_quick_form_of_the_study_has_every_arm_and_as_many_trials(tmp_path):
     assert rationales.TRIAL_SEED not in rationales.TWO.seeds
     with pytest.raises(ValueError, match="rationales needs"):
         studies.conduct("rationales", prompting.mixed_texts(10, 0), tmp_path / "other.json", quick=True)
+
+
+def test_one_answer_is_the_teachers_mean_whatever_is_asked():
+    teacher = models.markov(order=1, classes=prompting.TOKENS, seed=0)
+    alike = prompting.OneAnswer(teacher)(prompting.words(5, 0))
+    each = teacher(torch.arange(prompting.SYMBOLS).view(1, -1)).softmax(-1)[0]
+    assert alike.shape == (5, prompting.WORD, prompting.TOKENS)
+    assert torch.allclose(alike.exp(), each.mean(0).expand_as(alike), atol=1e-6)

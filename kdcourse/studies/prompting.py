@@ -135,7 +135,7 @@ class Before(nn.Module):
         return torch.cat((logits[:, :1], logits[:, :-1]), dim=1)
 
 
-class Mean(nn.Module):
+class OneAnswer(nn.Module):
     """A teacher's mean answer over the symbols, whatever is asked: a control that knows no request from another."""
 
     def __init__(self, teacher: nn.Module) -> None:
@@ -328,7 +328,7 @@ def study(scale: Scale, ledger: Ledger, data: None = None) -> None:
         return judged(lab.base(seed), seed) | {"KL, other prompts": round(obeying(lab.base(seed), scale.judged), 4)}
 
     def alike(seed: int) -> dict:
-        return judged(Mean(lab.teacher(seed)), seed)
+        return judged(OneAnswer(lab.teacher(seed)), seed)
 
     for arm, figures in (("base", untaught), ("one answer for all", alike)):
         for seed in scale.seeds:
