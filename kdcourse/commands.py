@@ -20,6 +20,7 @@ STUDIES = {
     "many-teachers": "assistants, peers, generations, weak to strong, tasks, classes, domains; a quarter of an hour",
     "mnist-shrunk": "nets of few bits, pruned nets, the order of three steps, each beside controls; half an hour",
     "language": "a small GPT taught in several ways, and words whose best answer is known; half an hour",
+    "encoder": "a sentence encoder taught to a bag of pieces, beside what is cheap already; a quarter of an hour",
     "prompting": "a prompt distilled into weights, vectors or low-rank changes, each tuned; ten minutes",
     "rationales": "sums with and without their steps, by a source that is often wrong, each tuned; 20 minutes",
     "cifar10-sweep": "24 settings of temperature and alpha, on 5,000 images; an hour",

@@ -5,7 +5,15 @@ import re
 from importlib.metadata import version
 from types import ModuleType
 
-OLDEST = {"onnx": (1, 19), "onnxruntime": (1, 22), "onnxscript": (0, 5), "torch_pruning": (1, 6), "wordfreq": (3, 1)}
+OLDEST = {
+    "model2vec": (0, 8),
+    "onnx": (1, 19),
+    "onnxruntime": (1, 22),
+    "onnxscript": (0, 5),
+    "torch_pruning": (1, 6),
+    "transformers": (5, 0),
+    "wordfreq": (3, 1),
+}
 """The oldest version, of those that were tried, that does what is needed here."""
 
 

@@ -22,7 +22,7 @@ from kdlib import teachers as zoo
 from kdlib.data import Split, steps_of, text
 from kdlib.files import atomically
 
-EPOCHS, BATCH, RATE = 16, 32, 4e-3
+EPOCHS, BATCH, RATE = 64, 32, 4e-3
 
 
 def quarter(split: Split, generator: Generator) -> Tensor:

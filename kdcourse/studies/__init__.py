@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from kdcourse.studies import cifar as cifar_studies
+from kdcourse.studies import encoder as encoder_studies
 from kdcourse.studies import features as feature_studies
 from kdcourse.studies import hinton
 from kdcourse.studies import language as language_studies
@@ -90,6 +91,14 @@ STUDIES = {
         partial(language_studies.study, language_studies.QUICK),
         source="offline",
         precision=language_studies.PRECISION,
+    ),
+    "encoder": Study(
+        "python-source",
+        (),
+        partial(encoder_studies.study, encoder_studies.FULL),
+        partial(encoder_studies.study, encoder_studies.QUICK),
+        source="offline",
+        precision=encoder_studies.PRECISION,
     ),
     "prompting": Study(
         "",

@@ -26,7 +26,8 @@ from kdlib.training import Fitted, adamw, fit, measure
 
 TEACHER, PRECISION, BATCH, STAGE_BATCH = "python-source-gpt", "float32", 8, 32
 TRIAL_SEED = 200
-RATES, STAGE_RATES, WORD_RATES = (8e-3, 1.6e-2, 3.2e-2), (1e-3, 2e-3, 4e-3), (1e-2, 3e-2, 1e-1)
+RATES = (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
+STAGE_RATES, WORD_RATES = (1e-3, 2e-3, 4e-3), (1e-2, 3e-2, 1e-1)
 """Learning rates that each arm is tried at: of students, of a second stage, of models of words."""
 
 COOLED = ("on policy", "on policy, forward", "word level, reverse")
@@ -50,7 +51,7 @@ class Scale(NamedTuple):
     teacher_words: int
 
 
-FULL = Scale(250, 300, 16, (201, 202, 203), 20, (500, 2_000), tuple(range(201, 209)), 50_000)
+FULL = Scale(250, 300, 16, tuple(range(201, 206)), 20, (500, 2_000), tuple(range(201, 209)), 50_000)
 QUICK = Scale(3, 16, 2, (201,), 2, (100,), (201,), 300)
 
 LIVE, STORED = 3.3, 1.15
@@ -104,8 +105,11 @@ class Lab:
         rates: Sequence[float],
         seeds: Sequence[int],
         measure: str,
-    ) -> None:
-        """Try all arms at all rates with one seed, on validation; report each at its best, seed after seed."""
+    ) -> dict[str, float]:
+        """Try all arms at all rates with one seed, on validation; report each at its best, seed after seed.
+
+        Returns the best rates, by arm.
+        """
         best = {}
         for name, run in arms.items():
             own = {"experiment": experiment, "arm": name}
@@ -121,24 +125,32 @@ class Lab:
             for name, run in arms.items():
                 settings = {"experiment": experiment, "arm": name, "rate": best[name], "seed": seed}
                 self.ledger.row({"phase": "report", **settings}, partial(run, best[name], seed, "test"))
+        return best
 
     # --- a student of the larger GPT -------------------------------------------------------------
 
-    def text(self) -> None:
-        """Windows are many, each seen once: the teacher live, against labels for as many steps and for as long."""
+    def text(self) -> dict[str, float]:
+        """Windows are many, each seen once: a live teacher or stored answers, against labels for as many steps and for
+        as long. Asking for stored answers is counted apart: whoever is given them does not pay it."""
 
-        def run(steps: int, taught: bool, rate: float, seed: int, part: str) -> dict:
+        def run(steps: int, taught: str, rate: float, seed: int, part: str) -> dict:
             data = windows(self.data, steps * BATCH, seed)
-            fitted, seconds = train(student(seed), data, WordLevel(self.teacher) if taught else None, rate, seed)
-            return {"steps": steps, "bits": bits(fitted, data, part), "cpu": seconds}
+            started = time.process_time()
+            stored = store_top_k(self.teacher, data.train, 8) if taught == "stored" else None
+            asked = time.process_time() - started
+            objective = WordLevel(stored or self.teacher) if taught else None
+            fitted, seconds = train(student(seed), data, objective, rate, seed)
+            return {"steps": steps, "bits": bits(fitted, data, part), "cpu": seconds, "asked": asked}
 
         steps = self.scale.steps
         arms = {
-            "labels": partial(run, steps, False),
-            "word level": partial(run, steps, True),
-            "labels, equal cost": partial(run, round(LIVE * steps), False),
+            "labels": partial(run, steps, ""),
+            "word level": partial(run, steps, "live"),
+            "8 stored tokens": partial(run, steps, "stored"),
+            "labels, equal cost": partial(run, round(LIVE * steps), ""),
+            "labels, cost of stored": partial(run, math.ceil(STORED * steps), ""),
         }
-        self.arms("all text", arms, RATES, self.scale.seeds, "bits")
+        return self.arms("all text", arms, RATES, self.scale.seeds, "bits")
 
     def few(self) -> None:
         """Windows are few, each seen several times: eight stored tokens a position, and the same two controls."""
@@ -161,7 +173,7 @@ class Lab:
         }
         self.arms("few windows", arms, RATES, self.scale.seeds, "bits")
 
-    def stages(self) -> None:
+    def stages(self, first_rate: float) -> None:
         """A second stage after the word level: whose texts, and which divergence; texts that the teacher writes.
 
         Chosen and reported by the teacher's surprise at what the student writes; bits per byte stand beside it. Each
@@ -176,7 +188,7 @@ class Lab:
         def begun(seed: int) -> nn.Module:
             if seed not in first:
                 data = windows(self.data, self.scale.steps * BATCH, seed)
-                first[seed] = train(student(seed), data, WordLevel(self.teacher), RATES[1], seed)[0].model
+                first[seed] = train(student(seed), data, WordLevel(self.teacher), first_rate, seed)[0].model
             net = student(seed)
             net.load_state_dict(first[seed].state_dict())
             return net
@@ -370,5 +382,5 @@ def study(scale: Scale, ledger: Ledger, data: Dataset) -> None:
     lab = Lab(ledger, data, scale)
     lab.words()
     lab.few()
-    lab.text()
-    lab.stages()
+    rates = lab.text()
+    lab.stages(rates["word level"])

@@ -15,12 +15,13 @@ from kdlib.models.builders import (
 )
 from kdlib.models.from_text import from_text
 from kdlib.models.saved import load, save
-from kdlib.models.tokens import generate, gpt, markov, ngrams, speculative
+from kdlib.models.tokens import bag_encoder, generate, gpt, markov, ngrams, speculative
 
 __all__ = [
     "BUILDERS",
     "Prepared",
     "answers",
+    "bag_encoder",
     "convnet",
     "count_parameters",
     "describe",

@@ -8,7 +8,10 @@ import hashlib
 from pathlib import Path
 
 from kdlib.data import Dataset
+from kdlib.teachers.sentences import SentenceEncoder, minilm
 from kdlib.training import Fitted, check_unseen, load_fitted
+
+__all__ = ["CHECKSUMS", "FOLDER", "SentenceEncoder", "minilm", "pretrained"]
 
 FOLDER = Path(__file__).parent
 

@@ -4,6 +4,7 @@ Each takes token ids int64 [n, L] and gives logits [n, L, classes]: those at a p
 follows, and depend on the tokens up to it. Called with a cache, a model takes the new tokens and gives logits for them.
 """
 
+from kdlib.models.tokens.bags import bag_encoder
 from kdlib.models.tokens.drafting import LookUp, Speculated, speculative
 from kdlib.models.tokens.generating import generate
 from kdlib.models.tokens.hashed import ngrams
@@ -16,6 +17,7 @@ __all__ = [
     "Prompted",
     "SoftPrompt",
     "Speculated",
+    "bag_encoder",
     "generate",
     "gpt",
     "markov",

@@ -1,0 +1,222 @@
+"""The study of lesson 10a: a bag of pieces learns a real encoder's vectors, and what is cheap already stands beside it.
+
+Every arm that learns is tried at the same three learning rates, chosen on validation by the neighbours kept, then
+reported on test with five other seeds. A seed is that of initial weights, order, and choice of texts where not all are
+read. Each report has its values text by text, so that arms can be compared on the same texts.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from torch import Tensor
+
+from kdcourse import sentences
+from kdcourse.studies.ledger import Ledger
+from kdlib import losses, models
+from kdlib.data import Dataset
+from kdlib.data.text import pieces
+from kdlib.extras import need
+from kdlib.models.asking import evaluating
+from kdlib.training import adamw, fit
+
+PRECISION, BATCH, TRIAL_SEED = "float32", 64, 250
+RATES = (3e-3, 1e-2, 3e-2)
+
+Encode = Callable[[tuple[str, ...]], Tensor]
+"""Texts to vectors [n, D]."""
+
+
+class Way(NamedTuple):
+    """How a student learns: its loss, how many texts, epochs, numbers in a row, rows, whose answers."""
+
+    loss: Callable[[Tensor, Tensor], Tensor] = losses.features.cosine_loss
+    texts: int = 0
+    epochs: int = 20
+    width: int = 128
+    buckets: int = 2**14
+    answers: str = "own"
+
+
+WAYS = {
+    "student": Way(),
+    "1,590 texts": Way(texts=1_590),
+    "1,590 texts, as many steps": Way(texts=1_590, epochs=74),
+    "400 texts": Way(texts=400, epochs=80),
+    "squared error": Way(losses.features.embedding_error),
+    "relations": Way(losses.features.similarity_preserving),
+    "exchanged answers": Way(answers="exchanged"),
+    "small student": Way(width=64, buckets=2**13),
+    "large student": Way(width=256, buckets=2**15),
+}
+"""The arms that learn. All 5,904 texts are read where no number is given; the first 1,590 are descriptions."""
+
+
+class Scale(NamedTuple):
+    """Arms, reported seeds, a factor of the epochs, and whether the extra's models take part."""
+
+    ways: tuple[str, ...]
+    seeds: tuple[int, ...]
+    shorter: int
+    extra: bool
+
+
+FULL = Scale(tuple(WAYS), (251, 252, 253, 254, 255), 1, True)
+QUICK = Scale(("1,590 texts", "exchanged answers"), (251,), 20, False)
+
+
+def training_texts() -> tuple[str, ...]:
+    """All texts that a student may read: descriptions, then the others."""
+    return sentences.described("train").texts + sentences.others()
+
+
+def training_answers() -> Tensor:
+    """The encoder's answers about :func:`training_texts`, [5904, 384]."""
+    found = sentences.answers()
+    return torch.cat((found["train texts"], found["others"]))
+
+
+def taught(way: Way, rate: float, seed: int) -> tuple[Encode, dict]:
+    """A student, and what it cost: CPU seconds of training, bytes as float16."""
+    texts, wanted = training_texts(), training_answers()
+    draws = torch.Generator().manual_seed(seed)
+    if way.texts:
+        read = torch.randperm(1_590, generator=draws)[: way.texts]
+        texts, wanted = [texts[place] for place in read.tolist()], wanted[read]
+    if way.answers == "exchanged":
+        wanted = wanted[torch.randperm(len(wanted), generator=draws)]
+    net = models.bag_encoder(width=way.width, buckets=way.buckets, seed=seed)
+    data = Dataset.from_tensors(pieces(texts, way.buckets), wanted, name="sentences", validation=None)
+    settings = {"epochs": way.epochs, "batch_size": BATCH, "seed": seed, "precision": PRECISION, "progress": False}
+    started = time.process_time()
+    fit(net, data, way.loss, optimizer=partial(adamw, lr=rate), **settings)
+    cpu = round(time.process_time() - started, 2)
+    return partial(encode, net, way.buckets), {"cpu": cpu, "bytes": 2 * models.count_parameters(net)}
+
+
+def encode(net: torch.nn.Module, buckets: int, texts: tuple[str, ...]) -> Tensor:
+    """A student's vectors."""
+    with evaluating(net), torch.no_grad():
+        return net(pieces(texts, buckets))
+
+
+def judged(encoder: Encode, part: str) -> dict:
+    """The neighbours kept, of ten; the rank at which each name finds its text; whether the nearest text is from the
+    same module. Each is a list with one number per text; means of the three stand beside them."""
+    rows = sentences.described(part)
+    vectors, queries = encoder(rows.texts), encoder(rows.names)
+    kept = sentences.kept(vectors, sentences.answers()[f"{part} texts"])
+    ranks = sentences.ranks(queries, vectors)
+    nearest = sentences.cosines(vectors, vectors).fill_diagonal_(-2).argmax(dim=1).tolist()
+    same = [rows.modules[one] == own for one, own in zip(nearest, rows.modules, strict=True)]
+    return {
+        "kept": round(float(kept.mean()), 4),
+        "search": round(float((1 / ranks).mean()), 4),
+        "module": round(sum(same) / len(same), 4),
+        "kept_each": (sentences.NEAREST * kept).round().int().tolist(),
+        "ranks": ranks.tolist(),
+        "same_module": [int(one) for one in same],
+    }
+
+
+def whole(table: dict) -> dict:
+    """The means alone, for trials."""
+    return {key: value for key, value in table.items() if not isinstance(value, list)}
+
+
+# --- what needs no student -----------------------------------------------------------------------
+def counting(letters: bool) -> Encode:
+    """TF-IDF of words, or of three to five letters, fitted on all texts that students read."""
+    kind = {"analyzer": "char_wb", "ngram_range": (3, 5)} if letters else {}
+    counts = TfidfVectorizer(sublinear_tf=True, **kind).fit(training_texts())
+    return lambda texts: torch.from_numpy(counts.transform(texts).toarray()).float()
+
+
+def stored(part: str) -> Encode:
+    """The encoder itself, as it answered."""
+    rows, found = sentences.described(part), sentences.answers()
+    tables = {rows.texts: found[f"{part} texts"], rows.names: found[f"{part} names"]}
+    return tables.__getitem__
+
+
+def principal(part: str, numbers: int) -> Encode:
+    """The encoder's answers in fewer numbers: the first principal components of those about the training texts."""
+    known, own = training_answers(), stored(part)
+    mean = known.mean(dim=0)
+    directions = torch.linalg.svd(known - mean, full_matrices=False).Vh[:numbers]
+    return lambda texts: (own(texts) - mean) @ directions.T
+
+
+def token_table(numbers: int) -> Encode:
+    """The mean of the encoder's own token embeddings, the first principal components of the table; no layer of it."""
+    from kdlib.teachers import minilm
+
+    encoder = minilm()
+    table = encoder.model.get_input_embeddings().weight.detach()
+    table = table - table.mean(dim=0)
+    table = table @ torch.linalg.svd(table, full_matrices=False).Vh[:numbers].T
+
+    def mean(texts: tuple[str, ...]) -> Tensor:
+        rows = [table[torch.tensor(one.ids)[torch.tensor(one.special_tokens_mask) == 0]] for one in read(texts)]
+        return torch.stack([row.mean(dim=0) if len(row) else torch.zeros(numbers) for row in rows])
+
+    def read(texts: tuple[str, ...]) -> list:
+        return encoder.tokenizer.encode_batch(list(texts))
+
+    return mean
+
+
+def model2vec(numbers: int) -> Encode:
+    """Model2Vec: each token alone through the encoder, principal components, weights by rank (Tulkens and others)."""
+    need("model2vec", "the study encoder", "encoder")
+    from model2vec.distill import distill_from_model
+    from transformers import PreTrainedTokenizerFast
+
+    from kdlib.teachers import minilm
+
+    encoder = minilm()
+    names = {f"{key}_token": f"[{key.upper()}]" for key in ("unk", "sep", "pad", "cls", "mask")}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=encoder.tokenizer, **names)
+    static = distill_from_model(model=encoder.model, tokenizer=tokenizer, pca_dims=numbers)
+    return lambda texts: torch.from_numpy(static.encode(list(texts)))
+
+
+def study(scale: Scale, ledger: Ledger, data: Dataset) -> None:
+    """All arms: those that learn nothing here, then those that do."""
+    fixed: dict[str, Callable[[str], Encode]] = {
+        "MiniLM": stored,
+        "its PCA, 64 numbers": partial(principal, numbers=64),
+        "TF-IDF, words": lambda part: counting(letters=False),
+        "TF-IDF, letters": lambda part: counting(letters=True),
+    }
+    if scale.extra:
+        fixed["its token table"] = lambda part: token_table(256)
+        fixed["Model2Vec"] = lambda part: model2vec(256)
+    for name, make in fixed.items():
+        ledger.row({"phase": "report", "arm": name, "seed": 0}, lambda make=make: judged(make("test"), "test"))
+    for seed in scale.seeds:
+        untrained = partial(encode, models.bag_encoder(seed=seed), WAYS["student"].buckets)
+        settings = {"phase": "report", "arm": "untrained student", "seed": seed}
+        ledger.row(settings, lambda encoder=untrained: judged(encoder, "test"))
+
+    def run(name: str, rate: float, seed: int, part: str) -> dict:
+        way = WAYS[name]._replace(epochs=-(-WAYS[name].epochs // scale.shorter))
+        encoder, cost = taught(way, rate, seed)
+        found = judged(encoder, part)
+        return cost | (found if part == "test" else whole(found))
+
+    for name in scale.ways:
+        tried = [
+            ledger.row(
+                {"phase": "trial", "arm": name, "rate": rate, "seed": TRIAL_SEED},
+                partial(run, name, rate, TRIAL_SEED, "validation"),
+            )
+            for rate in RATES
+        ]
+        best = max(tried, key=lambda row: row["kept"])["rate"]
+        for seed in scale.seeds:
+            settings = {"phase": "report", "arm": name, "rate": best, "seed": seed}
+            ledger.row(settings, partial(run, name, best, seed, "test"))
