@@ -173,6 +173,16 @@ LESSONS = (
         None,
     ),
     Lesson(
+        "10a_a_sentence_encoder_made_cheap",
+        "A sentence encoder, made cheap (appendix)",
+        "What is left of a real encoder in a table of rows?",
+        "teach vectors, judge an encoder by its uses and by what is cheap already",
+        40,
+        (40, 40),
+        ("10",),
+        None,
+    ),
+    Lesson(
         "11_distilling_a_prompt",
         "Distilling a prompt",
         "Can a prompt be distilled, and into what?",

@@ -6,9 +6,10 @@ read. Each report has its values text by text, so that arms can be compared on t
 """
 
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from statistics import median
+from typing import Any, NamedTuple
 
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -23,6 +24,7 @@ from kdlib.extras import need
 from kdlib.models.asking import evaluating
 from kdlib.training import adamw, fit
 
+COSTED = ("MiniLM", "Model2Vec", "TF-IDF, words", "TF-IDF, letters", "small student", "student", "large student")
 PRECISION, BATCH, TRIAL_SEED = "float32", 64, 250
 RATES = (3e-3, 1e-2, 3e-2)
 
@@ -128,11 +130,16 @@ def whole(table: dict) -> dict:
 
 
 # --- what needs no student -----------------------------------------------------------------------
-def counting(letters: bool) -> Encode:
+@cache
+def counts(letters: bool) -> TfidfVectorizer:
     """TF-IDF of words, or of three to five letters, fitted on all texts that students read."""
     kind = {"analyzer": "char_wb", "ngram_range": (3, 5)} if letters else {}
-    counts = TfidfVectorizer(sublinear_tf=True, **kind).fit(training_texts())
-    return lambda texts: torch.from_numpy(counts.transform(texts).toarray()).float()
+    return TfidfVectorizer(sublinear_tf=True, **kind).fit(training_texts())
+
+
+def counting(letters: bool) -> Encode:
+    """:func:`counts` as vectors, one number for each term."""
+    return lambda texts: torch.from_numpy(counts(letters).transform(texts).toarray()).float()
 
 
 def stored(part: str) -> Encode:
@@ -169,7 +176,8 @@ def token_table(numbers: int) -> Encode:
     return mean
 
 
-def model2vec(numbers: int) -> Encode:
+@cache
+def model2vec(numbers: int) -> Any:
     """Model2Vec: each token alone through the encoder, principal components, weights by rank (Tulkens and others)."""
     need("model2vec", "the study encoder", "encoder")
     from model2vec.distill import distill_from_model
@@ -180,8 +188,40 @@ def model2vec(numbers: int) -> Encode:
     encoder = minilm()
     names = {f"{key}_token": f"[{key.upper()}]" for key in ("unk", "sep", "pad", "cls", "mask")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=encoder.tokenizer, **names)
-    static = distill_from_model(model=encoder.model, tokenizer=tokenizer, pca_dims=numbers)
-    return lambda texts: torch.from_numpy(static.encode(list(texts)))
+    return distill_from_model(model=encoder.model, tokenizer=tokenizer, pca_dims=numbers)
+
+
+# --- what it costs -------------------------------------------------------------------------------
+def milliseconds(encoders: Mapping[str, Callable[[tuple[str, ...]], object]], rounds: int = 5) -> dict[str, float]:
+    """Milliseconds a test text, all 213 at once; the median of several rounds in which each has its turn."""
+    texts = sentences.described("test").texts
+    found: dict[str, list[float]] = {name: [] for name in encoders}
+    for _ in range(rounds):
+        for name, encoder in encoders.items():
+            started = time.perf_counter()
+            encoder(texts)
+            found[name].append(1_000 * (time.perf_counter() - started) / len(texts))
+    return {name: median(times) for name, times in found.items()}
+
+
+@cache
+def costs() -> dict[str, dict]:
+    """Milliseconds a text, and bytes of what has to be stored: numbers as float16; of TF-IDF, its terms as well."""
+    from kdlib.teachers import minilm
+
+    encoder, static = minilm(), model2vec(256)
+    encoders: dict[str, Callable] = {"MiniLM": encoder, "Model2Vec": lambda texts: static.encode(list(texts))}
+    stored_bytes = {"MiniLM": 2 * models.count_parameters(encoder.model), "Model2Vec": 2 * static.embedding.size}
+    for name, letters in {"TF-IDF, words": False, "TF-IDF, letters": True}.items():
+        terms = counts(letters).get_feature_names_out()
+        encoders[name] = counts(letters).transform
+        stored_bytes[name] = sum(len(term.encode()) + 2 for term in terms)
+    for name in ("small student", "student", "large student"):
+        net = models.bag_encoder(width=WAYS[name].width, buckets=WAYS[name].buckets)
+        encoders[name] = partial(encode, net, WAYS[name].buckets)
+        stored_bytes[name] = 2 * models.count_parameters(net)
+    times = milliseconds(encoders)
+    return {name: {"ms": round(times[name], 4), "bytes": int(stored_bytes[name])} for name in encoders}
 
 
 def study(scale: Scale, ledger: Ledger, data: Dataset) -> None:
@@ -194,7 +234,7 @@ def study(scale: Scale, ledger: Ledger, data: Dataset) -> None:
     }
     if scale.extra:
         fixed["its token table"] = lambda part: token_table(256)
-        fixed["Model2Vec"] = lambda part: model2vec(256)
+        fixed["Model2Vec"] = lambda part: lambda texts: torch.from_numpy(model2vec(256).encode(list(texts)))
     for name, make in fixed.items():
         ledger.row({"phase": "report", "arm": name, "seed": 0}, lambda make=make: judged(make("test"), "test"))
     for seed in scale.seeds:
@@ -220,3 +260,6 @@ def study(scale: Scale, ledger: Ledger, data: Dataset) -> None:
         for seed in scale.seeds:
             settings = {"phase": "report", "arm": name, "rate": best, "seed": seed}
             ledger.row(settings, partial(run, name, best, seed, "test"))
+    if scale.extra:
+        for name in COSTED:
+            ledger.row({"phase": "cost", "arm": name}, lambda name=name: costs()[name])
