@@ -22,7 +22,7 @@ from kdlib import teachers as zoo
 from kdlib.data import Split, steps_of, text
 from kdlib.files import atomically
 
-EPOCHS, BATCH, RATE = 64, 32, 4e-3
+EPOCHS, BATCH, RATE = 16, 32, 4e-3
 
 
 def quarter(split: Split, generator: Generator) -> Tensor:
@@ -33,23 +33,23 @@ def quarter(split: Split, generator: Generator) -> Tensor:
 class Until:
     """Leaves the process after an epoch, whose checkpoint is written, if the next one would end too late."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, epochs: int, seconds: float) -> None:
         self.start = self.last = time.monotonic()
-        self.seconds = seconds
+        self.epochs, self.seconds = epochs, seconds
 
     def __call__(self, row: dict) -> None:
         now = time.monotonic()
         print(f"epoch {row['epoch']}: {row['validation_bits_per_byte']:.3f} bits per byte", flush=True)
-        if row["epoch"] < EPOCHS and now - self.start + 1.15 * (now - self.last) > self.seconds:
+        if row["epoch"] < self.epochs and now - self.start + 1.15 * (now - self.last) > self.seconds:
             raise SystemExit(3)
         self.last = now
 
 
-def train(path: Path, seconds: float) -> None:
+def train(path: Path, epochs: int, seconds: float) -> None:
     data = kdlib.load(text.NAME)
-    settings = {"epochs": EPOCHS, "batch_size": BATCH, "seed": 0, "order": quarter, "precision": "float32"}
+    settings = {"epochs": epochs, "batch_size": BATCH, "seed": 0, "order": quarter, "precision": "float32"}
     fitted = kdlib.fit(
-        models.gpt(), data, optimizer=partial(training.adamw, lr=RATE), callback=Until(seconds), **settings,
+        models.gpt(), data, optimizer=partial(training.adamw, lr=RATE), callback=Until(epochs, seconds), **settings,
         checkpoint=path.with_suffix(".checkpoint"), progress=False,
     )  # fmt: skip
     corpus = text.python_source()
@@ -108,11 +108,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("train", "ship"))
     parser.add_argument("file", type=Path)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="other than the shipped teacher's, to compare")
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop after an epoch before this time is up")
     parser.add_argument("--tried", default="", help="how the recipe was chosen on validation")
     options = parser.parse_args()
     if options.action == "train":
-        train(options.file, options.seconds)
+        train(options.file, options.epochs, options.seconds)
     else:
         ship(options.file, options.tried)
     return 0
