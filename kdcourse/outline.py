@@ -173,8 +173,8 @@ LESSONS = (
         None,
     ),
     Lesson(
-        "10a_a_sentence_encoder_made_cheap",
-        "A sentence encoder, made cheap (appendix)",
+        "10a_a_cheap_encoder",
+        "A cheap encoder (appendix)",
         "What is left of a real encoder in a table of rows?",
         "teach vectors, judge an encoder by its uses and by what is cheap already",
         40,
