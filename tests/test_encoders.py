@@ -228,7 +228,13 @@ def test_an_interval_by_module_is_wider_where_texts_of_a_module_are_alike():
 def test_the_quick_form_of_the_study(tmp_path):
     ledger = studies.conduct("encoder", kdlib.load("python-source", verbose=False), tmp_path / "rows.json", quick=True)
     reports = {row["arm"]: row for row in ledger.rows if row["phase"] == "report"}
-    assert {"MiniLM", "TF-IDF, words", "TF-IDF, letters", "untrained student", *study.QUICK.ways} <= reports.keys()
+    assert {
+        "MiniLM",
+        "TF-IDF, words",
+        "untrained student",
+        "untrained and letters",
+        *study.QUICK.ways,
+    } <= reports.keys()
     assert reports["MiniLM"]["kept"] == 1
     for row in reports.values():
         assert len(row["ranks"]) == len(row["kept_each"]) == len(row["same_module"]) == 213

@@ -138,7 +138,7 @@ def test_the_command_writes_page_and_figure(digits, small_study, tmp_path, monke
     assert cli.main(["reproduce", "cifar10-views", "--quick"]) == 2
     assert (
         "cifar10-views has no quick form; these have: hinton-mnist, many-teachers, mnist-shrunk, language, "
-        "prompting, rationales" in capsys.readouterr().err
+        "encoder, prompting, rationales" in capsys.readouterr().err
     )
 
 

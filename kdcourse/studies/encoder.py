@@ -288,9 +288,8 @@ def study(scale: Scale, ledger: Ledger, data: Dataset) -> None:
             settings = {"phase": "report", "arm": name, "rate": best[name], "seed": seed}
             ledger.row(settings, partial(run, name, best[name], seed, "test"))
     if "student" in best:
-        by_seed(
-            "student and letters", lambda seed: together(taught(WAYS["student"], best["student"], seed)[0], letters)
-        )
+        way, rate = WAYS["student"], best["student"]
+        by_seed("student and letters", lambda seed: together(taught(way, rate, seed)[0], letters))
     if scale.extra:
         for name in COSTED:
             ledger.row({"phase": "cost", "arm": name}, lambda name=name: costs()[name])
