@@ -324,6 +324,12 @@ def refused_left_out(p, q, drafted, chances, spare):
     return tokens if len(tokens) > len(drafted) else tokens[:-1]
 
 
+def most_probable(p, q, drafted, chances, spare):
+    tokens = step_with_while(p, q, drafted, chances, spare)
+    kept = len(tokens) - 1
+    return [*tokens[:-1], (p[kept] - q[kept] if kept < len(q) else p[kept]).argmax()]
+
+
 def one_more_after_a_refusal(p, q, drafted, chances, spare):
     tokens = step_with_while(p, q, drafted, chances, spare)
     every = step_with_while(p, q, drafted, 0 * chances, spare)
@@ -369,6 +375,7 @@ WRONG = {
         (bits(lambda z, t, real: (z, t.roll(-1, 1), real)), "Nobody predicts the first token"),
         (bits(following, everything), "padding is counted"),
         (bits(lambda z, t, real: (z[:, :-1], t[:, 1:], real[:, :-1])), "the mask is not shifted along"),
+        (bits(lambda z, t, real: (z[:, :-1], t[:, 1:], t[:, 1:] != 0)), "every 0 is left out"),
         (bits(following, lambda s, counts: (s * counts).mean()), "still counted in the number"),
         (bits(following, of_texts), "mean of the texts' means"),
         (bits(following, lambda s, counts: (s * counts).sum() / (counts.sum() + len(s))), "number of all real tokens"),
@@ -409,6 +416,7 @@ WRONG = {
         (lambda z, t: reverse_with_probabilities(z, t) * len(z), "a sum over the places"),
         (lambda z, t: reverse_with_probabilities(z, t) / z.shape[1], "a mean over the symbols, too"),
         (lambda z, t: (z.softmax(1) * (z - t)).sum(1).mean(), "take `log_softmax` of both"),
+        (lambda z, t: (z.softmax(1) * (z.softmax(1) / t.softmax(1)).log()).sum(1).mean(), "rounded to 0"),
         (
             lambda z, t: F.kl_div(t.log_softmax(1), z.log_softmax(1), log_target=True, reduction="batchmean"),
             "kl_div: write it yourself",
@@ -445,6 +453,7 @@ WRONG = {
         (step(last=None), "the target's call gives one more"),
         (step(last=lambda p, q: q[-1]), "comes from the draft"),
         (refused_left_out, "after a refusal nothing is drawn"),
+        (most_probable, "the most probable token is taken"),
         (one_more_after_a_refusal, "after a refusal the target's last distribution"),
     ],
     ex10.fair_intervals: [
@@ -453,10 +462,8 @@ WRONG = {
             intervals(lambda steps, label, taught, asking: math.ceil(steps * taught / label)),
             "spent before the first step is left out",
         ),
-        (
-            intervals(lambda steps, label, taught, asking: (asking + steps * taught) // label),
-            "rounded down",
-        ),
+        (intervals(lambda steps, label, taught, asking: (asking + steps * taught) // label), "rounded down"),
+        (intervals(lambda steps, label, taught, asking: round((asking + steps * taught) / label)), "rounded down"),
         (
             intervals(lambda steps, label, taught, asking: max(math.ceil(steps * label / taught), 1)),
             "the costs of the two steps are exchanged",

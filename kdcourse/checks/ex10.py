@@ -47,11 +47,14 @@ def _bits(
     }[about]
     if mean == "too early":
         counts = real[:, : targets.shape[1]]
+    if mean == "zeros":
+        counts = targets != 0
     surprise = -logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
     kept = torch.where(counts, surprise, 0.0)
     value = {
         "tokens": lambda: kept.sum() / counts.sum(),
         "too early": lambda: kept.sum() / counts.sum(),
+        "zeros": lambda: kept.sum() / counts.sum(),
         "all": lambda: surprise.mean(),
         "all places": lambda: kept.mean(),
         "texts": lambda: (kept.sum(dim=1) / counts.sum(dim=1)).mean(),
@@ -81,6 +84,8 @@ mended_bits = Part(
          "`roll` moves the first token behind the last one, so that the last place is asked for it. Nobody predicts "
          "the first token: cut."),
         ({"mean": "all"}, "padding is counted."),
+        ({"mean": "zeros"},
+         "every 0 is left out, as if it were padding. It is a symbol of the texts, too: `real` says which ones count."),
         ({"mean": "too early"},
          "the mask is not shifted along with the tokens: the first padding token after each text is counted, or a text "
          "loses its last token. What counts is whether the *predicted* token is real."),
@@ -224,11 +229,13 @@ def _reverse_cases(generator: torch.Generator) -> list[Case]:
 
 def _reverse(
     student_logits: Tensor, teacher_logits: Tensor, *, weights: str = "live", way: str = "reverse", over: str =
-    "places", raw: bool = False
+    "places", logs: str = "log_softmax"
 ) -> Tensor:  # fmt: skip
     """The divergence; each option changes something."""
-    log_q = student_logits if raw else student_logits.log_softmax(-1)
-    log_p = teacher_logits if raw else teacher_logits.log_softmax(-1)
+    log_q, log_p = (
+        {"log_softmax": z.log_softmax(-1), "late": z.softmax(-1).log(), "raw": z}[logs]
+        for z in (student_logits, teacher_logits)
+    )
     first, second = {"reverse": (log_q, log_p), "forward": (log_p, log_q)}[way]
     share = first.softmax(-1)
     share = {"live": share, "detached": share.detach(), "double": 2 * share - share.detach()}[weights]
@@ -250,7 +257,10 @@ mended_reverse = Part(
                              "probabilities."),
         ({"over": "sum"}, "this is a sum over the places. Return their mean."),
         ({"over": "all"}, "this is a mean over the symbols, too. A divergence is their sum; average over places."),
-        ({"raw": True}, "logits stand where log-probabilities belong: take `log_softmax` of both first."),
+        ({"logs": "raw"}, "logits stand where log-probabilities belong: take `log_softmax` of both first."),
+        ({"logs": "late"},
+         "the result is infinite for finite logits: a small probability is rounded to 0 before its logarithm is taken. "
+         "`log_softmax` does not leave log space."),
         most=1,
     ),
 )  # fmt: skip
@@ -380,7 +390,7 @@ def _step_cases(generator: torch.Generator) -> list[Case]:
         telling_case(3, 10, refused=["goes on", "keeps", "left out", "adds"], of=["next"]),
         telling_case(2, 8, bonus=["q", "before", "none"]),
         telling_case(1, 8, bonus=["q", "before"]),
-        telling_case(4, 12, accept=["p", "p at least q"], again=["q", "less"], number=["first"]),
+        telling_case(4, 12, accept=["p", "p at least q"], again=["q", "less"], number=["first", "none"]),
         telling_case(3, 10, accept=["most probable", "half"], of=["first"]),
     ]
 
@@ -395,6 +405,12 @@ def _step(
     of: str = "own", refused: str = "stop", bonus: str = "p", number: str = "own"
 ) -> list[int]:  # fmt: skip
     """The tokens that come; each option changes something."""
+
+    def drawn(weights: Tensor, place: int) -> int:
+        if number == "none":
+            return int(weights.argmax())
+        return _token(weights, spare[place if number == "own" else 0].item())
+
     tokens: list[int] = []
     for place, (one, chance) in enumerate(zip(drafted.tolist(), chances.tolist(), strict=True)):
         here, there = p[place, one], q[place, one]
@@ -417,7 +433,7 @@ def _step(
             "less": (q[place] - wanted).clamp(min=0),
         }[again]
         if refused != "left out":
-            tokens.append(_token(weights, spare[place if number == "own" else 0].item()))
+            tokens.append(drawn(weights, place))
         if refused == "keeps":
             tokens += drafted.tolist()[place + 1 :]
         if refused in ("stop", "left out", "keeps"):
@@ -426,7 +442,7 @@ def _step(
             break
     if bonus != "none":
         last = {"p": p[-1], "q": q[-1], "before": p[-2]}[bonus]
-        tokens.append(_token(last, spare[-1 if number == "own" else 0].item()))
+        tokens.append(drawn(last, -1))
     return tokens
 
 
@@ -470,6 +486,7 @@ mended_step = Part(
         ({"bonus": "q"}, "the token after all drafted ones comes from the draft. It comes from p, its last row."),
         ({"bonus": "before"}, "the token after all drafted ones comes from the row before the last of p."),
         ({"number": "first"}, "every draw uses the first number of `spare`. Use that of its place."),
+        ({"number": "none"}, "nothing is drawn: the most probable token is taken."),
     ),
 )  # fmt: skip
 
@@ -507,7 +524,9 @@ def _curve_cases(generator: torch.Generator) -> list[Case]:
 
     return [
         example,
-        telling_case(5, 6, 3, 7, 10, 2.776, whole=["down"], asking=["no", "each"], longer=["taught", "same"]),
+        telling_case(
+            5, 6, 3, 7, 10, 2.776, whole=["down", "nearest"], asking=["no", "each"], longer=["taught", "same"]
+        ),
         telling_case(4, 8, 4, 10, 0, 3.182, place=["late", "end"], read=["best", "mean"], ratio=["upside down"]),
         telling_case(10, 5, 5, 6, 42, 2.262, spread=["unpaired", "overlap"], asking=["no"], whole=["down"]),
         telling_case(3, 7, 2, 2, 31, 4.303, n=[0], root=[False], asking=["no"]),
@@ -522,7 +541,7 @@ def _saved(
     """Both intervals; each option changes something."""
     seeds, steps = taught.shape
     before = {"once": asking_ms, "no": 0, "each": steps * asking_ms}[asking]
-    rounded = {"up": math.ceil, "down": math.floor}[whole]
+    rounded = {"up": math.ceil, "down": math.floor, "nearest": round}[whole]
     if longer == "labels":
         cost, each = (before + steps * taught_ms, label_ms) if ratio == "taught" else (steps * label_ms, taught_ms)
         control, own = min(max(rounded(cost / each), 1), labels.shape[1]), steps
@@ -564,7 +583,7 @@ fair_intervals = Part(
         ({"asking": "each"}, "what was spent before the first step is counted at every step. It is spent once."),
         ({"ratio": "upside down"}, "the costs of the two steps are exchanged. Where a step with the teacher takes "
                                    "longer, the control makes *more* steps."),
-        ({"whole": "down"},
+        ({"whole": "down"}, {"whole": "nearest"},
          "the control's steps are rounded down, so that it gets less time than the student it is compared with. Round "
          "up."),
         ({"place": "late"}, "the curves are read one step too late: column 0 is what was measured after step 1."),
