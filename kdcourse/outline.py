@@ -170,7 +170,7 @@ LESSONS = (
         80,
         (75, 75),
         ("02", "06"),
-        None,
+        Exercise("four faulty programs, stored answers, equal cost", 60, 20),
     ),
     Lesson(
         "10a_a_cheap_encoder",

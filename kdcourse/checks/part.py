@@ -21,7 +21,9 @@ from kdcourse.checks.trying import Case, Foreign, Outcome, same
 VISIBLE_SEED = 0
 """Seed of the inputs that a learner sees; grading draws others."""
 
-DIRECT = (trying.call, trying.figures, trying.positions, trying.differentiated, trying.passed_back)
+DIRECT = (
+    trying.call, trying.figures, trying.positions, trying.listed, trying.differentiated, trying.passed_back
+)  # fmt: skip
 """Uses that pass the arguments of a case to a learner's function unchanged."""
 
 
@@ -47,6 +49,15 @@ def switched(reference: Callable[..., Any], *rows: tuple, most: int = 2) -> Iter
             if len(names) == len(set(names)):
                 merged = {name: value for options, _ in some for name, value in options.items()}
                 yield Mistake(partial(reference, **merged), slips.in_one(*(says for _, says in some)))
+
+
+def telling(draw: Callable[[], Case], function: Callable[..., Any], *options: dict[str, Any]) -> Case:
+    """The first case drawn on which each of these options of a function changes its result."""
+    while True:
+        case = draw()
+        right = trying.plain(function(**case))
+        if not any(same(trying.plain(function(**case, **some)), right, 1e-3) for some in options):
+            return case
 
 
 @dataclass(frozen=True)

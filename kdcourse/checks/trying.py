@@ -492,3 +492,13 @@ def positions(function: Callable[..., Any], **case: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         return value
     return [item.tolist() if hasattr(item, "tolist") else item for item in value]
+
+
+# Exercise 10: a list of tokens.
+
+
+def listed(function: Callable[..., Any], **case: Any) -> Any:
+    """Call the function; a tensor or array of tokens becomes a list, and each token a plain number."""
+    value = function(*case.values())
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return [_taken_out(item) for item in value] if isinstance(value, (list, tuple)) else value
