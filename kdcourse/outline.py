@@ -177,7 +177,7 @@ LESSONS = (
         "A cheap encoder (appendix)",
         "What is left of a real encoder in a table of rows?",
         "teach vectors, judge an encoder by its uses and by what is cheap already",
-        40,
+        45,
         (40, 40),
         ("10",),
         None,
