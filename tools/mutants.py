@@ -49,6 +49,7 @@ TESTED = (
     "sequence_losses",
     "sequences",
     "embeddings",
+    "encoders",
 )
 TESTS = tuple(f"tests/test_{name}.py" for name in TESTED)
 
@@ -514,6 +515,30 @@ MUTANTS = (
         "kdcourse/studies/language.py",
         "best[name] = min(tried",
         "best[name] = max(tried",
+    ),
+    Mutant(
+        "a search whose ties count for it",
+        "kdcourse/sentences/__init__.py",
+        "return (found >= found.diagonal()[:, None]).sum(dim=1)",
+        "return 1 + (found > found.diagonal()[:, None]).sum(dim=1)",
+    ),
+    Mutant(
+        "a text that is its own neighbour",
+        "kdcourse/sentences/__init__.py",
+        "return cosines(vectors, vectors).fill_diagonal_(-2).topk(NEAREST).indices",
+        "return cosines(vectors, vectors).topk(NEAREST).indices",
+    ),
+    Mutant(
+        "test texts that students read elsewhere",
+        "kdcourse/sentences/__init__.py",
+        'set() if part == "train" else {*described("train").texts, *others()}, Counter()',
+        "set(), Counter()",
+    ),
+    Mutant(
+        "a stranger's weights loaded unchecked",
+        "kdlib/teachers/sentences.py",
+        "if (digest := hashlib.sha256(content).hexdigest()) != FILES[name]:",
+        "if (digest := hashlib.sha256(content).hexdigest()) == name:",
     ),
     Mutant(
         "a cache that looks ahead",
