@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import kdlib
-from kdlib import Dataset, models, objectives
+from kdlib import Dataset, losses, models, objectives
 from kdlib.models.tokens import Prompted, SoftPrompt
 from kdlib.training import adamw
 
@@ -128,6 +128,29 @@ def test_merged_is_the_same_model_without_anything_added():
     assert any("parametrizations" in key for key in adapted.state_dict()), "it is a copy"
     assert all(parameter.requires_grad for parameter in after.parameters())
     assert models.merged(net()).state_dict().keys() == net().state_dict().keys(), "nothing to merge"
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_a_change_learns_as_peft_s_does(rank):
+    """The same first factors, texts and optimizer: the same answers after 20 steps. Its scale is lora_alpha / rank."""
+    peft = pytest.importorskip("peft")
+    ours = models.low_rank(net(), rank)
+    names = [name for name, layer in net().named_modules() if isinstance(layer, nn.Linear)]
+    theirs = peft.get_peft_model(net(), peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=names))
+    wrapped = [layer for layer in theirs.modules() if isinstance(layer, peft.tuners.lora.Linear)]
+    assert len(wrapped) == len(linear_layers(ours)) == len(names)
+    with torch.no_grad():
+        for layer, own in zip(wrapped, linear_layers(ours), strict=True):
+            layer.lora_A["default"].weight.copy_(own.parametrizations.weight[0].down)
+    tokens, targets = ids(8, 12), ids(8, 12, seed=1)
+    for model in (ours, theirs):
+        optimizer = torch.optim.Adam([one for one in model.parameters() if one.requires_grad], lr=1e-2)
+        for _ in range(20):
+            optimizer.zero_grad()
+            losses.cross_entropy(model(tokens), targets).backward()
+            optimizer.step()
+    torch.testing.assert_close(ours(tokens), theirs(tokens), atol=1e-4, rtol=1e-4)
+    assert (ours(tokens) - net()(tokens)).abs().max() > 0.1, "something was learned"
 
 
 def test_a_change_is_the_same_for_a_seed_and_leaves_others_draws_alone():
