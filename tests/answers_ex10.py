@@ -1,6 +1,7 @@
 """Exercise 10: right answers in several styles pass, typical wrong ones are recognised by name."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -235,6 +236,21 @@ def with_subtracted(least=0.0):
     return ours
 
 
+def added_outside(student_logits, tokens, log_kept, log_rest, least=0.0):
+    q = student_logits.softmax(-1)
+    rest = q.scatter(1, tokens, 0.0).sum(1) + least
+    both = torch.cat([student_logits.log_softmax(-1).gather(1, tokens), rest.log()[:, None]], 1)
+    theirs = torch.cat([log_kept, log_rest[:, None]], 1)
+    return (theirs.exp() * (theirs - both)).sum(1).mean()
+
+
+def with_distributions(student_logits, tokens, log_kept, log_rest):
+    """PyTorch's divergence is infinite where a probability is 0 in float32."""
+    own = torch.distributions.Categorical(logits=with_rest(student_logits.log_softmax(1), tokens))
+    theirs = torch.distributions.Categorical(logits=torch.cat([log_kept, log_rest[:, None]], 1))
+    return torch.distributions.kl_divergence(theirs, own).mean()
+
+
 def with_average(log_q, tokens):
     others = log_q.shape[1] - tokens.shape[1]
     both = with_rest(log_q, tokens)
@@ -357,6 +373,17 @@ def intervals(
     return found
 
 
+def control_read_late(labels, taught, label_ms, taught_ms, asking_ms, quantile):
+    """Right at equal steps; at equal cost n stands in the place of n − 1."""
+    n = math.ceil((asking_ms + taught.shape[1] * taught_ms) / label_ms)
+    found = []
+    for column in (taught.shape[1] - 1, n):
+        saved = labels[:, column] - taught[:, -1]
+        half = quantile * saved.std() / len(saved) ** 0.5
+        found.append(((saved.mean() - half).item(), (saved.mean() + half).item()))
+    return found
+
+
 def taught_cut(labels, taught, label_ms, taught_ms, asking_ms, quantile):
     right = intervals()
     steps = taught.shape[1]
@@ -396,7 +423,11 @@ WRONG = {
         (rest_divided, "divided equally"),
         (outcomes(with_average), "others are averaged"),
         (outcomes(with_subtracted()), "1 minus its kept probabilities"),
-        (outcomes(with_subtracted(1e-8)), "1 minus its kept probabilities"),
+        (outcomes(with_subtracted(1e-8)), "a small number keeps the student's rest"),
+        (added_outside, "used outside log space"),
+        (partial(added_outside, least=1e-8), "a small number keeps the student's rest"),
+        (partial(added_outside, least=torch.finfo(torch.float32).tiny), "a small number keeps the student's rest"),
+        (with_distributions, "the divergence have to stay in log space"),
         (outcomes(with_rest, reverse=True), "the two are exchanged"),
         (
             lambda *case: (
@@ -469,7 +500,15 @@ WRONG = {
             "the costs of the two steps are exchanged",
         ),
         (taught_cut, "is stopped earlier"),
-        (intervals(read=lambda curves, count: curves[:, min(count, curves.shape[1] - 1)]), "one step too late"),
+        (
+            intervals(lambda steps, label, taught, asking: math.ceil(steps * (asking + taught) / label)),
+            "counted at every step",
+        ),
+        (
+            intervals(read=lambda curves, count: curves[:, min(count, curves.shape[1] - 1)]),
+            "after n steps it is column n − 1",
+        ),
+        (control_read_late, "after n steps it is column n − 1"),
         (intervals(read=lambda curves, count: curves[:, :count].amin(1)), "the best step of each curve"),
         (intervals(read=lambda curves, count: curves[:, :count].mean(1)), "averaged over their steps"),
         (intervals(spread=lambda a, b: (a.var() + b.var()).sqrt()), "the spreads of two arms"),

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from scipy import special, stats
 from torch import nn
-from torch.distributions import Categorical, kl_divergence
+from torch.distributions import Categorical
 from torch.nn import functional as F
 
 # Part 1: mended_bits
@@ -110,7 +110,7 @@ def stored_distributions(logits, tokens, log_kept, log_rest):
     rest = logs.scatter(-1, tokens, -torch.inf).logsumexp(-1, keepdim=True)
     student = Categorical(logits=torch.cat((logs.gather(-1, tokens), rest), -1))
     teacher = Categorical(logits=torch.cat((log_kept, log_rest[:, None]), -1))
-    return kl_divergence(teacher, student).mean()
+    return (teacher.probs * (teacher.logits - student.logits)).sum(-1).mean()
 
 
 def stored_complement(logits, tokens, log_kept, log_rest):

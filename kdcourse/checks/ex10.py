@@ -125,12 +125,16 @@ def _stored_cases(generator: torch.Generator) -> list[Case]:
         student, teacher = 2 * torch.randn(2, places, symbols, generator=generator)
         return {"student_logits": student, **kept(teacher, k)}
 
+    def sure(size: float) -> Case:
+        """A student that is sure of the most probable symbol: in float32, 1 less its probability is 0."""
+        one = case(3, 6, 2)
+        one["student_logits"].scatter_(1, one["tokens"][:, :1], size + 20 * torch.rand(3, 1, generator=generator))
+        return one
+
     example = {"student_logits": torch.tensor([[0.5, 0.1, 0.2, 0.1, 0.1]]).log()}
     example |= kept(torch.tensor([[0.5, 0.3, 0.1, 0.06, 0.04]]).log(), 2)
-    sure = case(3, 6, 2)
-    sure["student_logits"].scatter_(1, sure["tokens"][:, :1], 60 + 20 * torch.rand(3, 1, generator=generator))
     certain = kept(3 * torch.randn(4, 8, generator=generator) + 50 * torch.eye(4, 8), 3)
-    return [example, case(5, 10, 3), case(4, 30, 8), sure, {**case(4, 8, 3), **certain}]
+    return [example, case(5, 10, 3), case(4, 30, 8), sure(60), sure(140), {**case(4, 8, 3), **certain}]
 
 
 _EPSILONS = (1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, torch.finfo(torch.float32).eps, torch.finfo(torch.float32).tiny)
@@ -153,6 +157,7 @@ def _stored(
         "largest": lambda: others.amax(-1),
         "subtracted": lambda: (1 - own.exp().sum(-1)).clamp(min=least).log(),
         "added": lambda: (1 - own.exp().sum(-1) + least).log(),
+        "outside": lambda: others.exp().sum(-1).clamp(min=least).log(),
     }
     if rest in own_rest:
         p, q = torch.cat([log_kept, log_rest[:, None]], -1), torch.cat([own, own_rest[rest]()[:, None]], -1)
@@ -175,6 +180,14 @@ def _stored(
 _SUBTRACTED = (
     "the student's rest is 1 minus its kept probabilities. Where it is sure of them, that is 0 or rounding noise: add "
     "up the others in log space instead."
+)
+_OUTSIDE = (
+    "the student's rest is used outside log space: where it is very sure, its probability is 0 in float32, and the "
+    "result infinite. Both the sum of the others and the divergence have to stay in log space."
+)
+_LEAST = (
+    "a small number keeps the student's rest, 1 minus its kept probabilities or the sum of the others', from being 0. "
+    "Where it is sure, that number stands in the place of the rest: add up the others in log space instead."
 )
 
 stored_divergence = Part(
@@ -200,8 +213,10 @@ stored_divergence = Part(
          "them *together* stands against it."),
         ({"rest": "average"}, "the student's others are averaged. Add up their probabilities."),
         ({"rest": "largest"}, "only the largest of the student's others is taken. Add up their probabilities."),
-        *(({"rest": kind, "least": least}, _SUBTRACTED) for kind in ("subtracted", "added") for least in _EPSILONS),
+        ({"rest": "outside"}, _OUTSIDE),
         ({"rest": "subtracted"}, _SUBTRACTED),
+        ({"rest": "outside", "least": torch.finfo(torch.float32).tiny}, _LEAST),
+        *(({"rest": kind, "least": least}, _LEAST) for kind in ("subtracted", "added") for least in _EPSILONS),
         ({"teacher": "recomputed"},
          "the teacher's rest is computed anew, as 1 minus what is kept. Where it is sure, that is rounding noise: "
          "`log_rest` was added up when it was stored."),
@@ -494,7 +509,7 @@ mended_step = Part(
 # --- equal steps, equal cost ---------------------------------------------------------------------
 def _curve_cases(generator: torch.Generator) -> list[Case]:
     def case(seeds: int, steps: int, label_ms: int, taught_ms: int, asking_ms: int, quantile: float) -> Case:
-        longest = math.ceil((asking_ms + steps * taught_ms) / label_ms) + 3
+        longest = math.ceil(steps * (asking_ms + taught_ms) / label_ms) + 3
         level = 0.4 * torch.randn(seeds, 1, generator=generator)
         place = torch.arange(1, longest + 1)
         noise = 0.15 * torch.randn(seeds, longest + steps, generator=generator)
@@ -510,7 +525,9 @@ def _curve_cases(generator: torch.Generator) -> list[Case]:
         }
 
     example = {
-        "labels": torch.tensor([[5.0, 4.0, 3.5, 3.2], [5.2, 4.1, 3.7, 3.4], [5.1, 4.3, 3.6, 3.2]]),
+        "labels": torch.tensor(
+            [[5.0, 4.0, 3.5, 3.2, 3.0, 2.9], [5.2, 4.1, 3.7, 3.4, 3.3, 3.1], [5.1, 4.3, 3.6, 3.2, 3.1, 3.0]]
+        ),
         "taught": torch.tensor([[4.4, 3.7], [4.8, 3.9], [4.6, 3.8]]),
         "label_ms": 10,
         "taught_ms": 14,
@@ -527,7 +544,9 @@ def _curve_cases(generator: torch.Generator) -> list[Case]:
         telling_case(
             5, 6, 3, 7, 10, 2.776, whole=["down", "nearest"], asking=["no", "each"], longer=["taught", "same"]
         ),
-        telling_case(4, 8, 4, 10, 0, 3.182, place=["late", "end"], read=["best", "mean"], ratio=["upside down"]),
+        telling_case(
+            4, 8, 4, 10, 0, 3.182, place=["late", "late control", "end"], read=["best", "mean"], ratio=["upside down"]
+        ),
         telling_case(10, 5, 5, 6, 42, 2.262, spread=["unpaired", "overlap"], asking=["no"], whole=["down"]),
         telling_case(3, 7, 2, 2, 31, 4.303, n=[0], root=[False], asking=["no"]),
     ]
@@ -551,7 +570,9 @@ def _saved(
         control, own = steps, steps
 
     def level(curves: Tensor, count: int) -> Tensor:
-        at = {"own": count - 1, "late": min(count, curves.shape[1] - 1), "end": -1}[place]
+        after = min(count, curves.shape[1] - 1)
+        of_control = after if count == control else count - 1
+        at = {"own": count - 1, "late": after, "late control": of_control, "end": -1}[place]
         if read != "last":
             return {"best": curves[:, :count].amin(1), "mean": curves[:, :count].mean(1)}[read]
         return curves[:, at]
@@ -586,7 +607,8 @@ fair_intervals = Part(
         ({"whole": "down"}, {"whole": "nearest"},
          "the control's steps are rounded down, so that it gets less time than the student it is compared with. Round "
          "up."),
-        ({"place": "late"}, "the curves are read one step too late: column 0 is what was measured after step 1."),
+        ({"place": "late"}, {"place": "late control"},
+         "a curve is read too late. Column n is measured after n + 1 steps: after n steps it is column n − 1."),
         ({"place": "end"}, "the control is read at the end of its curve. It gets as many steps as the cost allows."),
         ({"read": "best"}, "the best step of each curve is taken, on the very data that are reported. Take the last."),
         ({"read": "mean"}, "curves are averaged over their steps. Take the last step."),
