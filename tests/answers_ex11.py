@@ -197,6 +197,13 @@ def the_program(teacher, student, foreign, practice, prompt, request, read, cach
     return (student == teacher).float().mean().item(), math.ceil(read / prompt)
 
 
+def all_that_the_server_reads(teacher, student, foreign, practice, prompt, request, read, cached):
+    """What the student reads is not taken off; from the cache comes the prompt."""
+    kept, _ = saving_with_lists(teacher, student, foreign, practice, prompt, request, read, cached)
+    spent, server = len(practice) * (prompt + request) + 3 * read, request if cached else prompt + request
+    return kept, math.ceil(spent / server)
+
+
 def kappa(teacher, student, foreign, practice, prompt, request, read, cached):
     kept, after = saving_with_lists(teacher, student, foreign, practice, prompt, request, read, cached)
     agreed = (student == teacher).float().mean().item()
@@ -295,6 +302,27 @@ def the_joined(examples, items, right):
     return len(items) - len(rest), sum(rest) / len(rest) if rest else math.nan
 
 
+def the_whole_prompt(examples, items, right):
+    """All words of all examples, one after the other."""
+    words = " ".join(examples).casefold().split()
+    fresh = []
+    for item, good in zip(items, right, strict=True):
+        asked = item.casefold().split()
+        if not any(words[at : at + len(asked)] == asked for at in range(len(words))):
+            fresh.append(good)
+    return len(items) - len(fresh), sum(fresh) / len(fresh) if fresh else math.nan
+
+
+def in_this_order(item, example):
+    """Other words may stand between them."""
+    at, words = 0, example.split()
+    for word in item.split():
+        if word not in words[at:]:
+            return False
+        at = words.index(word, at) + 1
+    return True
+
+
 def leaks_as_wrong(examples, items, right):
     leaked = score_in_loops(examples, items, right)[0]
     points = [score_in_loops(examples, [item], [good])[1] for item, good in zip(items, right, strict=True)]
@@ -346,6 +374,7 @@ WRONG = {
         (saving(passes=1), "counts three times"),
         (saving(passes=2), "counts three times"),
         (saving(each=lambda prompt, request: prompt + request), "still reads the request"),
+        (all_that_the_server_reads, "still reads the request"),
         (saving(each=lambda prompt, request: request), "not its own"),
         (saving(never=None), "not read anew"),
         (saving(never=0), "return `math.inf`"),
@@ -417,6 +446,9 @@ WRONG = {
         (score(stands=str.__eq__), "look for the item *in* it"),
         (score(stands=lambda item, example: f"{example} ".startswith(f"{item} ")), "only at the beginning"),
         (score(stands=lambda item, example: example.split("=")[0].strip() == item), "only at the beginning"),
+        (score(stands=lambda item, one: set(item.split()) <= set(one.split())), "one after the other, in this order"),
+        (score(stands=in_this_order), "one after the other, in this order"),
+        (the_whole_prompt, "begins in one example and ends in the next"),
         (score(count="examples"), "this counts examples"),
         (score(among=lambda leak: True), "Leave out those that leak"),
         (score(among=lambda leak: leak), "Take the others"),
@@ -459,6 +491,7 @@ PAIRS = {
         (score(normal=str.split, stands=lambda item, one: item == one), "as a whole", "capitals"),
         (the_joined, "`lower` leaves ß", "tabs and line breaks", "whole words"),
         (score(stands=lambda item, example: item in example, among=lambda leak: True), "whole words", "Leave out"),
+        (score(stands=in_this_order, empty=0.0), "one after the other", "return `math.nan`"),
     ],
     ex11.at_equal_tokens: [
         (compared(texts=min, ddof=0), "Each arm reads", "Divide by S − 1"),

@@ -97,9 +97,10 @@ def _saved(
     }[controls]
     kept = (alike(student, teacher) - floor) / (1 - floor if share == "of the rest" else 1)
     teaching = len(practice) * {"with prompt": prompt + request, "prompt": prompt, "without": request, "no": 0}[asked]
-    after = (teaching + passes * read) / {"prompt": prompt, "request": request, "all": prompt + request}[each]
+    saved = {"prompt": prompt, "request": request, "all": prompt + request}[each]
+    after = (teaching + passes * read) / (request if cached and cache == "server's" else saved)
     after = {"ceil": math.ceil(after), "floor": math.floor(after), "next": math.floor(after) + 1, "real": after}[ends]
-    return kept, {"never": math.inf, "at once": 0, "ignored": after}[cache] if cached else after
+    return kept, {"never": math.inf, "at once": 0, "ignored": after, "server's": after}[cache] if cached else after
 
 
 _UNMENDED = (
@@ -139,7 +140,8 @@ honest_saving = Part(
             ({"asked": "without"},
              "the teacher reads the practice requests *with the prompt*: that is where its answers come from."),
             ({"asked": "prompt"}, "the teacher reads each practice request, too, after the prompt: its tokens count."),
-            ({"each": "all"}, "the student still reads the request. A request saves the prompt's tokens alone."),
+            ({"each": "all"}, {"each": "all", "cache": "server's"},
+             "the student still reads the request. A request saves the prompt's tokens alone."),
             ({"each": "request"}, "a request saves the tokens of the *prompt*, and not its own."),
             ({"cache": "at once"}, "where no token is saved, nothing is ever paid for: return `math.inf`."),
             ({"ends": "floor"}, {"ends": "next"}, {"ends": "real"},
@@ -339,7 +341,10 @@ def _exam_cases(generator: torch.Generator) -> list[Case]:
     def case(items: int, examples: int) -> Case:
         asked = [nouns[place] for place in torch.randperm(len(nouns), generator=generator)[:items].tolist()]
         shown = [nouns[below(len(nouns))] for _ in range(examples)]
-        forms = ("translate {} = {}", "Q: translate {} A: {}", "translate {}")
+        forms = (
+            "translate {} = {}", "Q: translate {} A: {}", "translate {}", "{} translate = {}", "translate the {}",
+            "{1} please translate",
+        )  # fmt: skip
         return {
             "examples": [written(forms[below(len(forms))].format(noun, NOUNS[noun])) for noun in shown],
             "items": [written(f"translate {noun}") + " " * below(3) for noun in asked],
@@ -360,19 +365,28 @@ def _exam_cases(generator: torch.Generator) -> list[Case]:
         "items": [f"translate {noun}" for noun in ("Stein", "Fuß", "Haus", "Floß", "Wasser", "Maß")],
         "right": [True, True, True, False, True, False],
     }  # fmt: skip
+    apart = {
+        "examples": ["Haus translate = house", "please translate", "Maß = measure"],
+        "items": ["translate Haus", "translate Maß"],
+        "right": [True, False],
+    }
     every = {"examples": ["translate Haus = house"], "items": ["TRANSLATE\nHAUS"], "right": [True]}
+    look = {"folded": "no", "spaces": "as they are", "within": "equal"}
     return [
         example,
         telling({"folded": "lower"}, {"within": "letters"}, {"counted": "examples"}),
         telling({"spaces": "as they are"}, {"within": "equal"}, {"folded": "no"}),
         telling({"within": "begins"}, {"spaces": "ends"}, {"score": "wrong"}),
+        telling(look, {**look, "score": "all"}),
+        telling({"within": "any order"}, {"within": "with gaps"}, {"joined": True}),
+        apart,
         every,
     ]
 
 
 def _scored(
     examples: list[str], items: list[str], right: list[bool], *, folded: str = "casefold", spaces: str = "one",
-    within: str = "words", counted: str = "items", score: str = "rest", empty: float = math.nan
+    within: str = "words", joined: bool = False, counted: str = "items", score: str = "rest", empty: float = math.nan
 ) -> tuple[int, float]:  # fmt: skip
     """Items that leak, and the score; each option changes something."""
 
@@ -382,15 +396,18 @@ def _scored(
         return {"one": " ".join(words), "ends": text.strip(), "none": "".join(words), "as they are": text}[spaces]
 
     def stands(item: str, example: str) -> bool:
+        left = iter(example.split())
         return {
             "words": f" {item} " in f" {example} ",
             "letters": item in example,
             "equal": item == example,
             "begins": f"{example} ".startswith(f"{item} "),
             "answered": item == example.split(" =")[0],
+            "any order": set(item.split()) <= set(example.split()),
+            "with gaps": all(word in left for word in item.split()),
         }[within]
 
-    shown = [normal(example) for example in examples]
+    shown = [normal(example) for example in ([" ".join(examples)] if joined else examples)]
     leaks = [any(stands(normal(item), example) for example in shown) for item in items]
     count = sum(leaks)
     if counted == "examples":
@@ -425,6 +442,11 @@ fair_score = Part(
              "\"translate Fußball\". Compare whole words."),
             ({"within": "begins"}, {"within": "answered"},
              "an item is found only at the beginning of an example. It may stand anywhere in it."),
+            ({"within": "any order"}, {"within": "with gaps"},
+             "an item counts as leaked wherever its words are. The words stand one after the other, in this order."),
+            ({"joined": True},
+             "the examples are searched as one text. An item does not leak if it begins in one example and ends in the "
+             "next."),
             ({"counted": "examples"}, "this counts examples. Count the items that leak."),
             ({"score": "leaked"}, "the score is that of the items that *leak*. Take the others."),
             ({"score": "wrong"},
