@@ -360,10 +360,10 @@ def _exam_cases(generator: torch.Generator) -> list[Case]:
     example = {
         "examples": [
             "translate Fußball = football", "translate Haus = house", "TRANSLATE WASSER = water", "TRANSLATE FLOSS",
-            "translate  Stein",
+            "translate  Stein", "translate Maß",
         ],
-        "items": [f"translate {noun}" for noun in ("Stein", "Fuß", "Haus", "Floß", "Wasser", "Maß")],
-        "right": [True, True, True, False, True, False],
+        "items": [f"translate {noun}" for noun in ("Stein", "Fuß", "Haus", "Floß", "Wasser", "Maß", "Schoß")],
+        "right": [False, True, True, False, True, False, False],
     }  # fmt: skip
     apart = {
         "examples": ["Haus translate = house", "please translate", "Maß = measure"],
@@ -371,13 +371,11 @@ def _exam_cases(generator: torch.Generator) -> list[Case]:
         "right": [True, False],
     }
     every = {"examples": ["translate Haus = house"], "items": ["TRANSLATE\nHAUS"], "right": [True]}
-    look = {"folded": "no", "spaces": "as they are", "within": "equal"}
     return [
         example,
         telling({"folded": "lower"}, {"within": "letters"}, {"counted": "examples"}),
         telling({"spaces": "as they are"}, {"within": "equal"}, {"folded": "no"}),
         telling({"within": "begins"}, {"spaces": "ends"}, {"score": "wrong"}),
-        telling(look, {**look, "score": "all"}),
         telling({"within": "any order"}, {"within": "with gaps"}, {"joined": True}),
         apart,
         every,
