@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -10,17 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdcourse.checks import trying
-from kdcourse.checks.part import Part, switched
-from kdcourse.checks.trying import Case, plain, same
-
-
-def _telling(draw: Callable[[], Case], function: Callable[..., Any], *options: dict[str, Any]) -> Case:
-    """The first case drawn on which a function without options and with each of these has different results."""
-    while True:
-        case = draw()
-        results = [plain(function(**case, **some)) for some in ({}, *options)]
-        if not any(same(one, other, 1e-4) for one, other in combinations(results, 2)):
-            return case
+from kdcourse.checks.part import Part, switched, telling
+from kdcourse.checks.trying import Case
 
 
 # --- find the bugs: a saving without its control -------------------------------------------------
@@ -45,7 +35,7 @@ def _saving_cases(generator: torch.Generator) -> list[Case]:
             "cached": cached,
         }
 
-    def telling(*options: dict[str, Any], **settings: Any) -> Case:
+    def told_apart(*options: dict[str, Any], **settings: Any) -> Case:
         def clear() -> Case:
             while True:
                 found = case(60, 5, **settings)
@@ -53,7 +43,7 @@ def _saving_cases(generator: torch.Generator) -> list[Case]:
                 if two[0] > two[1]:
                     return found
 
-        return _telling(clear, _saved, *options)
+        return telling(clear, _saved, *options, pairwise=True)
 
     example = {
         "teacher": torch.tensor([0, 0, 1, 2, 0, 1, 0, 2]),
@@ -67,10 +57,10 @@ def _saving_cases(generator: torch.Generator) -> list[Case]:
     }
     return [
         example,
-        telling({"controls": "foreign"}, {"constant": "test"}, {"constant": "student"}, kept=0.7, foreign=0.0),
-        telling({"controls": "constant"}, {"of": "student"}, kept=0.8, foreign=0.6),
-        telling({"controls": "mean"}, kept=0.6, foreign=0.3, cached=True),
-        telling({"controls": "both"}, {"ends": "floor"}, kept=0.4, foreign=0.7),
+        told_apart({"controls": "foreign"}, {"constant": "test"}, {"constant": "student"}, kept=0.7, foreign=0.0),
+        told_apart({"controls": "constant"}, {"of": "student"}, kept=0.8, foreign=0.6),
+        told_apart({"controls": "mean"}, kept=0.6, foreign=0.3, cached=True),
+        told_apart({"controls": "both"}, {"ends": "floor"}, kept=0.4, foreign=0.7),
     ]
 
 
@@ -260,10 +250,11 @@ def _vector_cases(generator: torch.Generator) -> list[Case]:
             "lr": lr,
         }
 
-    def telling(*settings: Any) -> Case:
-        return _telling(lambda: case(*settings), _learned, {"moves": "below"}, {"kept": True}, {"loss": "hard"})
+    def told_apart(*settings: Any) -> Case:
+        options = {"moves": "below"}, {"kept": True}, {"loss": "hard"}
+        return telling(lambda: case(*settings), _learned, *options, pairwise=True)
 
-    return [telling(4, 3, 1, 3, 2, 2, 0.3), telling(8, 4, 3, 6, 4, 4, 0.2), telling(10, 5, 2, 5, 3, 6, 0.5)]
+    return [told_apart(4, 3, 1, 3, 2, 2, 0.3), told_apart(8, 4, 3, 6, 4, 4, 0.2), told_apart(10, 5, 2, 5, 3, 6, 0.5)]
 
 
 def _answers(table: Tensor, before: Tensor, ids: Tensor) -> Tensor:
@@ -351,9 +342,9 @@ def _exam_cases(generator: torch.Generator) -> list[Case]:
             "right": [below(3) > 0 for _ in asked],
         }
 
-    def telling(*options: dict[str, Any]) -> Case:
+    def told_apart(*options: dict[str, Any]) -> Case:
         while True:
-            found = _telling(lambda: case(8, 9), _scored, {"score": "all"}, {"score": "leaked"}, *options)
+            found = telling(lambda: case(8, 9), _scored, {"score": "all"}, {"score": "leaked"}, *options, pairwise=True)
             if 0 < _scored(**found)[0] < 8:
                 return found
 
@@ -373,10 +364,10 @@ def _exam_cases(generator: torch.Generator) -> list[Case]:
     every = {"examples": ["translate Haus = house"], "items": ["TRANSLATE\nHAUS"], "right": [True]}
     return [
         example,
-        telling({"folded": "lower"}, {"within": "letters"}, {"counted": "examples"}),
-        telling({"spaces": "as they are"}, {"within": "equal"}, {"folded": "no"}),
-        telling({"within": "begins"}, {"spaces": "ends"}, {"score": "wrong"}),
-        telling({"within": "any order"}, {"within": "with gaps"}, {"joined": True}),
+        told_apart({"folded": "lower"}, {"within": "letters"}, {"counted": "examples"}),
+        told_apart({"spaces": "as they are"}, {"within": "equal"}, {"folded": "no"}),
+        told_apart({"within": "begins"}, {"spaces": "ends"}, {"score": "wrong"}),
+        told_apart({"within": "any order"}, {"within": "with gaps"}, {"joined": True}),
         apart,
         every,
     ]
@@ -479,14 +470,14 @@ def _token_cases(generator: torch.Generator) -> list[Case]:
             "quantile": quantile,
         }
 
-    def telling(seeds: int, quantile: float, *options: dict[str, Any]) -> Case:
+    def told_apart(seeds: int, quantile: float, *options: dict[str, Any]) -> Case:
         def enough() -> Case:
             while True:
                 found = case(seeds, 60, quantile)
                 if found["answer_lengths"].sum() >= found["budget"]:
                     return found
 
-        return _telling(enough, _compared, *options)
+        return telling(enough, _compared, *options, pairwise=True)
 
     example = {
         "answer_lengths": torch.tensor([3, 4, 3, 4, 3, 3]),
@@ -498,9 +489,9 @@ def _token_cases(generator: torch.Generator) -> list[Case]:
     }
     return [
         example,
-        telling(5, 2.776, {"fits": "below"}, {"fits": "by mean"}, {"fits": "crossing"}),
-        telling(4, 3.182, {"fits": "greedy"}, {"fits": "rounded mean"}),
-        telling(6, 2.571, {"spread": "apart"}, {"correction": 0}, {"fits": "greedy"}),
+        told_apart(5, 2.776, {"fits": "below"}, {"fits": "by mean"}, {"fits": "crossing"}),
+        told_apart(4, 3.182, {"fits": "greedy"}, {"fits": "rounded mean"}),
+        told_apart(6, 2.571, {"spread": "apart"}, {"correction": 0}, {"fits": "greedy"}),
     ]
 
 

@@ -51,12 +51,18 @@ def switched(reference: Callable[..., Any], *rows: tuple, most: int = 2) -> Iter
                 yield Mistake(partial(reference, **merged), slips.in_one(*(says for _, says in some)))
 
 
-def telling(draw: Callable[[], Case], function: Callable[..., Any], *options: dict[str, Any]) -> Case:
-    """The first case drawn on which each of these options of a function changes its result."""
+def telling(
+    draw: Callable[[], Case], function: Callable[..., Any], *options: dict[str, Any], pairwise: bool = False
+) -> Case:
+    """The first case drawn on which each of these options of a function changes its result.
+
+    Pairwise, no two of the options have the same result either.
+    """
     while True:
         case = draw()
-        right = trying.plain(function(**case))
-        if not any(same(trying.plain(function(**case, **some)), right, 1e-3) for some in options):
+        right, *others = (trying.plain(function(**case, **some)) for some in ({}, *options))
+        pairs = [*((right, other) for other in others), *(combinations(others, 2) if pairwise else ())]
+        if not any(same(one, other, 1e-3) for one, other in pairs):
             return case
 
 
