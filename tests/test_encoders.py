@@ -1,12 +1,10 @@
 """An encoder of sentences and its cheap student: pieces, bags, files that are checked, stored answers, the study."""
 
 import ast
-import hashlib
 import subprocess
 import sys
 import zlib
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -108,8 +106,7 @@ def test_a_bag_learns_directions_and_exchanged_answers_teach_it_none():
 # --- the files of others -------------------------------------------------------------------------
 
 
-def test_the_encoder_is_right_and_nothing_of_its_package_runs(minilm):
-    """Values of sentence-transformers for the same revision, to four digits; and the package is not imported."""
+def test_the_encoder_gives_unit_vectors_and_nothing_of_its_package_runs(minilm):
     vectors = minilm(TEXTS)
     assert vectors.shape == (3, 384) and torch.allclose(vectors.norm(dim=1), torch.ones(3))
     assert not minilm.model.training and not any(one.requires_grad for one in minilm.model.parameters())
@@ -253,8 +250,3 @@ def test_all_arms_that_learn_had_as_many_trials_and_seeds():
         reported = own[own["phase"] == "report"]
         assert tuple(reported["seed"]) == study.FULL.seeds
         assert set(reported["rate"]) == {tried.idxmax()}
-
-
-def test_checksums_are_sha256():
-    assert all(len(digest) == len(hashlib.sha256().hexdigest()) for digest in minilms.FILES.values())
-    assert Path(sentences.FILE).stat().st_size < 2.7e6
